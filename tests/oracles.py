@@ -1,0 +1,114 @@
+"""Slow, plain, independent computations of what hierdiff computes fast. NumPy float64 throughout."""
+
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+import opt_einsum
+from numpy.typing import ArrayLike
+from scipy.special import logsumexp, softmax
+
+from hierdiff.grammar import Grammar
+
+
+def dense_tables(grammar: Grammar) -> list[np.ndarray]:
+    """P(children | parent) of each level, `(v, v, ..., v)`."""
+    tables = []
+    for children, log_prob in zip(np.asarray(grammar.children), np.asarray(grammar.log_prob), strict=True):
+        table = np.zeros((grammar.vocab,) * (grammar.branching + 1))
+        for a, (tuples, logs) in enumerate(zip(children, log_prob, strict=True)):
+            for children_of_a, log in zip(tuples, logs, strict=True):
+                table[(a, *children_of_a)] += np.exp(np.float64(log))
+        tables.append(table)
+    return tables
+
+
+def derivations(grammar: Grammar) -> tuple[list[np.ndarray], np.ndarray]:
+    """Every derivation: the symbols of each level, `(count, s**d)`, and the log-probabilities, `(count,)`."""
+    children = np.asarray(grammar.children)
+    log_prob = np.asarray(grammar.log_prob, np.float64)
+    states = [([np.array([a])], np.float64(grammar.log_root[a])) for a in range(grammar.vocab)]
+    for d in range(grammar.depth):
+        grown = []
+        for levels, log in states:
+            for rules in itertools.product(range(log_prob.shape[2]), repeat=len(levels[-1])):
+                symbols = np.concatenate([children[d, a, r] for a, r in zip(levels[-1], rules, strict=True)])
+                step = sum(log_prob[d, a, r] for a, r in zip(levels[-1], rules, strict=True))
+                if step > -np.inf:
+                    grown.append(([*levels, symbols], log + step))
+        states = grown
+    levels = [np.stack([state[0][d] for state in states]) for d in range(grammar.depth + 1)]
+    return levels, np.array([state[1] for state in states])
+
+
+def enumerated(grammar: Grammar, log_likelihood: ArrayLike) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Log-evidence `(n,)` and the marginals of every level, `(n, s**d, v)`, by summing over derivations."""
+    ll = np.asarray(log_likelihood, np.float64)
+    levels, log_prior = derivations(grammar)
+    log_joint = log_prior + ll[:, np.arange(grammar.leaves), levels[-1]].sum(-1)
+    weights = softmax(log_joint, axis=1)
+    one_hot = np.eye(grammar.vocab)
+    return np.asarray(logsumexp(log_joint, axis=1)), [
+        np.einsum("nc,cia->nia", weights, one_hot[level]) for level in levels
+    ]
+
+
+def contracted(grammar: Grammar, likelihood: ArrayLike) -> tuple[float, np.ndarray]:
+    """Evidence and leaf marginals `(L, v)` of one sequence, as contractions of the factor graph by opt_einsum."""
+    likelihood = np.asarray(likelihood, np.float64)
+    tables = dense_tables(grammar)
+    operands: list = [np.exp(np.asarray(grammar.log_root, np.float64)), [0]]
+    parents, fresh = [0], 1
+    for table in tables:
+        next_parents = []
+        for parent in parents:
+            slots = list(range(fresh, fresh + grammar.branching))
+            fresh += grammar.branching
+            operands += [table, [parent, *slots]]
+            next_parents += slots
+        parents = next_parents
+    for leaf, index in enumerate(parents):
+        operands += [likelihood[leaf], [index]]
+    evidence = float(opt_einsum.contract(*operands, []))
+    marginals = np.stack([opt_einsum.contract(*operands, [index]) for index in parents]) / evidence
+    return evidence, marginals
+
+
+def filtered_by_channels(grammar: Grammar, log_likelihood: ArrayLike, k: int) -> np.ndarray:
+    """BP_k `(n, L, v)` by enumeration: the derivations of each of the s**k subtrees, independent given the root."""
+    ll = np.asarray(log_likelihood, np.float64)
+    tables, width = dense_tables(grammar), grammar.branching ** (grammar.depth - k)
+    paths = list(itertools.product(range(grammar.branching), repeat=k))
+    log_below, leaf_given_node = [], []
+    for j in range(len(paths)):
+        part = ll[:, j * width : (j + 1) * width]
+        logs, marginals = zip(*[_subtree(grammar, k, a, part) for a in range(grammar.vocab)], strict=True)
+        log_below.append(np.stack(logs, -1))
+        leaf_given_node.append(np.stack(marginals, 1))
+    log_root = np.asarray(grammar.log_root, np.float64)
+    log_channel, node_given_root = [], []
+    for j, path in enumerate(paths):
+        channel = np.eye(grammar.vocab)
+        for d, slot in enumerate(path):
+            others = tuple(1 + c for c in range(grammar.branching) if c != slot)
+            channel = channel @ tables[d].sum(others)
+        with np.errstate(divide="ignore"):
+            joint = np.log(channel) + log_below[j][:, None]
+        log_channel.append(logsumexp(joint, axis=-1))
+        node_given_root.append(softmax(joint, axis=-1))
+    root = softmax(log_root + np.sum(log_channel, axis=0), axis=-1)
+    return np.concatenate(
+        [np.einsum("na,nab,nbic->nic", root, node_given_root[j], leaf_given_node[j]) for j in range(len(paths))],
+        1,
+    )
+
+
+def _subtree(grammar: Grammar, level: int, symbol: int, ll: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log-evidence and leaf marginals of a subtree whose root, at `level`, has the given symbol."""
+    if level == grammar.depth:
+        return ll[:, 0, symbol], np.broadcast_to(np.eye(grammar.vocab)[symbol], (len(ll), 1, grammar.vocab))
+    with np.errstate(divide="ignore"):
+        log_root = np.log(np.eye(grammar.vocab)[symbol])
+    below = Grammar(grammar.children[level:], grammar.log_prob[level:], jnp.asarray(log_root))
+    evidence, marginals = enumerated(below, ll)
+    return evidence, marginals[-1]

@@ -1,0 +1,51 @@
+"""The noise, its likelihood and the score."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hierdiff.noising import (
+    corrupt,
+    leaf_log_likelihood,
+    linear_schedule,
+    posterior_mean,
+    score,
+    score_factor,
+)
+
+
+def test_the_schedule_is_the_papers():
+    alpha_bar = np.asarray(linear_schedule(500).alpha_bar, np.float64)
+    beta = np.concatenate([[1 - alpha_bar[0]], 1 - alpha_bar[1:] / alpha_bar[:-1]])
+    np.testing.assert_allclose(beta[[0, -1]], [2e-4, 0.04], rtol=1e-3)
+    np.testing.assert_allclose(np.diff(beta), (0.04 - 2e-4) / 499, atol=1e-6)
+    with pytest.raises(ValueError, match="levels: got 20, needs an integer above 20"):
+        linear_schedule(20)
+
+
+def test_noised_tokens_have_the_stated_mean_and_variance():
+    tokens = jnp.tile(jnp.arange(4)[None], (20_000, 1))
+    alpha_bar = jnp.where(jnp.arange(20_000) % 2 == 0, 0.9, 0.2)
+    x_t = np.asarray(corrupt(jax.random.key(0), tokens, alpha_bar, 4))
+    for parity, ab in ((0, 0.9), (1, 0.2)):
+        half = x_t[parity::2]
+        np.testing.assert_allclose(half.mean(0), np.sqrt(ab) * np.eye(4), atol=5 * np.sqrt((1 - ab) / 10_000))
+        np.testing.assert_allclose(half.var(0), 1 - ab, rtol=0.08)
+
+
+def test_the_likelihood_is_gaussian_up_to_a_constant_of_the_leaf(float64):
+    x_t = jax.random.normal(jax.random.key(0), (3, 2, 5))
+    alpha_bar = jnp.array([0.999, 0.5, 0.01])
+    ab = np.asarray(alpha_bar)[:, None, None, None]
+    distance = ((np.asarray(x_t)[:, :, None] - np.sqrt(ab) * np.eye(5)) ** 2).sum(-1)
+    difference = np.asarray(leaf_log_likelihood(x_t, alpha_bar)) + distance / (2 * (1 - ab[..., 0]))
+    np.testing.assert_allclose(difference, np.broadcast_to(difference[..., :1], difference.shape), atol=1e-10)
+
+
+def test_score_and_posterior_mean_are_inverse_and_differ_by_the_factor(float64):
+    x_t, mean, other = jax.random.normal(jax.random.key(0), (3, 4, 2, 5))
+    for alpha_bar in (0.999, jnp.array([0.9, 0.5, 0.1, 0.01])):
+        np.testing.assert_allclose(posterior_mean(x_t, score(x_t, mean, alpha_bar), alpha_bar), mean, atol=1e-10)
+        gap = score(x_t, mean, alpha_bar) - score(x_t, other, alpha_bar)
+        np.testing.assert_allclose(gap, score_factor(alpha_bar) * (mean - other), atol=1e-10)

@@ -1,0 +1,246 @@
+"""The exact posteriors, against enumeration, tensor contraction and their laws."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hierdiff import posterior
+from hierdiff.grammar import Grammar, random_grammar
+from hierdiff.noising import corrupt, leaf_log_likelihood, linear_schedule, score
+from hierdiff.posterior import (
+    empirical_posterior,
+    leaf_posterior,
+    log_evidence,
+    node_posteriors,
+    prior_marginals,
+    window_posterior,
+)
+from hierdiff.sampling import sample
+
+SMALL = [
+    {"depth": 2, "vocab": 3, "rules": 2, "branching": 2, "shared": True},
+    {"depth": 3, "vocab": 3, "rules": 2, "branching": 2, "shared": False},
+    {"depth": 2, "vocab": 3, "rules": 2, "branching": 3, "shared": False},
+    {"depth": 1, "vocab": 4, "rules": 4, "branching": 2, "shared": True},
+    {"depth": 2, "vocab": 2, "rules": 1, "branching": 3, "shared": True},
+]
+
+
+def evidence_for(grammar, n=5, scale=3.0, seed=0):
+    shape = (n, grammar.leaves, grammar.vocab)
+    return jnp.asarray(scale * np.random.default_rng(seed).standard_normal(shape), float)
+
+
+@pytest.fixture(params=SMALL, ids=lambda sizes: "d{depth}v{vocab}m{rules}s{branching}".format(**sizes))
+def grammar64(request, float64):
+    return random_grammar(jax.random.key(3), **request.param)
+
+
+def test_evidence_and_every_marginal_equal_enumeration(grammar64):
+    ll = evidence_for(grammar64)
+    evidence, marginals = oracles.enumerated(grammar64, ll)
+    np.testing.assert_allclose(log_evidence(grammar64, ll), evidence, atol=1e-10)
+    np.testing.assert_allclose(leaf_posterior(grammar64, ll), marginals[-1], atol=1e-10)
+    for ours, theirs in zip(node_posteriors(grammar64, ll), marginals, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-10)
+
+
+def test_filtered_posteriors_equal_enumeration(grammar64):
+    ll = evidence_for(grammar64)
+    for k in range(grammar64.depth + 1):
+        expected = oracles.filtered_by_channels(grammar64, ll, k)
+        np.testing.assert_allclose(leaf_posterior(grammar64, ll, filtered=k), expected, atol=1e-10)
+
+
+def test_window_posteriors_equal_enumeration_with_the_rest_unseen(grammar64):
+    ll = np.asarray(evidence_for(grammar64))
+    for height in range(-1, grammar64.depth + 1):
+        ours = window_posterior(grammar64, jnp.asarray(ll), height=height)
+        width = grammar64.branching**height if height >= 0 else 0
+        for i in range(grammar64.leaves):
+            seen = np.zeros_like(ll)
+            if width:
+                block = slice(i // width * width, i // width * width + width)
+                seen[:, block] = ll[:, block]
+            np.testing.assert_allclose(ours[:, i], oracles.enumerated(grammar64, seen)[1][-1][:, i], atol=1e-10)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_sixteen_leaves_equal_tensor_contraction(float64, shared):
+    grammar = random_grammar(jax.random.key(5), depth=4, vocab=4, rules=3, shared=shared)
+    ll = evidence_for(grammar, n=2)
+    for row in range(2):
+        evidence, marginals = oracles.contracted(grammar, np.exp(ll[row]))
+        np.testing.assert_allclose(log_evidence(grammar, ll)[row], np.log(evidence), atol=1e-10)
+        np.testing.assert_allclose(leaf_posterior(grammar, ll)[row], marginals, atol=1e-10)
+
+
+def test_score_is_the_gradient_of_the_log_density(float64):
+    grammar = random_grammar(jax.random.key(1), depth=2, vocab=3, rules=2)
+    alpha_bar = 0.7
+    levels, log_prior = oracles.derivations(grammar)
+    clean = jnp.asarray(np.eye(3)[levels[-1]])
+    x_t = corrupt(jax.random.key(2), sample(jax.random.key(3), grammar, 4).leaves, alpha_bar, 3)
+
+    def log_density(x):
+        distance = jnp.sum((x[None] - np.sqrt(alpha_bar) * clean) ** 2, (1, 2))
+        return jax.nn.logsumexp(jnp.asarray(log_prior) - distance / (2 * (1 - alpha_bar)))
+
+    ours = score(x_t, leaf_posterior(grammar, leaf_log_likelihood(x_t, alpha_bar)), alpha_bar)
+    np.testing.assert_allclose(ours, jax.vmap(jax.grad(log_density))(x_t), atol=1e-10)
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    depth=st.integers(1, 3),
+    vocab=st.integers(2, 4),
+    branching=st.integers(2, 3),
+    shared=st.booleans(),
+    n=st.sampled_from([1, 3, 130]),
+    seed=st.integers(0, 2**20),
+    data=st.data(),
+)
+def test_laws_of_the_posterior(depth, vocab, branching, shared, n, seed, data):
+    rules = data.draw(st.integers(1, vocab ** (branching - 1)))
+    key = jax.random.key(seed)
+    grammar = random_grammar(key, depth=depth, vocab=vocab, rules=rules, branching=branching, shared=shared)
+    ll = evidence_for(grammar, n=n, seed=seed)
+    exact = np.asarray(leaf_posterior(grammar, ll))
+    np.testing.assert_allclose(exact.sum(-1), 1, atol=2e-6)
+    np.testing.assert_allclose(window_posterior(grammar, ll, height=depth), exact, atol=5e-6)
+    np.testing.assert_allclose(leaf_posterior(grammar, ll, filtered=0), node_posteriors(grammar, ll)[-1], atol=2e-6)
+    prior = prior_marginals(grammar)[-1]
+    np.testing.assert_allclose(leaf_posterior(grammar, jnp.zeros_like(ll))[0], prior, atol=2e-6)
+    np.testing.assert_allclose(window_posterior(grammar, ll, height=-1)[0], prior, atol=2e-6)
+    # A constant added to a leaf changes nothing but the evidence.
+    shift = jnp.arange(grammar.leaves, dtype=ll.dtype)[None, :, None]
+    np.testing.assert_allclose(leaf_posterior(grammar, ll + shift), exact, atol=1e-5)
+    np.testing.assert_allclose(
+        log_evidence(grammar, ll + shift), log_evidence(grammar, ll) + shift.sum(), rtol=1e-6, atol=1e-5
+    )
+    # New names for the symbols permute the marginals.
+    order = np.random.default_rng(seed).permutation(vocab)
+    renamed = Grammar(
+        jnp.asarray(np.argsort(order), jnp.int32)[grammar.children[:, order]],
+        grammar.log_prob[:, order],
+        grammar.log_root[order],
+    )
+    np.testing.assert_allclose(leaf_posterior(renamed, ll[:, :, order]), exact[:, :, order], atol=5e-6)
+
+
+def in_float64(function, grammar, ll, **options):
+    with jax.enable_x64(True):
+        cast = jax.tree.map(lambda x: x.astype(float) if x.dtype == np.float32 else x, (grammar, ll))
+        return np.asarray(function(*cast, **options))
+
+
+@pytest.mark.parametrize("level", [1, 2, 10, 100, 500])
+@pytest.mark.parametrize("depth", [4, 5])
+def test_float32_equals_float64_at_every_noise_level(level, depth):
+    grammar = random_grammar(jax.random.key(0), depth=depth)
+    alpha_bar = linear_schedule(500).alpha_bar[level - 1]
+    x_t = corrupt(jax.random.key(1), sample(jax.random.key(2), grammar, 200).leaves, alpha_bar, 6)
+    ll = leaf_log_likelihood(x_t, alpha_bar)
+    for k in (0, 2):
+        ours = np.asarray(leaf_posterior(grammar, ll, filtered=k))
+        np.testing.assert_allclose(ours, in_float64(leaf_posterior, grammar, ll, filtered=k), atol=2e-5)
+    ours = np.asarray(window_posterior(grammar, ll, height=2))
+    np.testing.assert_allclose(ours, in_float64(window_posterior, grammar, ll, height=2), atol=2e-5)
+
+
+@pytest.mark.parametrize("field", [10.0, 1e3, 1e5])
+def test_strings_the_grammar_cannot_produce(field):
+    """Random strings, held with a strong field against the grammar: finite, normalised, float64's value."""
+    grammar = random_grammar(jax.random.key(0), sigma=2.0)
+    strings = jax.random.randint(jax.random.key(1), (300, 16), 0, 6)
+    jitter = jax.random.normal(jax.random.key(2), (300, 16, 6))
+    ll = field * jax.nn.one_hot(strings, 6) + jitter
+    assert np.isinf(log_evidence(grammar, jnp.where(jax.nn.one_hot(strings, 6) > 0, 0.0, -jnp.inf))).mean() > 0.99
+    for k in (0, 2, 4):
+        ours = np.asarray(leaf_posterior(grammar, ll, filtered=k))
+        assert np.isfinite(ours).all()
+        np.testing.assert_allclose(ours.sum(-1), 1, atol=1e-5)
+        exact = in_float64(leaf_posterior, grammar, ll, filtered=k)
+        np.testing.assert_allclose(ours, exact, atol=2e-5 + 1e-6 * field)
+
+
+def test_impossible_evidence_has_no_posterior(float64):
+    grammar = random_grammar(jax.random.key(0), depth=2, vocab=3, rules=1)
+    possible = sample(jax.random.key(1), grammar, 1).leaves
+    produced = {tuple(string) for string in oracles.derivations(grammar)[0][-1]}
+    strings = np.array([string for string in np.ndindex(3, 3, 3, 3) if string not in produced])
+    clean = jnp.log(jax.nn.one_hot(jnp.asarray(np.concatenate([possible, strings])), 3))
+    evidence = np.asarray(log_evidence(grammar, clean))
+    assert np.isfinite(evidence[0])
+    assert (evidence[1:] == -np.inf).all()
+    exact = np.asarray(leaf_posterior(grammar, clean))
+    np.testing.assert_array_equal(exact[0], jax.nn.one_hot(possible[0], 3))
+    np.testing.assert_array_equal(exact[1:], 0)
+    assert all(np.isfinite(level).all() for level in node_posteriors(grammar, clean))
+
+
+def test_results_do_not_depend_on_the_chunk(monkeypatch):
+    grammar = random_grammar(jax.random.key(0), depth=3)
+    ll = evidence_for(grammar, n=37)
+    whole = leaf_posterior(grammar, ll)
+    monkeypatch.setattr(posterior, "_chunk", lambda leaves: 5)
+    in_fives = jax.jit(lambda ll: inspect.unwrap(leaf_posterior)(grammar, ll))(ll)
+    np.testing.assert_allclose(in_fives, whole, atol=1e-6)
+
+
+def test_memory_grows_with_leaves_not_faster():
+    """Bytes that XLA reserves beside input and output, at depth 5 and depth 10, for the same number of leaves."""
+    reserved = []
+    for depth, n in ((5, 256), (10, 8)):
+        grammar = random_grammar(jax.random.key(0), depth=depth)
+        ll = jnp.zeros((n, grammar.leaves, 6))
+        analysis = jax.jit(lambda ll, g=grammar: leaf_posterior(g, ll)).lower(ll).compile().memory_analysis()
+        assert analysis is not None
+        reserved.append(analysis.temp_size_in_bytes)
+    assert reserved[1] < 8 * reserved[0]
+
+
+def test_empirical_posterior_equals_its_definition(float64):
+    rng = np.random.default_rng(0)
+    train = rng.integers(0, 4, (30, 8))
+    x_t = rng.standard_normal((7, 8, 4))
+    alpha_bar = rng.uniform(0.1, 0.99, 7)
+    clean = np.eye(4)[train]
+    distance = ((x_t[:, None] - np.sqrt(alpha_bar)[:, None, None, None] * clean) ** 2).sum((2, 3))
+    logits = -distance / (2 * (1 - alpha_bar[:, None]))
+    weights = np.exp(logits - logits.max(1, keepdims=True))
+    expected = np.einsum("np,plv->nlv", weights / weights.sum(1, keepdims=True), clean)
+    ours = empirical_posterior(jnp.asarray(train), jnp.asarray(x_t), jnp.asarray(alpha_bar))
+    np.testing.assert_allclose(ours, expected, atol=1e-10)
+
+
+def test_empirical_posterior_of_a_grammar_of_one_string_each_is_exact():
+    """With one rule a symbol the data are `v` equally likely strings: the memorizer of them is the exact posterior."""
+    grammar = random_grammar(jax.random.key(0), depth=3, vocab=5, rules=1)
+    strings = jnp.asarray(oracles.derivations(grammar)[0][-1], jnp.int32)
+    x_t = corrupt(jax.random.key(1), strings, 0.05, 5)
+    ours = empirical_posterior(strings, x_t, 0.05)
+    np.testing.assert_allclose(ours, leaf_posterior(grammar, leaf_log_likelihood(x_t, 0.05)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda g, ll: leaf_posterior(g, ll, filtered=5), "filtered: got 5, needs an integer from 0 to 2"),
+        (lambda g, ll: window_posterior(g, ll, height=-2), "height: got -2, needs an integer from -1 to 2"),
+        (
+            lambda g, ll: log_evidence(g, ll[:, :3]),
+            r"log_likelihood: got \(1, 3, 3\), needs the shape \(n, 4, 3\)",
+        ),
+    ],
+)
+def test_bad_input_is_refused_with_the_remedy(call, words):
+    grammar = random_grammar(jax.random.key(0), depth=2, vocab=3, rules=2)
+    with pytest.raises(ValueError, match=words):
+        call(grammar, jnp.zeros((1, 4, 3)))

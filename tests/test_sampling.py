@@ -1,0 +1,67 @@
+"""Sampled derivations follow the grammar, and depend on the key alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from scipy.stats import chi2
+
+from hierdiff.grammar import grammar_from_tensor, random_grammar
+from hierdiff.posterior import log_evidence, prior_marginals
+from hierdiff.sampling import data_sets, sample
+
+
+@pytest.mark.parametrize("sizes", [{"depth": 2, "branching": 2}, {"depth": 1, "branching": 3}])
+def test_frequencies_of_whole_derivations(sizes):
+    """Chi-squared over all derivations, at a false-alarm rate of 1e-4 (and the key is fixed)."""
+    grammar = random_grammar(jax.random.key(0), vocab=3, rules=2, shared=False, **sizes)
+    levels, log_prob = oracles.derivations(grammar)
+    n = 20_000
+    drawn = sample(jax.random.key(1), grammar, n)
+    codes = np.concatenate([np.asarray(level) for level in drawn.levels], 1)
+    table = {tuple(row): i for i, row in enumerate(np.concatenate(levels, 1))}
+    counts = np.bincount([table[tuple(row)] for row in codes], minlength=len(table))
+    expected = n * np.exp(log_prob)
+    assert ((counts - expected) ** 2 / expected).sum() < chi2.ppf(1 - 1e-4, len(table) - 1)
+
+
+def test_marginals_of_every_node_at_depth_four():
+    grammar = random_grammar(jax.random.key(0), sigma=1.5, shared=False)
+    n = 20_000
+    drawn = sample(jax.random.key(1), grammar, n)
+    for level, prior in zip(drawn.levels, prior_marginals(grammar), strict=True):
+        frequency = np.asarray(jax.nn.one_hot(level, grammar.vocab)).mean(0)
+        error = np.sqrt(np.asarray(prior) * (1 - np.asarray(prior)) / n)
+        assert (np.abs(frequency - np.asarray(prior)) <= 5 * error + 1e-4).all()
+
+
+def test_every_sample_is_grammatical_and_padding_is_never_drawn():
+    table = np.zeros((2, 2, 2))
+    table[0, 0, 1] = 1
+    table[1] = [[0.5, 0], [0.2, 0.3]]
+    grammar = grammar_from_tensor(table, 3)
+    leaves = sample(jax.random.key(0), grammar, 3000).leaves
+    assert np.isfinite(log_evidence(grammar, jnp.log(jax.nn.one_hot(leaves, 2)))).all()
+
+
+def test_data_do_not_depend_on_the_split_into_batches():
+    grammar = random_grammar(jax.random.key(0), depth=3)
+    whole = sample(jax.random.key(1), grammar, 100)
+    parts = [sample(jax.random.key(1), grammar, n, first=first) for first, n in ((0, 7), (7, 63), (70, 30))]
+    for level, *of_parts in zip(whole.levels, *(part.levels for part in parts), strict=True):
+        np.testing.assert_array_equal(level, np.concatenate(of_parts))
+
+
+def test_data_sets_are_disjoint_parts_of_one_stream():
+    grammar = random_grammar(jax.random.key(0))
+    sets = data_sets(jax.random.key(1), grammar, sets=3, size=50, held_out=20)
+    stream = sample(jax.random.key(1), grammar, 170).leaves
+    np.testing.assert_array_equal(np.concatenate([sets.train.reshape(150, 16), sets.held_out]), stream)
+    assert sets.coincidences == 0
+
+
+def test_coincidences_between_sets_are_counted():
+    """One rule a symbol: two strings in all, so every set holds the same."""
+    grammar = random_grammar(jax.random.key(0), depth=2, vocab=2, rules=1)
+    assert data_sets(jax.random.key(1), grammar, sets=2, size=30, held_out=30).coincidences == 2
