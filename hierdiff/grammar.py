@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from hierdiff.options import require
+from hierdiff.options import option, require
 
 
 @jax.tree_util.register_dataclass
@@ -53,6 +53,23 @@ def check_sizes(*, depth: int, vocab: int, rules: int, branching: int, sigma: fl
     why = f"(with vocab {vocab} and branching {branching} more rules would give one tuple two parents)"
     require(1 <= rules <= most, "rules", rules, f"an integer from 1 to {most} {why}")
     require(0 <= sigma < float("inf"), "sigma", sigma, "a finite number of at least 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GrammarConfig:
+    """Grammar."""
+
+    depth: int = option(4, "levels of the tree below the root; a sequence has branching**depth symbols")
+    vocab: int = option(6, "symbols")
+    rules: int = option(4, "rules a symbol")
+    branching: int = option(2, "children a node")
+    sigma: float = option(1.0, "spread of the log-weights of a symbol's rules (0: all alike)")
+    shared: bool = option(True, "one rule set for every level, or one for each")
+
+    def __post_init__(self):
+        sizes = dataclasses.asdict(self)
+        del sizes["shared"]
+        check_sizes(**sizes)
 
 
 def random_grammar(

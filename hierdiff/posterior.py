@@ -165,7 +165,7 @@ def _finite_max(x: Array, axis: int = 0) -> Array:
 
 
 def _logsumexp(x: Array, axis: int) -> Array:
-    """log sum exp, whose gradient is 0 (not 0/0) where all of x is -inf."""
+    """Log sum exp, whose gradient is 0 (not 0/0) where all of x is -inf."""
     top = _finite_max(x, axis)
     total = jnp.exp(x - top).sum(axis, keepdims=True)
     log = jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1)), -jnp.inf)

@@ -1,0 +1,106 @@
+"""At which training step does a diffusion network start to lean towards its own training samples?
+
+Trains networks on disjoint data sets of one random hierarchical grammar, compares them with each other and with
+the exact scores, and writes a run's folder.
+
+    python -m experiments.onset --depth 4
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from figures.onset import draw
+from hierdiff import record
+from hierdiff.devices import use_every_core
+from hierdiff.grammar import GrammarConfig
+from hierdiff.laboratory import OnsetConfig, set_up, train_and_measure
+from hierdiff.measures.probe import MeasureConfig
+from hierdiff.networks import NetworkConfig
+from hierdiff.onset import summarise, table
+from hierdiff.options import OptionError, Parser, parse_config
+from hierdiff.training import TrainConfig
+
+LAPTOP = OnsetConfig()
+PRESETS = {
+    "smoke": OnsetConfig(
+        networks=2,
+        size=200,
+        grammar=GrammarConfig(depth=3),
+        network=NetworkConfig(width=24),
+        train=TrainConfig(steps=600, checkpoints=12, batch=64, first_checkpoint=10),
+        measure=MeasureConfig(held_out=200, members=50),
+    ),
+    "laptop": LAPTOP,
+    "paper": OnsetConfig(
+        networks=2,
+        size=12_000,
+        network=NetworkConfig(network="transformer", width=512, expansion=2, layers=8, heads=4, dropout=0.1),
+        # 30,000 epochs of 12,000 sequences in batches of 512.
+        train=TrainConfig(
+            steps=703_125,
+            batch=512,
+            learning_rate=3e-4,
+            decay="paper",
+            average_width=0.0,
+            checkpoints=80,
+            first_checkpoint=100,
+        ),
+        measure=MeasureConfig(held_out=4000, members=2000),
+    ),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    parser = Parser(prog="python -m experiments.onset", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/PRESET-SEED)")
+    config, options = parse_config(parser, PRESETS, "laptop", argv)
+    folder = options.out or Path("runs") / f"{options.preset}-{config.seed}"
+    use_every_core()
+    try:
+        record.open_folder(folder, config)
+    except OptionError as error:
+        parser.error(f"--{error.name}: got {error.got}, needs {error.need}")
+    try:
+        run(config, folder)
+    except FloatingPointError as error:
+        raise SystemExit(f"stopped: {error}; a smaller --learning-rate may do") from None
+
+
+def run(config: OnsetConfig, folder: Path) -> None:
+    """Do the experiment of `config` and leave its record in `folder`."""
+    lab = set_up(config)
+    print(
+        f"{config.networks} networks on {config.networks} disjoint sets of {config.size} sequences of "
+        f"{lab.grammar.leaves} symbols; {lab.data.coincidences} sequences are in more than one set by chance"
+    )
+    started, rows = time.monotonic(), []
+    focus = config.measure.noise.index(config.measure.onset_noise)
+    with tqdm(total=config.train.steps, unit="step", disable=None, dynamic_ncols=True) as bar:
+
+        def report(step: int, measured: dict[str, np.ndarray]) -> None:
+            bar.update(step - bar.n)
+            if measured:
+                row = {name: float(np.mean(measured[name])) for name in ("excess", "test_loss", "train_loss")}
+                row["split"] = float(np.mean(measured["split"][focus]))
+                bar.set_postfix({name: f"{row[name]:.3f}" for name in ("excess", "split")})
+                rows.append({"step": step, **row, "seconds": time.monotonic() - started})
+                record.write_lines(folder / "metrics.jsonl", rows)
+
+        results = train_and_measure(config, lab, report)
+    results.attrs.update({k: str(v) for k, v in record.provenance().items() if k in ("command", "commit", "device")})
+    record.write_results(folder / "results.nc", results)
+    summary = summarise(results, onset_noise=config.measure.onset_noise, epoch=config.size / config.train.batch)
+    record.write_json(folder / "summary.json", summary)
+    draw(folder)
+    print(f"\n{table(summary)}\n\n{summary['verdict']}\n")
+    for path in sorted(folder.iterdir()):
+        print(path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,31 @@
+"""One style for every figure: two-column pages, print and colour-blind readers."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from hierdiff import record
+
+STYLE = {
+    "figure.dpi": 200,
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": mpl.rcParamsDefault["axes.prop_cycle"],
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3,
+    "image.cmap": "cividis",
+}
+
+
+def save(figure: Figure, path: Path, source: Path) -> None:
+    """Write `figure`, with the run, command and commit that made its data below it and in the file's metadata."""
+    made = record.read_json(source / "config.json")
+    origin = f"run {source.name}; {made['command']}; commit {made['commit'] or 'unknown'}"
+    figure.text(0.005, 0.005, origin, fontsize=4.5, color="0.4", va="bottom")
+    key = "Description" if path.suffix == ".png" else "Subject"
+    record.write_whole(path, lambda temporary: figure.savefig(temporary, metadata={key: origin}))

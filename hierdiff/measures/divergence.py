@@ -1,0 +1,25 @@
+"""Divergences of a network from the exact posteriors and from another network, in nats a sequence.
+
+All are sums over the leaves of divergences between distributions of one leaf. `f` is given as `log f`.
+"""
+
+import itertools
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def divergence(p: Float[Array, "*batch L v"], log_f: Float[Array, "*batch L v"]) -> Float[Array, "*batch"]:
+    """KL(p || f): the excess of the cross-entropy of f over its least value, at each input."""
+    seen = p > 0
+    return jnp.where(seen, p * (jnp.log(jnp.where(seen, p, 1)) - jnp.where(seen, log_f, 0)), 0).sum((-1, -2))
+
+
+def sample_split(log_f: Float[Array, "*batch L v"], log_g: Float[Array, "*batch L v"]) -> Float[Array, "*batch"]:
+    """(KL(f || g) + KL(g || f)) / 2: how far two networks disagree (arXiv 2603.03469)."""
+    return 0.5 * ((jnp.exp(log_f) - jnp.exp(log_g)) * (log_f - log_g)).sum((-1, -2))
+
+
+def pairs(networks: int) -> list[tuple[int, int]]:
+    """Every pair of networks, once."""
+    return list(itertools.combinations(range(networks), 2))

@@ -1,0 +1,63 @@
+"""The inputs on which networks are measured: drawn once, and shared by all networks and checkpoints."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from hierdiff.grammar import Grammar
+from hierdiff.noising import Schedule, corrupt, leaf_log_likelihood
+from hierdiff.options import option, require
+from hierdiff.posterior import leaf_posterior
+from hierdiff.training import stratified_times
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeasureConfig:
+    """Measurement."""
+
+    held_out: int = option(1000, "held-out sequences on which the networks are measured")
+    members: int = option(200, "training sequences of each data set on which the networks are measured")
+    noise: tuple[float, ...] = option((0.05, 0.08, 0.1, 0.15, 0.2, 0.3), "noise levels, as shares t/T")
+    onset_noise: float = option(0.15, "the noise level t/T at which the sample split defines the onset")
+
+    def __post_init__(self):
+        require(self.held_out >= 2, "held_out", self.held_out, "an integer of at least 2")
+        require(self.members >= 1, "members", self.members, "an integer of at least 1")
+        good = all(0 < level <= 1 for level in self.noise) and len(set(self.noise)) == len(self.noise)
+        require(good, "noise", self.noise, "distinct numbers above 0 and up to 1")
+        require(
+            self.onset_noise in self.noise, "onset_noise", self.onset_noise, f"one of the noise levels {self.noise}"
+        )
+
+
+class Probe(NamedTuple):
+    """Noised sequences and their exact posteriors at N + 1 noise levels.
+
+    The first N are the levels asked for; in the last, t is uniform on 1..T, stratified over the sequences, so
+    that a mean over it is the mean over the noise that training sees. `exact[:, k]` is BP_k.
+    """
+
+    leaves: Int[Array, "n L"]
+    t: Int[Array, "N+1 n"]
+    x_t: Float[Array, "N+1 n L v"]
+    exact: Float[Array, "N+1 depth+1 n L v"]
+
+
+def make_probe(key: Array, grammar: Grammar, schedule: Schedule, leaves: Int[Array, "n L"], noise: tuple) -> Probe:
+    """Noise `leaves` at each level t/T of `noise`, and at uniform t. Consumes `key`."""
+    n = len(leaves)
+    time_key, noise_key = jax.random.split(key)
+    fixed = [jnp.full(n, max(1, round(level * schedule.levels)), jnp.int32) for level in noise]
+    uniform = jax.random.permutation(time_key, stratified_times(time_key, n, schedule.levels))
+    t = jnp.stack([*fixed, uniform])
+    alpha_bar = schedule.alpha_bar[t - 1]
+    keys = jax.random.split(noise_key, len(t))
+    x_t = jnp.stack([corrupt(k, leaves, ab, grammar.vocab) for k, ab in zip(keys, alpha_bar, strict=True)])
+    exact = [
+        jnp.stack([leaf_posterior(grammar, ll, filtered=k) for k in range(grammar.depth + 1)])
+        for ll in map(leaf_log_likelihood, x_t, alpha_bar)
+    ]
+    return Probe(leaves, t, x_t, jnp.stack(exact))

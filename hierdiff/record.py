@@ -1,0 +1,124 @@
+"""A run is a folder: its configuration, results and summary. Every file appears whole or not at all."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import xarray as xr
+
+from hierdiff.options import require
+
+PACKAGES = ("hierdiff", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "matplotlib")
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, and put it in its place once it is on disk."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Numbers that are not finite become null: JSON has none."""
+    text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+    write_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    """One JSON object a line."""
+    text = "".join(json.dumps(_finite(row), allow_nan=False) + "\n" for row in rows)
+    write_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def write_results(path: Path, results: xr.Dataset) -> None:
+    """Labelled arrays, as netCDF 4."""
+    write_whole(path, lambda temporary: results.to_netcdf(temporary, engine="h5netcdf"))
+
+
+def read_results(folder: Path) -> xr.Dataset:
+    """The labelled results of the run in `folder`."""
+    return xr.load_dataset(folder / "results.nc", engine="h5netcdf")
+
+
+def read_json(path: Path) -> Any:
+    """The content of one JSON file of a run."""
+    return json.loads(path.read_text())
+
+
+def open_folder(folder: Path, config: Any) -> None:
+    """Make `folder` the run of `config`: write its config.json, or find the same there.
+
+    Raises:
+      ValueError: `folder` cannot be written, or holds a run of another configuration; the message says what differs.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    require(writable, "out", str(folder), "a folder that can be written")
+    options = json.loads(json.dumps(dataclasses.asdict(config)))
+    path = folder / "config.json"
+    if path.exists():
+        there = _flat(read_json(path)["options"])
+        changed = [f"{k} ({there.get(k)} there)" for k, v in _flat(options).items() if there.get(k) != v]
+        require(
+            not changed, "out", str(folder), f"another folder: this one holds a run with other {', '.join(changed)}"
+        )
+    write_json(path, {"options": options, **provenance()})
+
+
+def provenance() -> dict[str, Any]:
+    """What made a result: the command, the versions, the device and the git commit (null outside a checkout)."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = None
+    device = jax.devices()[0]
+    return {
+        "command": " ".join(["python -m", _module(), *sys.argv[1:]]),
+        "commit": commit,
+        "device": f"{device.device_kind} x {jax.device_count()}",
+        "python": sys.version.split()[0],
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def _module() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec else Path(sys.argv[0]).name
+
+
+def _flat(options: dict) -> dict:
+    flat = {}
+    for key, value in options.items():
+        flat.update(_flat(value) if isinstance(value, dict) else {key: value})
+    return flat
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    if isinstance(content, float) and not abs(content) < float("inf"):
+        return None
+    return content

@@ -1,0 +1,151 @@
+"""Training of an ensemble of diffusion networks on disjoint data sets, as one compiled loop."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from hierdiff.devices import over_networks
+from hierdiff.networks import Network
+from hierdiff.noising import Schedule, corrupt
+from hierdiff.options import option, require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Training."""
+
+    steps: int = option(8000, "training steps")
+    batch: int = option(128, "sequences in a batch, drawn with replacement")
+    learning_rate: float = option(1e-3, "Adam's learning rate at the start")
+    decay: Literal["constant", "paper"] = option(
+        "constant", "learning rate: constant, or the paper's (1 to 0.5 over 50 epochs, then cosine to 0.1)"
+    )
+    average_width: float = option(0.1, "width of the weights' average, as a share of the steps done (0: none)")
+    checkpoints: int = option(32, "checkpoints, spaced evenly in log(step)")
+    first_checkpoint: int = option(40, "step of the first checkpoint")
+
+    def __post_init__(self):
+        require(self.steps >= 1, "steps", self.steps, "an integer of at least 1")
+        require(self.batch >= 1, "batch", self.batch, "an integer of at least 1")
+        require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "a number between 0 and 1")
+        # The average is of finite order only up to this width (arXiv 2312.02696, section 3.1).
+        require(0 <= self.average_width < 0.28, "average_width", self.average_width, "a number from 0 to below 0.28")
+        require(self.checkpoints >= 2, "checkpoints", self.checkpoints, "an integer of at least 2")
+        need = f"an integer from 1 to below the number of steps, {self.steps}"
+        require(1 <= self.first_checkpoint < self.steps, "first_checkpoint", self.first_checkpoint, need)
+
+    def checkpoint_steps(self) -> list[int]:
+        """The steps at which the ensemble is measured; the last is `steps`."""
+        spaced = np.geomspace(self.first_checkpoint, self.steps, self.checkpoints)
+        return sorted({int(step) for step in np.rint(spaced)})
+
+
+class TrainState(NamedTuple):
+    """An ensemble in training; each array has a leading network axis.
+
+    `average` are the averaged weights, which are the ones measured. `failed_at` is the first step whose loss
+    was not finite, -1 where there is none.
+    """
+
+    params: nnx.State
+    average: nnx.State
+    optimizer: optax.OptState
+    failed_at: Int[Array, " S"]
+
+
+class Trainer(NamedTuple):
+    """The functions that train an ensemble.
+
+    `init(keys, data)` gives the first state and lays the data `(S, P, L)` out on the devices;
+    `advance(state, data, keys, first, until)` does the steps `first` to `until - 1`. It is compiled once and
+    donates `state`. Step `i` of a network depends on its key, its data, its state and `i` alone.
+    """
+
+    init: Callable[[Array, Array], tuple[TrainState, Array]]
+    advance: Callable[[TrainState, Array, Array, int, int], TrainState]
+
+
+def make_trainer(
+    network: Network, schedule: Schedule, config: TrainConfig, mesh: Mesh, *, vocab: int, size: int
+) -> Trainer:
+    """The training of one ensemble, whose data sets hold `size` sequences each."""
+    optimizer = optax.adam(learning_rate(config, size))
+    decay_power = average_exponent(config.average_width)
+
+    def init_one(key):
+        params = network.init(key)
+        copy = jax.tree.map(jnp.copy, params)
+        return TrainState(params, copy, optimizer.init(params), jnp.int32(-1))
+
+    def loss(params, key, leaves):
+        pick_key, time_key, noise_key, dropout_key = jax.random.split(key, 4)
+        x_0 = leaves[jax.random.randint(pick_key, (config.batch,), 0, len(leaves))]
+        t = stratified_times(time_key, config.batch, schedule.levels)
+        x_t = corrupt(noise_key, x_0, schedule.alpha_bar[t - 1], vocab)
+        log_f = network.log_posterior(params, x_t, t, dropout_key)
+        return cross_entropy(x_0, log_f).mean()
+
+    def advance_one(state, leaves, key, first, until):
+        def step(i, state):
+            value, gradient = jax.value_and_grad(loss)(state.params, jax.random.fold_in(key, i), leaves)
+            updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+            params = cast(nnx.State, optax.apply_updates(state.params, updates))
+            kept = (i / (i + 1)) ** decay_power
+            average = jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, state.average, params)
+            failed = (state.failed_at < 0) & ~jnp.isfinite(value)
+            return TrainState(params, average, optimizer_state, jnp.where(failed, i, state.failed_at))
+
+        return jax.lax.fori_loop(first, until, step, state)
+
+    spread = NamedSharding(mesh, PartitionSpec("network"))
+    init = jax.jit(over_networks(init_one, mesh, stacked=1))
+    advance = jax.jit(over_networks(advance_one, mesh, stacked=3), donate_argnums=0)
+
+    def init_all(keys, data):
+        keys, data = jax.device_put((keys, data), spread)
+        return init(keys), data
+
+    return Trainer(init_all, advance)
+
+
+def check_finite(state: TrainState) -> None:
+    """Raise `FloatingPointError` where the training has met a loss that is not finite."""
+    for network, step in enumerate(np.asarray(state.failed_at)):
+        if step >= 0:
+            raise FloatingPointError(f"the loss of network {network} is not finite at step {step + 1}")
+
+
+def cross_entropy(tokens: Int[Array, "*batch L"], log_f: Float[Array, "*batch L v"]) -> Float[Array, "*batch"]:
+    """-log f(x_0 | x_t), in nats a sequence."""
+    return -jnp.take_along_axis(log_f, tokens[..., None], axis=-1).sum((-1, -2))
+
+
+def stratified_times(key: Array, n: int, levels: int) -> Int[Array, " n"]:
+    """`n` noise levels 1..levels, each uniform, one in each n-th of the range (arXiv 2107.00630, appendix I.1)."""
+    u = (jnp.arange(n, dtype=float) + jax.random.uniform(key)) / n
+    return jnp.minimum(jnp.floor(u * levels).astype(jnp.int32) + 1, levels)
+
+
+def learning_rate(config: TrainConfig, size: int) -> optax.Schedule:
+    """The learning rate at each step; an epoch is `size / batch` steps."""
+    if config.decay == "constant":
+        return optax.constant_schedule(config.learning_rate)
+    ramp = max(1, min(round(50 * size / config.batch), config.steps - 1))
+    linear = optax.linear_schedule(config.learning_rate, 0.5 * config.learning_rate, ramp)
+    cosine = optax.cosine_decay_schedule(0.5 * config.learning_rate, max(1, config.steps - ramp), alpha=0.2)
+    return optax.join_schedules([linear, cosine], [ramp])
+
+
+def average_exponent(width: float) -> float:
+    """The power p of the average that keeps `(1 - 1/i)**p` at step i, for a relative width (arXiv 2312.02696)."""
+    if width == 0:
+        return float("inf")
+    return float(np.roots([1, 7, 16 - width**-2, 12 - width**-2]).real.max()) + 1

@@ -1,0 +1,75 @@
+"""The networks: distributions, symmetries that the tree asks for, the paper's size."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hierdiff.networks import NetworkConfig, build_network
+
+TREE = NetworkConfig(width=8, expansion=2)
+TRANSFORMER = NetworkConfig(network="transformer", width=8, expansion=2, layers=2, heads=2, dropout=0.2)
+
+
+def inputs(n=3, leaves=8, vocab=5):
+    return jax.random.normal(jax.random.key(1), (n, leaves, vocab)), jnp.array([1, 50, 500], jnp.int32)[:n]
+
+
+@pytest.mark.parametrize("config", [TREE, TRANSFORMER], ids=["tree", "transformer"])
+def test_output_is_a_distribution_that_depends_on_every_leaf_and_on_time(config):
+    network = build_network(config, vocab=5, depth=3, branching=2)
+    params = network.init(jax.random.key(0))
+    x_t, t = inputs()
+    log_f = network.log_posterior(params, x_t, t, None)
+    np.testing.assert_allclose(jnp.exp(log_f).sum(-1), 1, atol=1e-5)
+    jacobian = jax.jacobian(lambda x: network.log_posterior(params, x[None], t[:1], None)[0, 0, 0])(x_t[0])
+    assert (jnp.abs(jacobian).max(-1) > 0).all()
+    assert not np.allclose(log_f, network.log_posterior(params, x_t, t[::-1], None))
+
+
+def test_the_tree_has_the_branching_and_depth_of_the_data():
+    network = build_network(TREE, vocab=4, depth=2, branching=3)
+    x_t, t = inputs(n=2, leaves=9, vocab=4)
+    assert network.log_posterior(network.init(jax.random.key(0)), x_t, t, None).shape == (2, 9, 4)
+
+
+def test_the_tree_shares_weights_across_a_level():
+    """A level more costs two MLPs, however many nodes it has."""
+    network = build_network(TREE, vocab=5, depth=3, branching=2)
+    count = sum(leaf.size for leaf in jax.tree.leaves(network.init(jax.random.key(0))))
+    deeper = build_network(TREE, vocab=5, depth=4, branching=2).init(jax.random.key(0))
+    per_level = sum(leaf.size for leaf in jax.tree.leaves(deeper)) - count
+    width, hidden = 8, 16
+    mlps = [(2 * width, width), (3 * width, 2 * width)]
+    expected = sum(i * hidden + hidden + width * hidden + hidden * o + o for i, o in mlps)
+    assert per_level == expected
+
+
+def test_the_papers_transformer_has_16_9_million_parameters():
+    config = NetworkConfig(network="transformer", width=512, expansion=2, layers=8, heads=4, dropout=0.1)
+    shapes = jax.eval_shape(build_network(config, vocab=6, depth=4, branching=2).init, jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == pytest.approx(16.9e6, rel=0.005)
+
+
+def test_dropout_is_off_without_a_key_and_random_with_one():
+    network = build_network(TRANSFORMER, vocab=5, depth=3, branching=2)
+    params = network.init(jax.random.key(0))
+    run = jax.jit(lambda key: network.log_posterior(params, *inputs(), key))
+    off = network.log_posterior(params, *inputs(), None)
+    np.testing.assert_array_equal(off, network.log_posterior(params, *inputs(), None))
+    assert not np.allclose(off, run(jax.random.key(0)))
+    assert not np.allclose(run(jax.random.key(1)), run(jax.random.key(0)))
+    np.testing.assert_array_equal(run(jax.random.key(0)), run(jax.random.key(0)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"width": 0}, "width: got 0"),
+        ({"network": "transformer", "width": 9, "heads": 2}, "heads: got 2, needs a divisor of the width, 9"),
+        ({"dropout": 1.0}, "dropout: got 1.0, needs a number from 0 to below 1"),
+    ],
+)
+def test_bad_configs_are_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        NetworkConfig(**change)

@@ -1,0 +1,140 @@
+"""Training: it overfits, averages, stratifies, is reproducible, and stops where a loss is not finite."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hierdiff.devices import ensemble_mesh
+from hierdiff.networks import NetworkConfig, build_network
+from hierdiff.noising import corrupt, linear_schedule
+from hierdiff.training import (
+    TrainConfig,
+    average_exponent,
+    check_finite,
+    cross_entropy,
+    learning_rate,
+    make_trainer,
+    stratified_times,
+)
+
+SCHEDULE = linear_schedule(100)
+TREE = build_network(NetworkConfig(width=16), vocab=4, depth=2, branching=2)
+TRANSFORMER = build_network(
+    NetworkConfig(network="transformer", width=16, layers=2, heads=2), vocab=4, depth=2, branching=2
+)
+
+
+def train(network, data, config, *, stops, seed=0):
+    networks = len(data)
+    trainer = make_trainer(network, SCHEDULE, config, ensemble_mesh(networks), vocab=4, size=data.shape[1])
+    init_key, key = jax.random.split(jax.random.key(seed))
+    state, data = trainer.init(jax.random.split(init_key, networks), data)
+    keys = jax.random.split(key, networks)
+    for first, until in zip((0, *stops), stops, strict=False):
+        state = trainer.advance(state, data, keys, first, until)
+    return state
+
+
+@pytest.mark.parametrize("network", [TREE, TRANSFORMER], ids=["tree", "transformer"])
+def test_each_network_overfits_its_own_sequences(network):
+    """Two sequences a network, not the same ones: each learns its own, and loses on the other's."""
+    data = jnp.array([[[0, 1, 2, 3], [3, 3, 0, 1]], [[1, 1, 2, 0], [2, 0, 3, 3]]], jnp.int32)
+    config = TrainConfig(steps=400, batch=32, learning_rate=3e-3, first_checkpoint=1)
+    state = train(network, data, config, stops=(400,))
+    check_finite(state)
+    t = jnp.full(64, 10, jnp.int32)
+    losses = np.zeros((2, 2))
+    for owner in range(2):
+        x_0 = jnp.tile(data[owner], (32, 1))
+        x_t = corrupt(jax.random.key(5), x_0, SCHEDULE.alpha_bar[t - 1], 4)
+        for member in range(2):
+            params = jax.tree.map(lambda x, i=member: x[i], state.average)
+            losses[member, owner] = cross_entropy(x_0, network.log_posterior(params, x_t, t, None)).mean()
+    assert losses[0, 0] < 0.2
+    assert losses[1, 1] < 0.2
+    assert min(losses[0, 1], losses[1, 0]) > 1
+
+
+def test_one_long_call_equals_several_short_ones():
+    data = jax.random.randint(jax.random.key(0), (4, 50, 4), 0, 4)
+    config = TrainConfig(steps=30, batch=8, first_checkpoint=1)
+    whole, parts = (train(TREE, data, config, stops=stops) for stops in ((30,), (1, 7, 30)))
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+
+
+def test_networks_of_an_ensemble_do_not_depend_on_its_size():
+    data = jax.random.randint(jax.random.key(0), (4, 50, 4), 0, 4)
+    config = TrainConfig(steps=5, batch=8, first_checkpoint=1)
+    trainers = [make_trainer(TREE, SCHEDULE, config, ensemble_mesh(s), vocab=4, size=50) for s in (4, 1)]
+    keys = jax.random.split(jax.random.key(1), 4)
+    states = []
+    for trainer, picked in zip(trainers, (slice(None), slice(2, 3)), strict=True):
+        state, sets = trainer.init(keys[picked], data[picked])
+        states.append(trainer.advance(state, sets, keys[picked], 0, 5))
+    one_of_four = jax.tree.map(lambda x: x[2:3], states[0].params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one_of_four, states[1].params)
+
+
+def test_the_average_follows_the_power_law():
+    """Relative width of the weights that the average gives to the steps, against what was asked for."""
+    for width in (0.05, 0.1, 0.2):
+        i, power = np.arange(20_000), average_exponent(width)
+        kept = (i / (i + 1)) ** power
+        weights = (1 - kept) * np.append(np.cumprod(kept[:0:-1])[::-1], 1)
+        mean = (weights * i).sum() / weights.sum()
+        assert np.sqrt((weights * (i - mean) ** 2).sum()) / i[-1] == pytest.approx(width, rel=0.01)
+
+
+def test_without_width_the_average_is_the_last_weights():
+    data = jnp.zeros((1, 3, 4), jnp.int32)
+    state = train(TREE, data, TrainConfig(steps=3, batch=2, average_width=0.0, first_checkpoint=1), stops=(3,))
+    jax.tree.map(np.testing.assert_array_equal, state.params, state.average)
+
+
+def test_times_are_stratified_and_uniform():
+    for key in jax.random.split(jax.random.key(0), 20):
+        t = np.asarray(stratified_times(key, 50, 100))
+        assert ((t - 1) // 2 == np.arange(50)).all()
+    draws = np.concatenate([stratified_times(key, 7, 10) for key in jax.random.split(jax.random.key(1), 3000)])
+    assert np.bincount(draws, minlength=11)[1:] == pytest.approx(2100, rel=0.1)
+
+
+def test_the_papers_learning_rate():
+    config = TrainConfig(steps=1000, batch=10, learning_rate=1e-2, decay="paper", first_checkpoint=1)
+    rate = learning_rate(config, size=40)
+    expected = [1e-2, 0.75e-2, 0.5e-2, 0.1e-2]
+    np.testing.assert_allclose(np.array([rate(i) for i in (0, 100, 200, 1000)]), expected, rtol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_is_reported_where_it_happened():
+    data = jnp.zeros((2, 3, 4), jnp.int32)
+    config = TrainConfig(steps=20, batch=2, learning_rate=0.9, first_checkpoint=1)
+    trainer = make_trainer(TREE, SCHEDULE, config, ensemble_mesh(2), vocab=4, size=3)
+    keys = jax.random.split(jax.random.key(0), 2)
+    state, data = trainer.init(keys, data)
+    state = trainer.advance(state, data, keys, 0, 4)
+    poisoned = jax.tree.map(lambda x: x.at[1].set(jnp.nan), state.params)
+    state = trainer.advance(state._replace(params=poisoned), data, keys, 4, 9)
+    with pytest.raises(FloatingPointError, match="the loss of network 1 is not finite at step 5"):
+        check_finite(state)
+
+
+def test_checkpoints_are_log_spaced_and_end_at_the_last_step():
+    steps = TrainConfig(steps=5000, checkpoints=20, first_checkpoint=50).checkpoint_steps()
+    assert (steps[0], steps[-1], len(steps)) == (50, 5000, 20)
+    np.testing.assert_allclose(np.diff(np.log(steps)), np.log(100) / 19, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": 0}, "steps: got 0"),
+        ({"learning_rate": 0.0}, "learning_rate: got 0.0"),
+        ({"average_width": 0.3}, "average_width: got 0.3"),
+        ({"steps": 10, "first_checkpoint": 10}, "first_checkpoint: got 10, needs an integer from 1 to below"),
+    ],
+)
+def test_bad_configs_are_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        TrainConfig(**change)
