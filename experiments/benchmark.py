@@ -1,0 +1,204 @@
+"""How fast are the exact posterior and a training step, and what do they need?
+
+Rates are the best of several rounds, in which the things compared take turns on the same machine.
+
+    python -m experiments.benchmark --json speed.json
+"""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from experiments.onset import PRESETS
+from hierdiff import record
+from hierdiff.devices import ensemble_mesh, over_networks, use_every_core
+from hierdiff.grammar import random_grammar
+from hierdiff.laboratory import OnsetConfig
+from hierdiff.networks import build_network
+from hierdiff.noising import corrupt, leaf_log_likelihood, linear_schedule
+from hierdiff.options import Parser
+from hierdiff.posterior import leaf_posterior
+from hierdiff.sampling import sample
+from hierdiff.training import cross_entropy, make_trainer
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    parser = Parser(prog="python -m experiments.benchmark", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="laptop", help="whose network is trained")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    options = parser.parse_all(argv)
+    use_every_core()
+    figures = {
+        "posterior": posterior_against_numpy(),
+        "depth": posterior_against_depth(),
+        "training": training_step(PRESETS[options.preset]),
+        "peak_memory_MiB": peak_memory(),
+    }
+    print(table(figures))
+    if options.json:
+        record.write_json(options.json, {**figures, **record.provenance()})
+
+
+def posterior_against_numpy() -> dict[str, float]:
+    """Depth 4, 10,000 sequences, float32: sequences a second, here and by dense NumPy belief propagation."""
+    grammar, ll = evidence(depth=4, n=10_000)
+    table = np.zeros((grammar.vocab,) * 3, np.float32)
+    a = np.arange(grammar.vocab)[:, None]
+    table[a, grammar.children[0, ..., 0], grammar.children[0, ..., 1]] = np.exp(grammar.log_prob[0])
+    dense = np.asarray(ll)
+    difference = np.abs(np.asarray(leaf_posterior(grammar, ll)) - numpy_belief_propagation(table, dense, 4)).max()
+    if difference > 1e-4:
+        raise RuntimeError(f"the yardstick differs from the exact posterior by {difference}")
+    ours, theirs = seconds_in_turn(
+        lambda: jax.block_until_ready(leaf_posterior(grammar, ll)), lambda: numpy_belief_propagation(table, dense, 4)
+    )
+    return {"sequences_per_s": len(ll) / ours, "numpy_sequences_per_s": len(ll) / theirs, "ratio": theirs / ours}
+
+
+def posterior_against_depth() -> list[dict[str, float]]:
+    """Leaves a second and MiB of scratch, at the same number of leaves in all."""
+    rows = []
+    for depth in (2, 4, 6, 8, 10):
+        grammar, ll = evidence(depth=depth, n=2**17 // 2**depth)
+        compiled = jax.jit(leaf_posterior).lower(grammar, ll).compile()
+        (best,) = seconds_in_turn(lambda run=compiled, g=grammar, x=ll: jax.block_until_ready(run(g, x)))
+        memory = compiled.memory_analysis()
+        scratch = memory.temp_size_in_bytes / 2**20 if memory else float("nan")
+        rows.append({"depth": depth, "leaves_per_s": ll.shape[0] * ll.shape[1] / best, "scratch_MiB": scratch})
+    return rows
+
+
+def training_step(config: OnsetConfig) -> dict[str, float]:
+    """Samples a second in the training of a preset's ensemble, and its share of the matrix-product rate."""
+    grammar = random_grammar(jax.random.key(0), depth=config.grammar.depth)
+    schedule, mesh = linear_schedule(config.levels), ensemble_mesh(config.networks)
+    network = build_network(config.network, vocab=grammar.vocab, depth=grammar.depth, branching=grammar.branching)
+    data = sample(jax.random.key(1), grammar, config.networks * config.size).leaves
+    trainer = make_trainer(network, schedule, config.train, mesh, vocab=grammar.vocab, size=config.size)
+    keys = jax.random.split(jax.random.key(2), config.networks)
+    state, data = trainer.init(keys, data.reshape(config.networks, config.size, -1))
+    steps = 20
+
+    def train():
+        nonlocal state
+        state = jax.block_until_ready(trainer.advance(state, data, keys, 0, steps))
+
+    size = 2048
+    product = jax.jit(over_networks(lambda a, b: a @ b, mesh, stacked=2))
+    square = jnp.ones((mesh.size, size, size))
+    step, multiply = seconds_in_turn(train, lambda: jax.block_until_ready(product(square, square)))
+
+    def loss(params, x_0, x_t, t):
+        return cross_entropy(x_0, network.log_posterior(params, x_t, t, None)).mean()
+
+    batch = (config.train.batch, grammar.leaves)
+    shapes = [jax.ShapeDtypeStruct(batch, int), jax.ShapeDtypeStruct((*batch, grammar.vocab), float)]
+    params = jax.eval_shape(network.init, jax.random.key(0))
+    gradient = jax.make_jaxpr(jax.grad(loss))(params, *shapes, jax.ShapeDtypeStruct(batch[:1], int))
+    flops = matrix_flops(gradient.jaxpr)
+    done = steps * config.networks
+    rate, peak = done * flops / step, mesh.size * 2 * size**3 / multiply
+    return {
+        "samples_per_s": done * config.train.batch / step,
+        "ms_per_step": 1e3 * step / steps,
+        "matrix_Gflop_per_s": rate / 1e9,
+        "machine_matrix_Gflop_per_s": peak / 1e9,
+        "share": rate / peak,
+    }
+
+
+def matrix_flops(jaxpr: Jaxpr) -> int:
+    """Floating-point operations of all the matrix products of a program."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            inputs: Any = equation.invars[0].aval
+            outputs: Any = equation.outvars[0].aval
+            total += 2 * math.prod(outputs.shape) * math.prod(inputs.shape[axis] for axis in contracted)
+        for parameter in equation.params.values():
+            inner: Any = parameter.jaxpr if isinstance(parameter, ClosedJaxpr) else parameter
+            if isinstance(inner, Jaxpr):
+                total += matrix_flops(inner)
+    return total
+
+
+def numpy_belief_propagation(table: np.ndarray, log_likelihood: np.ndarray, depth: int) -> np.ndarray:
+    """The yardstick: up and down with the dense table P(b, c | a), messages in the linear domain, normalised."""
+
+    def normalise(x):
+        return x / x.sum(-1, keepdims=True)
+
+    up = [normalise(np.exp(log_likelihood - log_likelihood.max(-1, keepdims=True)))]
+    for _ in range(depth):
+        left, right = up[-1][:, ::2], up[-1][:, 1::2]
+        up.append(normalise(np.einsum("abc,nib,nic->nia", table, left, right, optimize=True)))
+    down = np.ones_like(up[-1])
+    for below in reversed(up[:-1]):
+        left, right = below[:, ::2], below[:, 1::2]
+        to_left = np.einsum("abc,nia,nic->nib", table, down, right, optimize=True)
+        to_right = np.einsum("abc,nia,nib->nic", table, down, left, optimize=True)
+        down = normalise(np.stack([to_left, to_right], 2).reshape(below.shape))
+    return normalise(up[0] * down)
+
+
+def evidence(*, depth: int, n: int):
+    """A grammar of the paper's sizes, and the leaf log-likelihoods of `n` noised sequences."""
+    grammar = random_grammar(jax.random.key(0), depth=depth)
+    alpha_bar = linear_schedule(500).alpha_bar[99]
+    x_t = corrupt(jax.random.key(1), sample(jax.random.key(2), grammar, n).leaves, alpha_bar, grammar.vocab)
+    return grammar, leaf_log_likelihood(x_t, alpha_bar)
+
+
+def seconds_in_turn(*functions: Callable[[], object], rounds: int = 7) -> list[float]:
+    """The shortest time of each function; they are run in turn, so that what disturbs one disturbs all."""
+    for function in functions:
+        function()
+    times = np.empty((rounds, len(functions)))
+    for i in range(rounds):
+        for j, function in enumerate(functions):
+            start = time.perf_counter()
+            function()
+            times[i, j] = time.perf_counter() - start
+    return times.min(0).tolist()
+
+
+def peak_memory() -> float:
+    """MiB at the most: of the device where it says, else of the process."""
+    stats = jax.devices()[0].memory_stats()
+    if stats:
+        return stats["peak_bytes_in_use"] / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def table(figures: dict) -> str:
+    """The figures in words."""
+    posterior, training = figures["posterior"], figures["training"]
+    lines = [
+        f"exact posterior, depth 4, 10,000 sequences: {posterior['sequences_per_s']:,.0f} sequences/s, "
+        f"{posterior['ratio']:.1f} times dense NumPy ({posterior['numpy_sequences_per_s']:,.0f})",
+        *[
+            f"  depth {row['depth']:>2}: {row['leaves_per_s'] / 1e6:5.1f} million leaves/s, "
+            f"{row['scratch_MiB']:.1f} MiB scratch"
+            for row in figures["depth"]
+        ],
+        f"training: {training['samples_per_s']:,.0f} samples/s ({training['ms_per_step']:.0f} ms a step of all "
+        f"networks), {training['matrix_Gflop_per_s']:.0f} of {training['machine_matrix_Gflop_per_s']:.0f} Gflop/s in "
+        f"matrix products ({training['share']:.0%})",
+        f"peak memory: {figures['peak_memory_MiB']:,.0f} MiB",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
