@@ -81,12 +81,12 @@ def posterior_against_depth() -> list[dict[str, float]]:
 def training_step(config: OnsetConfig) -> dict[str, float]:
     """Samples a second in the training of a preset's ensemble, and its share of the matrix-product rate."""
     grammar = random_grammar(jax.random.key(0), depth=config.grammar.depth)
-    schedule, mesh = linear_schedule(config.levels), ensemble_mesh(config.networks)
+    schedule, mesh = linear_schedule(config.levels), ensemble_mesh(config.sets)
     network = build_network(config.network, vocab=grammar.vocab, depth=grammar.depth, branching=grammar.branching)
-    data = sample(jax.random.key(1), grammar, config.networks * config.size).leaves
+    data = sample(jax.random.key(1), grammar, config.sets * config.size).leaves
     trainer = make_trainer(network, schedule, config.train, mesh, vocab=grammar.vocab, size=config.size)
-    keys = jax.random.split(jax.random.key(2), config.networks)
-    state, data = trainer.init(keys, data.reshape(config.networks, config.size, -1))
+    keys = jax.random.split(jax.random.key(2), config.sets)
+    state, data = trainer.init(keys, data.reshape(config.sets, config.size, -1))
     steps = 20
 
     def train():
@@ -106,7 +106,7 @@ def training_step(config: OnsetConfig) -> dict[str, float]:
     params = jax.eval_shape(network.init, jax.random.key(0))
     gradient = jax.make_jaxpr(jax.grad(loss))(params, *shapes, jax.ShapeDtypeStruct(batch[:1], int))
     flops = matrix_flops(gradient.jaxpr)
-    done = steps * config.networks
+    done = steps * config.sets
     rate, peak = done * flops / step, mesh.size * 2 * size**3 / multiply
     return {
         "samples_per_s": done * config.train.batch / step,

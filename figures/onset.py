@@ -1,6 +1,7 @@
-"""The onset of biased generalization along training (arXiv 2603.03469, figure 1b).
+"""The onset of biased generalization along training (arXiv 2603.03469, figure 1b), and the level spectrum.
 
-Left: divergence of the networks from the exact and the filtered posteriors. Right: sample split and excess loss.
+Above: divergence of the networks from the exact and the filtered posteriors; sample split and excess loss. Below: the
+squared error of each height and its data-dependent part; the data-dependent part over height and noise at two steps.
 
     python -m figures.onset runs/laptop-0
 """
@@ -12,10 +13,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from figures import style
 from hierdiff import record
+from hierdiff.onset import set_pairs, spectrum_parts
 
 SPLIT, MEMBERS, EXCESS = "C1", "C4", "C0"
 
@@ -23,59 +27,96 @@ SPLIT, MEMBERS, EXCESS = "C1", "C4", "C0"
 def draw(folder: Path) -> None:
     """Draw `onset.png` into the folder of a run."""
     results, summary = record.read_results(folder), record.read_json(folder / "summary.json")
+    sets = set_pairs(results)
+    results = results.isel(pair=sets[:, 0] != sets[:, 1])
+    at = results.sel(noise=summary["onset_noise"])
     with plt.style.context(["petroff10", style.STYLE]):
-        layout = ConstrainedLayoutEngine(rect=(0, 0.03, 1, 0.97))
-        figure, (left, right) = plt.subplots(1, 2, figsize=(6.9, 2.9), layout=layout)
-        at = results.sel(noise=summary["onset_noise"])
-        divergences(left, at)
-        split_and_excess(right, at, summary)
+        layout = ConstrainedLayoutEngine(rect=(0, 0.02, 1, 0.98))
+        figure = plt.figure(figsize=(7.2, 5.4), layout=layout)
+        grid = figure.add_gridspec(2, 4)
+        divergences(figure.add_subplot(grid[0, :2]), at)
+        split_and_excess(figure.add_subplot(grid[0, 2:]), at, summary)
+        spectrum(figure.add_subplot(grid[1, :2]), at, summary)
+        maps([figure.add_subplot(grid[1, 2]), figure.add_subplot(grid[1, 3])], results, summary)
         style.save(figure, folder / "onset.png", folder)
         plt.close(figure)
 
 
 def divergences(axes: Axes, at: xr.Dataset) -> None:
     """KL(BP_k || f) against the training step, with the smallest point of each marked."""
-    shades = plt.get_cmap("viridis")(np.linspace(0, 0.85, at.sizes["filtered"]))
-    for k, shade in zip(at.filtered.values, shades, strict=True):
-        each = at.divergence.sel(filtered=k)
-        mean, error = each.mean("network"), interval(each, "network")
-        axes.plot(at.step, mean, color=shade, label=f"k = {k}" + (" (exact)" if k == 0 else ""))
-        axes.fill_between(at.step, mean - error, mean + error, color=shade, alpha=0.2, linewidth=0)
-        axes.plot(at.step[int(mean.values.argmin())], mean.values.min(), "o", color=shade)
+    for k, shade in zip(at.filtered.values, style.shades(at.sizes["filtered"]), strict=True):
+        curve(axes, at.divergence.sel(filtered=k), "network", f"k = {k}" + (" (exact)" if k == 0 else ""), color=shade)
+        mean = at.divergence.sel(filtered=k).mean(("network", "group")).values
+        axes.plot(at.step[mean.argmin()], mean.min(), "o", color=shade)
     axes.set(xscale="log", yscale="log", xlabel="training step", ylabel=r"KL(BP$_k$ || f)  [nats / sequence]")
     axes.set_title(f"distance to the filtered posteriors, t/T = {float(at.noise):g}")
     axes.legend()
 
 
 def split_and_excess(axes: Axes, at: xr.Dataset, summary: dict) -> None:
-    """Sample split and excess loss against the training step, with both minima marked."""
-    split = at.split.mean("sequence")
-    curves = [
-        (split, "pair", SPLIT, "-", f"sample split, held-out, t/T = {float(at.noise):g}", "onset"),
-        (at.member_split, "pair", MEMBERS, "--", "sample split, training", None),
-        (at.excess.mean("sequence"), "network", EXCESS, "-", "excess loss, held-out, all t", "best"),
-    ]
-    for each, over, colour, line, words, minimum in curves:
-        mean, error = each.mean(over), interval(each, over)
-        axes.plot(at.step, mean, line, color=colour, label=words)
-        axes.fill_between(at.step, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
-        if minimum and summary[minimum]["reached"]:
-            axes.axvline(summary[minimum]["step"], color=colour, linewidth=0.8, linestyle=":")
-            axes.plot(summary[minimum]["step"], summary[minimum]["value"], "o", color=colour)
-            place = (summary[minimum]["step"], 0.01)
-            axes.annotate(f" {minimum}", place, xycoords=("data", "axes fraction"), color=colour, fontsize=7)
+    """Sample split and excess loss against the training step, with both minima and their intervals."""
+    words = f"sample split, held-out, t/T = {float(at.noise):g}"
+    curve(axes, at.split, "pair", words, color=SPLIT)
+    curve(axes, at.member_split.expand_dims(group=1), "pair", "sample split, training", color=MEMBERS, linestyle="--")
+    curve(axes, at.excess, "network", "excess loss, held-out, all t", color=EXCESS)
+    for name, colour in (("onset", SPLIT), ("best", EXCESS)):
+        found = summary[name]
+        if found["reached"]:
+            axes.axvspan(found["low"], found["high"] or summary["steps"], color=colour, alpha=0.15, linewidth=0)
+            axes.plot(found["step"], found["value"], "o", color=colour)
+            place = (found["step"], 0.01)
+            axes.annotate(name, place, xycoords=("data", "axes fraction"), color=colour, fontsize=7, ha="center")
     axes.set(xscale="log", yscale="log", xlabel="training step", ylabel="nats / sequence")
     axes.set_title("distance between networks, and excess loss")
     axes.legend()
 
 
-def interval(each: xr.DataArray, over: str) -> xr.DataArray:
-    """Two standard errors over the networks or pairs."""
-    return (
-        2 * each.std(over, ddof=1) / np.sqrt(each.sizes[over])
-        if each.sizes[over] > 1
-        else xr.zeros_like(each.mean(over))
-    )
+def spectrum(axes: Axes, at: xr.Dataset, summary: dict) -> None:
+    """The squared error of each height (solid) and its data-dependent part (dashed) against the training step."""
+    parts = spectrum_parts(at)
+    heights = parts.height.values[1:]
+    for h, shade in zip(heights, style.shades(len(heights)), strict=True):
+        curve(axes, parts.error.sel(height=h), "network", f"height {h}", color=shade)
+        curve(axes, parts.data_dependent.sel(height=h), "pair", None, color=shade, linestyle="--")
+    for name in ("onset", "best"):
+        if summary[name]["reached"]:
+            axes.axvline(summary[name]["step"], color="0.5", linewidth=0.7, linestyle=":")
+    largest = float(parts.error.mean(("network", "group")).max())
+    axes.set(xscale="log", yscale="log", ylim=(1e-3 * largest, 1.5 * largest))
+    axes.set(xlabel="training step", ylabel="squared error / sequence")
+    axes.set_title(f"error (solid), data-dependent part (dashed), t/T = {float(at.noise):g}")
+    axes.legend(ncols=2)
+
+
+def maps(both: list[Axes], results: xr.Dataset, summary: dict) -> None:
+    """The data-dependent part over height and noise, at the onset and at the best step (or the last)."""
+    own = xr.concat([spectrum_parts(results.sel(noise=x)).data_dependent for x in results.noise.values], "noise")
+    own = own.mean(("pair", "group")).assign_coords(noise=results.noise.values).isel(height=slice(1, None))
+    steps = {
+        "at onset": summary["onset"]["step"] if summary["onset"]["reached"] else float(own.step[0]),
+        "at best": summary["best"]["step"] if summary["best"]["reached"] else float(own.step[-1]),
+    }
+    top = float(own.max())
+    norm = LogNorm(1e-3 * top, top)
+    for axes, (name, step) in zip(both, steps.items(), strict=True):
+        values = own.sel(step=step, method="nearest").transpose("height", "noise").clip(min=1e-3 * top)
+        axes.imshow(values, norm=norm, origin="lower", aspect="auto")
+        axes.set_xticks(range(own.sizes["noise"]), [f"{x:g}" for x in own.noise.values], rotation=60)
+        axes.set_yticks(range(own.sizes["height"]), own.height.values)
+        axes.set(xlabel="noise t/T", title=f"data-dependent part\n{name}, step {step:,.0f}")
+    both[0].set_ylabel("height")
+    both[1].figure.colorbar(ScalarMappable(norm), ax=both[1], label="squared units / sequence")
+
+
+def curve(axes: Axes, each: xr.DataArray, over: str, label: str | None, **style_options) -> None:
+    """Mean over networks or pairs, with a band of two standard errors over them (over sequences if there is one)."""
+    mean = each.mean((over, "group"))
+    units = over if each.sizes[over] > 1 else "group"
+    rest = each.mean("group" if units == over else over)
+    error = 2 * rest.std(units, ddof=1) / np.sqrt(rest.sizes[units]) if rest.sizes[units] > 1 else 0 * mean
+    axes.plot(each.step, mean, label=label, **style_options)
+    colour = style_options["color"]
+    axes.fill_between(each.step, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
 
 
 if __name__ == "__main__":

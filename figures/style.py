@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 from hierdiff import record
@@ -13,7 +14,6 @@ STYLE = {
     "axes.titlesize": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": mpl.rcParamsDefault["axes.prop_cycle"],
     "legend.frameon": False,
     "legend.fontsize": 7,
     "lines.linewidth": 1.3,
@@ -29,3 +29,8 @@ def save(figure: Figure, path: Path, source: Path) -> None:
     figure.text(0.005, 0.005, origin, fontsize=4.5, color="0.4", va="bottom")
     key = "Description" if path.suffix == ".png" else "Subject"
     record.write_whole(path, lambda temporary: figure.savefig(temporary, metadata={key: origin}))
+
+
+def shades(number: int) -> np.ndarray:
+    """Ordered colours for levels of the tree, dark to light, all dark enough for white paper."""
+    return mpl.colormaps["viridis"](np.linspace(0, 0.85, number))

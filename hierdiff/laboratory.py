@@ -8,14 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Array, Float
 
 from hierdiff.devices import ensemble_mesh, over_networks
 from hierdiff.grammar import Grammar, GrammarConfig, random_grammar
 from hierdiff.measures.divergence import divergence, pairs, sample_split
-from hierdiff.measures.probe import MeasureConfig, Probe, make_probe
+from hierdiff.measures.probe import GROUPS, MeasureConfig, Probe, make_probe
+from hierdiff.measures.slope import slope_products
+from hierdiff.measures.spectrum import SpectrumProbe, learned_products, level_spectrum, make_spectrum_probe
 from hierdiff.networks import Network, NetworkConfig, build_network
 from hierdiff.noising import Schedule, linear_schedule
 from hierdiff.options import option, require
+from hierdiff.posterior import empirical_posterior
 from hierdiff.sampling import DataSets, data_sets
 from hierdiff.training import TrainConfig, check_finite, cross_entropy, make_trainer
 
@@ -25,7 +29,8 @@ class OnsetConfig:
     """Experiment."""
 
     seed: int = option(0, "seed of the grammar, the data, the networks and the noise")
-    networks: int = option(4, "networks, each trained on a data set of its own")
+    sets: int = option(4, "disjoint data sets")
+    seeds_per_set: int = option(1, "networks trained on each data set, from different weights and with different noise")
     size: int = option(1000, "sequences in each data set (P)")
     levels: int = option(500, "noise levels (T)")
     common_start: bool = option(False, "start all networks from the same weights")
@@ -36,7 +41,8 @@ class OnsetConfig:
 
     def __post_init__(self):
         require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
-        require(self.networks >= 2, "networks", self.networks, "an integer of at least 2")
+        require(self.sets >= 2, "sets", self.sets, "an integer of at least 2")
+        require(self.seeds_per_set >= 1, "seeds_per_set", self.seeds_per_set, "an integer of at least 1")
         require(self.size >= 1, "size", self.size, "an integer of at least 1")
         require(self.levels > 20, "levels", self.levels, "an integer above 20")
         need = f"at most the size of a data set, {self.size}"
@@ -46,35 +52,53 @@ class OnsetConfig:
 class Laboratory(NamedTuple):
     """What a config stands for: the grammar, the data and the inputs on which networks are measured.
 
-    `members` holds the first training sequences of each data set in turn, and `owner` the set each is from.
+    Network i is trained on data set `set_of[i]`. `members` holds the first training sequences of each data set in turn,
+    and `owner` the set each is from; `empirical` are the memorizers of the data sets on the held-out inputs.
     """
 
     grammar: Grammar
     schedule: Schedule
     data: DataSets
     network: Network
+    set_of: np.ndarray
     held_out: Probe
+    spectrum: SpectrumProbe
+    empirical: Float[Array, "N sets n L v"]
     members: Probe
     owner: np.ndarray
 
 
 def set_up(config: OnsetConfig) -> Laboratory:
     """Draw everything but the networks' weights and the noise of training."""
-    grammar_key, data_key, held_out_key, members_key = jax.random.split(jax.random.key(config.seed), 4)
+    keys = jax.random.split(jax.random.key(config.seed), 5)
+    grammar_key, data_key, held_out_key, members_key, spectrum_key = keys
     grammar = random_grammar(grammar_key, **dataclasses.asdict(config.grammar))
     schedule = linear_schedule(config.levels)
     measure = config.measure
-    data = data_sets(data_key, grammar, sets=config.networks, size=config.size, held_out=measure.held_out)
-    members = data.train[:, : measure.members].reshape(-1, grammar.leaves)
+    data = data_sets(data_key, grammar, sets=config.sets, size=config.size, held_out=measure.held_out)
     sizes = {"vocab": grammar.vocab, "depth": grammar.depth, "branching": grammar.branching}
+    held_out = make_probe(held_out_key, grammar, schedule, data.held_out, measure.noise)
+    fixed = list(zip(held_out.x_t[:-1], held_out.t[:-1], strict=True))
+    spectra = [
+        make_spectrum_probe(key, grammar, schedule, x_t, t)
+        for key, (x_t, t) in zip(jax.random.split(spectrum_key, len(fixed)), fixed, strict=True)
+    ]
+    empirical = [
+        jnp.stack([empirical_posterior(train, x_t, schedule.alpha_bar[t - 1]) for train in data.train])
+        for x_t, t in fixed
+    ]
+    members = data.train[:, : measure.members].reshape(-1, grammar.leaves)
     return Laboratory(
         grammar,
         schedule,
         data,
         build_network(config.network, **sizes),
-        make_probe(held_out_key, grammar, schedule, data.held_out, measure.noise),
+        np.repeat(np.arange(config.sets), config.seeds_per_set),
+        held_out,
+        jax.tree.map(lambda *each: jnp.stack(each), *spectra),
+        jnp.stack(empirical),
         make_probe(members_key, grammar, schedule, members, measure.noise),
-        np.repeat(np.arange(config.networks), measure.members),
+        np.repeat(np.arange(config.sets), measure.members),
     )
 
 
@@ -88,14 +112,15 @@ def train_and_measure(
     Raises:
       FloatingPointError: a loss is not finite; the message says at which step, of which network.
     """
-    mesh = ensemble_mesh(config.networks)
+    networks = len(lab.set_of)
+    mesh = ensemble_mesh(networks)
     trainer = make_trainer(lab.network, lab.schedule, config.train, mesh, vocab=lab.grammar.vocab, size=config.size)
     init_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
-    init_keys = jax.random.split(init_key, config.networks)
+    init_keys = jax.random.split(init_key, networks)
     if config.common_start:
         init_keys = jnp.broadcast_to(init_keys[:1], init_keys.shape)
-    keys = jax.random.split(train_key, config.networks)
-    state, data = trainer.init(init_keys, lab.data.train)
+    keys = jax.random.split(train_key, networks)
+    state, data = trainer.init(init_keys, lab.data.train[lab.set_of])
     measure = make_measure(lab, mesh)
 
     done, measured = 0, []
@@ -113,96 +138,122 @@ def train_and_measure(
 
 
 def make_measure(lab: Laboratory, mesh: jax.sharding.Mesh) -> Callable[[Any], dict[str, jax.Array]]:
-    """The measures 1 to 3 of an ensemble, as one compiled function of its weights. Dimensions: see `label`."""
+    """All measures of an ensemble, as one compiled function of its weights. Dimensions: see `DIMENSIONS`."""
 
     def forward(params, x_t, t):
         return lab.network.log_posterior(params, x_t, t, None)
 
     log_posteriors = over_networks(forward, mesh, stacked=1)
-    networks = int(lab.owner.max()) + 1
-    first, second = np.array(pairs(networks)).T
-    own = jnp.asarray(lab.owner == np.arange(networks)[:, None], float)
-    in_pair = own[first] + own[second]
+    first, second = np.array(pairs(len(lab.set_of))).T
+    set_a, set_b = lab.set_of[first], lab.set_of[second]
+    owned = jnp.asarray(lab.owner == np.arange(lab.set_of.max() + 1)[:, None], float)
+    own, in_pair = owned[lab.set_of], jnp.maximum(owned[set_a], owned[set_b])
 
-    def mean(x, weight):
-        return (x * weight).sum(-1) / weight.sum(-1)
+    def losses(params, probe):
+        """At uniform t: the divergence from the exact posterior, and the cross-entropy."""
+        log_f = log_posteriors(params, probe.x_t[-1], probe.t[-1])
+        tokens = jnp.broadcast_to(probe.leaves[None], log_f.shape[:-1])
+        return divergence(probe.exact[-1, :1], log_f), cross_entropy(tokens, log_f)
 
-    def standard_error(x):
-        return x.std(-1, ddof=1) / jnp.sqrt(x.shape[-1])
+    def on_held_out(params, level):
+        exact, spectrum, empirical = level
+        log_f = log_posteriors(params, spectrum.x_t, spectrum.t)
+        f = jnp.exp(log_f)
+        learned, _ = learned_products(f, spectrum)
+        slope, _ = slope_products(f[first] - f[second], empirical[set_a] - empirical[set_b])
 
-    def at_level(params, tokens, level):
-        t, x_t, exact = level
-        log_f = log_posteriors(params, x_t, t)
-        gap = divergence(exact[:, None], log_f[None])
-        return (
-            gap,
-            cross_entropy(jnp.broadcast_to(tokens, log_f.shape[:-1]), log_f),
-            sample_split(log_f[first], log_f[second]),
-        )
+        def posteriors(x_t, t):
+            return jnp.exp(log_posteriors(params, x_t, t))
 
-    def on(probe, params):
-        levels = (probe.t, probe.x_t, probe.exact)
-        return jax.lax.map(lambda level: at_level(params, probe.leaves[None], level), levels)
-
-    def measure(params, held_out, members):
-        gap, loss, split = on(held_out, params)
-        _, member_loss, member_split = on(members, params)
         return {
-            "divergence": gap[:-1].mean(-1),
-            "divergence_error": standard_error(gap[:-1]),
-            "excess": gap[-1, 0],
-            "split": split[:-1],
-            "test_loss": loss[-1].mean(-1),
-            "test_loss_error": standard_error(loss[-1]),
-            "train_loss": mean(member_loss[-1], own),
-            "member_split": mean(member_split[:-1], in_pair[None]),
+            "divergence": in_groups(divergence(exact[:, None], log_f[None])),
+            "split": in_groups(sample_split(log_f[first], log_f[second])),
+            "learned": in_groups(learned),
+            "slope": in_groups(slope),
+            "spectrum": level_spectrum(posteriors, spectrum, groups=GROUPS),
         }
 
-    compiled = jax.jit(measure)
-    return lambda params: compiled(params, lab.held_out, lab.members)
+    def on_members(params, level):
+        x_t, t = level
+        log_f = log_posteriors(params, x_t, t)
+        return weighted_mean(sample_split(log_f[first], log_f[second]), in_pair)
+
+    @jax.jit
+    def measure(params, held_out, spectrum, empirical, members):
+        levels = (held_out.exact[:-1], spectrum, empirical)
+        measured = jax.lax.map(lambda level: on_held_out(params, level), levels)
+        excess, test_loss = losses(params, held_out)
+        _, train_loss = losses(params, members)
+        member_levels = (members.x_t[:-1], members.t[:-1])
+        return {
+            **measured,
+            "member_split": jax.lax.map(lambda level: on_members(params, level), member_levels),
+            "excess": in_groups(excess),
+            "test_loss": in_groups(test_loss),
+            "train_loss": weighted_mean(train_loss, own),
+        }
+
+    return lambda params: measure(params, lab.held_out, lab.spectrum, lab.empirical, lab.members)
 
 
+def in_groups(x: Float[Array, "*batch n"]) -> Float[Array, "*batch groups"]:
+    """Means over the groups of sequences."""
+    return x.reshape(*x.shape[:-1], GROUPS, -1).mean(-1)
+
+
+def weighted_mean(x: Float[Array, "*batch n"], weight: Float[Array, "*batch n"]) -> Float[Array, "*batch"]:
+    """Mean over the sequences that `weight` picks."""
+    return (x * weight).sum(-1) / weight.sum(-1)
+
+
+NATS, SQUARED = "nats per sequence", "squared units per sequence"
+# Of each variable: its dimensions beside the step, its units and its meaning.
 DIMENSIONS = {
-    "divergence": ("noise", "filtered", "network"),
-    "divergence_error": ("noise", "filtered", "network"),
-    "excess": ("network", "sequence"),
-    "split": ("noise", "pair", "sequence"),
-    "test_loss": ("network",),
-    "test_loss_error": ("network",),
-    "train_loss": ("network",),
-    "member_split": ("noise", "pair"),
-}
-MEANINGS = {
-    "divergence": "KL(BP_k || f) on held-out sequences, mean",
-    "divergence_error": "its standard error over the sequences",
-    "excess": "KL(BP_0 || f) of each held-out sequence, t uniform: the test loss above its Bayes value",
-    "split": "symmetrised KL(f_A || f_B) of each held-out sequence",
-    "test_loss": "cross-entropy on held-out sequences, t uniform",
-    "test_loss_error": "its standard error over the sequences",
-    "train_loss": "cross-entropy on the network's own training sequences, t uniform",
-    "member_split": "symmetrised KL(f_A || f_B) on the two networks' training sequences, mean",
-    "scale": "KL(BP_0 || BP_k) on held-out sequences, mean",
+    "divergence": (("noise", "filtered", "network", "group"), NATS, "KL(BP_k || f), held-out"),
+    "split": (("noise", "pair", "group"), NATS, "symmetrised KL(f_A || f_B), held-out"),
+    "member_split": (("noise", "pair"), NATS, "symmetrised KL(f_A || f_B) on the pair's training sequences"),
+    "excess": (("network", "group"), NATS, "KL(BP_0 || f), held-out, t uniform: the test loss above its Bayes value"),
+    "test_loss": (("network", "group"), NATS, "cross-entropy, held-out, t uniform"),
+    "train_loss": (("network",), NATS, "cross-entropy on the network's own training sequences, t uniform"),
+    "spectrum": (("noise", "height", "network", "other", "group"), SQUARED, "<d_h e_A, d_h e_B>, held-out"),
+    "learned": (("noise", "height", "network", "group"), SQUARED, "<f, D_h>, held-out"),
+    "slope": (("noise", "pair", "group"), SQUARED, "<f_A - f_B, emp_A - emp_B>, held-out"),
 }
 
 
 def label(config: OnsetConfig, lab: Laboratory, measured: list[dict[str, np.ndarray]]) -> xr.Dataset:
-    """The measurements of all checkpoints as one labelled set of arrays, in nats a sequence."""
-    variables = {
-        name: (("step", *dimensions), np.stack([each[name] for each in measured]))
-        for name, dimensions in DIMENSIONS.items()
-    }
+    """The measurements of all checkpoints, and what they are compared with, as one labelled set of arrays."""
+    results = xr.Dataset(
+        {
+            name: (
+                ("step", *dimensions),
+                np.stack([each[name] for each in measured]),
+                {"units": units, "meaning": meaning},
+            )
+            for name, (dimensions, units, meaning) in DIMENSIONS.items()
+        },
+        {
+            "step": config.train.checkpoint_steps(),
+            "noise": list(config.measure.noise),
+            "filtered": np.arange(lab.grammar.depth + 1),
+            "height": np.arange(-1, lab.grammar.depth + 1),
+            "network": np.arange(len(lab.set_of)),
+            "other": np.arange(len(lab.set_of)),
+            "pair": [f"{a}-{b}" for a, b in pairs(len(lab.set_of))],
+            "data_set": ("network", lab.set_of),
+        },
+        {"coincidences": lab.data.coincidences},
+    )
     exact = lab.held_out.exact[:-1]
     # BP_k is nowhere zero where BP_0 is not, but it may lie below float32's smallest number.
-    scale = divergence(exact[:, :1], jnp.log(jnp.maximum(exact, jnp.finfo(exact.dtype).tiny))).mean(-1)
-    coordinates = {
-        "step": config.train.checkpoint_steps(),
-        "noise": list(config.measure.noise),
-        "filtered": np.arange(lab.grammar.depth + 1),
-        "network": np.arange(config.networks),
-        "pair": [f"{a}-{b}" for a, b in pairs(config.networks)],
-    }
-    results = xr.Dataset({**variables, "scale": (("noise", "filtered"), np.asarray(scale))}, coordinates)
-    for name, meaning in MEANINGS.items():
-        results[name].attrs = {"meaning": meaning, "units": "nats per sequence"}
-    results.attrs["coincidences"] = lab.data.coincidences
+    scale = divergence(exact[:, :1], jnp.log(jnp.maximum(exact, jnp.finfo(exact.dtype).tiny)))
+    _, increments = jax.vmap(lambda probe: learned_products(probe.windows[-1:], probe))(lab.spectrum)
+    first, second = lab.set_of[np.array(pairs(len(lab.set_of)))].T
+    empirical = jnp.square(lab.empirical[:, first] - lab.empirical[:, second]).sum((-1, -2))
+    for name, dimensions, values, units, meaning in (
+        ("scale", ("noise", "filtered", "group"), scale, NATS, "KL(BP_0 || BP_k), held-out"),
+        ("increment", ("noise", "height", "group"), increments, SQUARED, "|D_h|^2, held-out"),
+        ("empirical", ("noise", "pair", "group"), empirical, SQUARED, "|emp_A - emp_B|^2, held-out"),
+    ):
+        results[name] = (dimensions, np.asarray(in_groups(values)), {"units": units, "meaning": meaning})
     return results

@@ -1,11 +1,13 @@
-"""Where a curve along training has its minimum: the onset of the bias, and the best step."""
+"""Where a curve along training has its minimum: the onset of the bias, the best step, and their intervals."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
+from scipy.stats import t as t_distribution
 
 
 class Minimum(NamedTuple):
@@ -70,83 +72,288 @@ def last_significant_minimum(steps: ArrayLike, split: ArrayLike, error: ArrayLik
     return NOT_REACHED
 
 
+class Resampling(NamedTuple):
+    """Replicates of an experiment: each leaves one data set out and draws the groups of test sequences anew.
+
+    Replicate r leaves out data set `left_out[r]` (-1: none, where there are only two) and gives group g the weight
+    `weight[r, g]`.
+    """
+
+    left_out: Int[np.ndarray, " R"]
+    weight: Float[np.ndarray, "R groups"]
+    sets: int
+
+    def curves(self, x: Float[np.ndarray, "steps unit groups"], sets_of: Int[np.ndarray, "unit _"]) -> np.ndarray:
+        """Mean of `x` over units and groups in each replicate, `(R, steps)`; unit u uses the data sets `sets_of[u]`."""
+        curves = np.empty((len(self.weight), len(x)))
+        for left_out in np.unique(self.left_out):
+            kept = (sets_of != left_out).all(1)
+            rows = self.left_out == left_out
+            curves[rows] = self.weight[rows] @ x[:, kept].mean(1).T
+        return curves
+
+    def variance(self, replicates: Float[np.ndarray, "R ..."]) -> tuple[np.ndarray, np.ndarray]:
+        """Variance of a statistic over data sets (jackknife) and test sequences (bootstrap), and degrees of freedom.
+
+        These are Satterthwaite's. With two data sets only the test sequences count.
+        """
+        parts = [replicates[self.left_out == i] for i in np.unique(self.left_out)]
+        sequences = np.mean([part.var(0, ddof=1) for part in parts], 0)
+        sets = np.zeros_like(sequences)
+        if len(parts) > 1:
+            sets = (self.sets - 1) * np.var([part.mean(0) for part in parts], 0)
+        total = sets + sequences
+        groups = self.weight.shape[1]
+        with np.errstate(invalid="ignore"):
+            freedom = total**2 / (sets**2 / max(self.sets - 1, 1) + sequences**2 / (groups - 1))
+        return np.asarray(total), np.asarray(np.nan_to_num(freedom, nan=groups - 1))
+
+
+def resampling(*, sets: int, groups: int, replicates: int = 1000, seed: int = 0) -> Resampling:
+    """`replicates` replicates, spread evenly over the data sets to leave out."""
+    rng = np.random.default_rng(seed)
+    left_out = np.arange(replicates) % sets if sets > 2 else np.full(replicates, -1)
+    weight = rng.multinomial(groups, np.full(groups, 1 / groups), size=replicates) / groups
+    return Resampling(left_out, weight, sets)
+
+
+class Estimate(NamedTuple):
+    """A step along training with its 95% interval; `high` is inf where the interval leaves the run."""
+
+    step: float
+    low: float
+    high: float
+    value: float
+    reached: bool
+    replicates: Float[np.ndarray, " R"]
+
+
+def estimate(
+    steps: np.ndarray,
+    x: Float[np.ndarray, "steps unit groups"],
+    sets_of: Int[np.ndarray, "unit _"],
+    replicates: Resampling,
+    locate: Callable[[ArrayLike, ArrayLike], Minimum],
+) -> Estimate:
+    """Where `locate` finds the minimum of the mean curve of `x`, with its interval on log(step).
+
+    A minimum counts only if the curve rises from it by more than two standard errors. A replicate that does not reach
+    its minimum counts as the last step; where more than 2.5% do not, the interval has no upper end.
+    """
+    curve, curves = x.mean((1, 2)), replicates.curves(x, sets_of)
+    minimum = locate(steps, curve)
+    if not minimum.reached or not _rises(steps, curve, curves, minimum, replicates):
+        return Estimate(np.nan, np.nan, np.nan, np.nan, False, np.full(len(curves), np.log(steps[-1])))
+    found = np.array([locate(steps, each).step for each in curves])
+    missed = np.isnan(found).mean()
+    logs = np.log(np.where(np.isnan(found), steps[-1], found))
+    variance, freedom = replicates.variance(logs)
+    half = float(t_distribution.ppf(0.975, freedom) * np.sqrt(variance))
+    low, high = minimum.step * np.exp(-half), minimum.step * np.exp(half)
+    return Estimate(minimum.step, low, np.inf if missed > 0.025 else high, minimum.value, True, logs)
+
+
+def _rises(steps, curve, curves, minimum: Minimum, replicates: Resampling) -> bool:
+    lowest = int(np.argmin(np.abs(np.log(steps / minimum.step))))
+    highest = lowest + int(np.argmax(curve[lowest:]))
+    variance, _ = replicates.variance(curves[:, highest] - curves[:, lowest])
+    return bool(curve[highest] - curve[lowest] > 2 * np.sqrt(variance))
+
+
+def probability_before(first: Estimate, second: Estimate, replicates: Resampling) -> float:
+    """P(first < second) by the spread of their difference on log(step)."""
+    variance, freedom = replicates.variance(second.replicates - first.replicates)
+    late = second.step if second.reached else np.exp(second.replicates.mean())
+    gap = np.log(late) - np.log(first.step)
+    return float(t_distribution.cdf(gap / np.sqrt(variance), freedom)) if variance > 0 else float(gap > 0)
+
+
+def set_pairs(results: xr.Dataset) -> np.ndarray:
+    """The data sets of each pair of networks, `(pairs, 2)`."""
+    set_of = results.data_set.values
+    return np.array([[set_of[int(i)] for i in pair.split("-")] for pair in results.pair.values])
+
+
+def spectrum_parts(results: xr.Dataset) -> xr.Dataset:
+    """The level spectrum as error of each network, and the common and data-dependent parts of each pair."""
+    every = xr.DataArray(np.arange(results.sizes["network"]), dims="network")
+    ends = np.array([pair.split("-") for pair in results.pair.values], int)
+    first, second = (xr.DataArray(end, dims="pair") for end in ends.T)
+    spectrum = results.spectrum.drop_vars(("network", "other", "data_set"), errors="ignore")
+    error = spectrum.isel(network=every, other=every)
+    common = spectrum.isel(network=first, other=second)
+    own = 0.5 * (error.isel(network=first) + error.isel(network=second)) - common
+    return xr.Dataset({"error": error, "common": common, "data_dependent": own})
+
+
 def summarise(results: xr.Dataset, *, onset_noise: float, epoch: float) -> dict[str, Any]:
-    """The minima of a run (steps), the values there (nats a sequence) and the verdict; `epoch` in steps."""
+    """The minima of a run (steps) with their intervals, the values there, and the verdict; `epoch` in steps."""
     steps = results.step.values
+    pair_sets, network_sets = set_pairs(results), results.data_set.values[:, None]
+    across = pair_sets[:, 0] != pair_sets[:, 1]
+    replicates = resampling(sets=len(np.unique(network_sets)), groups=results.sizes["group"])
     at = results.sel(noise=onset_noise)
-    split, error = _mean_and_error(at.split, "pair")
-    excess, _ = _mean_and_error(results.excess, "network")
-    best = locate_minimum(steps, excess)
-    onset = locate_onset(steps, split)
-    last = last_significant_minimum(steps, split, error, best.step)
-    log_steps = np.log(steps)
+    parts = spectrum_parts(at)
 
-    def value(curve, step):
-        return float(np.interp(np.log(step), log_steps, curve)) if np.isfinite(step) else float("nan")
+    def locate(x: xr.DataArray, how=locate_onset) -> Estimate:
+        if "pair" in x.dims:
+            return estimate(
+                steps, x.transpose("step", "pair", "group").values[:, across], pair_sets[across], replicates, how
+            )
+        return estimate(steps, x.transpose("step", "network", "group").values, network_sets, replicates, how)
 
-    divergences = [
-        {
-            "filtered": int(k),
-            "minimum": locate_minimum(steps, curve)._asdict(),
-            "at_onset": value(curve, onset.step),
-            "at_best": value(curve, best.step),
-            "scale": float(at.scale.sel(filtered=k)),
-        }
-        for k in results.filtered.values
-        for curve in [at.divergence.sel(filtered=k).mean("network").values]
-    ]
+    def value(x: xr.DataArray, step: float) -> float:
+        over = {"pair", "network", "group"} & set(x.dims)
+        curve = (x[{"pair": across}] if "pair" in x.dims else x).mean(over)
+        return float(np.interp(np.log(step), np.log(steps), curve)) if np.isfinite(step) else float("nan")
+
+    best, onset = locate(results.excess, locate_minimum), locate(at.split)
+    until = best.step if best.reached else float(steps[-1])
+    curves = replicates.curves(at.split.transpose("step", "pair", "group").values[:, across], pair_sets[across])
+    split = at.split[{"pair": across}].mean(("pair", "group")).values
+    last = last_significant_minimum(steps, split, np.sqrt(replicates.variance(curves)[0]), best.step)
+    increment = at.increment.mean("group")
+    learned = at.learned / increment
+    slope = at.slope / at.empirical.mean("group").where(xr.DataArray(across, dims="pair"))
+    heights = []
+    for h in results.height.values:
+        error, own = parts.error.sel(height=h), parts.data_dependent.sel(height=h)
+        row = {"height": int(h), "onset": _plain(locate(own)), "increment": float(increment.sel(height=h))}
+        for name, x in (("learned", learned.sel(height=h)), ("error", error), ("data_dependent", own)):
+            row[name] = {"at_onset": value(x, onset.step), "at_best": value(x, until)}
+        heights.append(row)
     summary = {
-        "onset": onset._asdict(),
+        "onset": _plain(onset),
+        "best": _plain(best),
+        "ratio": _ratio(onset, best, replicates),
         "last_significant_minimum": last._asdict(),
-        "best": best._asdict(),
-        "ratio": best.step / onset.step,
         "onset_noise": onset_noise,
-        "split": {"at_onset": value(split, onset.step), "at_best": value(split, best.step)},
-        "excess": {"at_onset": value(excess, onset.step), "at_best": value(excess, best.step)},
-        "epoch": epoch,
         "steps": int(steps[-1]),
+        "epoch": epoch,
         "coincidences": int(results.attrs["coincidences"]),
-        "divergences": divergences,
+        "split": {"at_onset": value(at.split, onset.step), "at_best": value(at.split, until)},
+        "excess": {"at_onset": value(results.excess, onset.step), "at_best": value(results.excess, until)},
+        "slope": {"at_onset": value(slope, onset.step), "at_best": value(slope, until)},
+        "heights": heights,
+        "noise": [
+            {
+                "noise": float(noise),
+                "onset": _plain(locate(results.split.sel(noise=noise))),
+                "data_dependent_share_at_best": _share(spectrum_parts(results.sel(noise=noise)), value, until),
+            }
+            for noise in results.noise.values
+        ],
+        "divergences": [
+            {
+                "filtered": int(k),
+                "minimum": _plain(locate(at.divergence.sel(filtered=k), locate_minimum)),
+                "at_onset": value(at.divergence.sel(filtered=k), onset.step),
+                "at_best": value(at.divergence.sel(filtered=k), until),
+                "scale": float(at.scale.sel(filtered=k).mean()),
+            }
+            for k in results.filtered.values
+        ],
     }
+    if not across.all():
+        same = at.split[{"pair": ~across}].mean(("pair", "group")).values
+        summary["seed_split"] = {
+            name: float(np.interp(np.log(step), np.log(steps), same)) if np.isfinite(step) else np.nan
+            for name, step in (("at_onset", onset.step), ("at_best", until))
+        }
     return {**summary, "verdict": verdict(summary)}
 
 
-def _mean_and_error(x: xr.DataArray, over: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over networks or pairs and sequences, and its standard error over the sequences, at each checkpoint."""
-    each = x.mean(over)
-    return each.mean("sequence").values, (each.std("sequence", ddof=1) / np.sqrt(each.sizes["sequence"])).values
+def _plain(found: Estimate) -> dict[str, Any]:
+    return {name: value for name, value in found._asdict().items() if name != "replicates"}
+
+
+def _share(parts: xr.Dataset, value: Callable, step: float) -> float:
+    """Data-dependent share of the squared error, all heights together."""
+    return value(parts.data_dependent.sum("height"), step) / value(parts.error.sum("height"), step)
+
+
+def _ratio(onset: Estimate, best: Estimate, replicates: Resampling) -> dict[str, Any]:
+    """How much later than the onset the test loss stops, and the probability that it is later."""
+    if not onset.reached:
+        return {"best_over_onset": None, "low": None, "high": None, "onset_before_best": None}
+    before = probability_before(onset, best, replicates)
+    if not best.reached:
+        return {"best_over_onset": None, "low": None, "high": None, "onset_before_best": before}
+    variance, freedom = replicates.variance(best.replicates - onset.replicates)
+    half = float(t_distribution.ppf(0.975, freedom) * np.sqrt(variance))
+    ratio = best.step / onset.step
+    high = ratio * np.exp(half) if np.isfinite(best.high) else None
+    return {"best_over_onset": ratio, "low": ratio * np.exp(-half), "high": high, "onset_before_best": before}
+
+
+def interval(found: dict[str, Any]) -> str:
+    """A step and its 95% interval in words."""
+    if not found["reached"]:
+        return "not reached"
+    high = f"{found['high']:,.0f}" if np.isfinite(found["high"]) else "beyond the run"
+    return f"{found['step']:,.0f} ({found['low']:,.0f} to {high})"
 
 
 def verdict(summary: dict[str, Any]) -> str:
-    """One sentence: when the bias sets in, and when the test loss would have stopped."""
-    onset, best, noise = summary["onset"], summary["best"], summary["onset_noise"]
-    end = f"{summary['steps']:,} steps"
+    """One sentence: step, height and noise level of the onset, and when the test loss would have stopped."""
+    onset, best, noise, ratio = (summary[name] for name in ("onset", "best", "onset_noise", "ratio"))
     if not onset["reached"]:
-        return f"No onset within {end}: at t/T = {noise} the sample split never rises again after its transient."
-    start = f"The networks start to lean towards their own samples at step {onset['step']:,.0f}"
-    where = f"({onset['step'] / summary['epoch']:,.0f} epochs, t/T = {noise})"
+        return (
+            f"No onset within {summary['steps']:,} steps: at t/T = {noise} the sample split does not rise again, by "
+            "more than two standard errors, after its transient."
+        )
+    start = (
+        f"At t/T = {noise} the networks start to lean towards their own samples at step {interval(onset)}, "
+        f"{onset['step'] / summary['epoch']:,.0f} epochs"
+    )
+    grown = max(
+        summary["heights"], key=lambda row: row["data_dependent"]["at_best"] - row["data_dependent"]["at_onset"]
+    )
+    widest = max(summary["noise"], key=lambda row: row["data_dependent_share_at_best"])
+    by_then = (
+        f"by then the data-dependent part has grown most at height {grown['height']} "
+        f"({grown['data_dependent']['at_onset']:.3f} to {grown['data_dependent']['at_best']:.3f}), and its share of "
+        f"the error is largest at t/T = {widest['noise']:g} ({widest['data_dependent_share_at_best']:.0%})."
+    )
     if not best["reached"]:
-        return f"{start} {where}; the test loss is still falling at the end, after {end}."
-    split = summary["split"]
+        return f"{start}; the test loss is still falling at the end, after {summary['steps']:,} steps; {by_then}"
     if best["step"] <= onset["step"]:
-        return f"{start} {where}, not before the test loss is smallest, at step {best['step']:,.0f}."
+        return f"{start}, not before the test loss is smallest, at step {interval(best)}."
+    high = f"{ratio['high']:.1f}" if ratio["high"] else "beyond the run"
     return (
-        f"{start} {where}; the test loss would have stopped at step {best['step']:,.0f}, {summary['ratio']:.1f} times "
-        f"later, when the split has grown from {split['at_onset']:.3f} to {split['at_best']:.3f} nats a sequence."
+        f"{start}; the test loss would have stopped at step {interval(best)}, {ratio['best_over_onset']:.1f} "
+        f"({ratio['low']:.1f} to {high}) times later; {by_then}"
     )
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The divergences from the filtered posteriors, a row for each k."""
+    """The level spectrum, a row for each height, and the divergences from the filtered posteriors, a row for each k."""
+
+    def pair(values: dict[str, float], width: int) -> str:
+        shown = [f"{values[when]:.3f}" if np.isfinite(values[when]) else "-" for when in ("at_onset", "at_best")]
+        return " > ".join(shown).rjust(width)
+
     lines = [
-        f"KL(BP_k || f) in nats a sequence at t/T = {summary['onset_noise']}, held-out sequences",
-        f"{'k':>3} {'smallest at':>12} {'value':>8} {'at onset':>9} {'at best':>9} {'KL(BP_0||BP_k)':>15}",
+        f"held-out sequences at t/T = {summary['onset_noise']}; 'a > b': at onset > at best (or at the end)",
+        f"{'height':>7} {'learned':>15} {'error':>15} {'data-dependent':>15} {'share':>7}  its onset, step (95%)",
     ]
+    for row in reversed(summary["heights"]):
+        name = "prior" if row["height"] < 0 else row["height"]
+        share = row["data_dependent"]["at_best"] / row["error"]["at_best"]
+        cells = " ".join(pair(row[key], 15) for key in ("learned", "error", "data_dependent"))
+        lines.append(f"{name:>7} {cells} {share:7.0%}  {interval(row['onset'])}")
+    lines += ["", f"{'k':>7} {'KL(BP_k || f)':>15} {'KL(BP_0||BP_k)':>15}  smallest at step (95%)"]
     for row in summary["divergences"]:
-        minimum = row["minimum"]
-        step = f"{minimum['step']:,.0f}" if minimum["reached"] else "not reached"
-        lines.append(
-            f"{row['filtered']:>3} {step:>12} {minimum['value']:8.3f} {row['at_onset']:9.3f} {row['at_best']:9.3f} "
-            f"{row['scale']:15.3f}"
-        )
+        lines.append(f"{row['filtered']:>7} {pair(row, 15)} {row['scale']:15.3f}  {interval(row['minimum'])}")
+    lines += ["", f"{'t/T':>7} {'onset, step (95%)':>30}  data-dependent share of the error at best"]
+    for row in summary["noise"]:
+        share = row["data_dependent_share_at_best"]
+        lines.append(f"{row['noise']:7g} {interval(row['onset']):>30}  {share:.0%}")
+    slope, split = summary["slope"], summary["split"]
+    lines += ["", f"sample split {pair(split, 0)} nats, memorization slope {pair(slope, 0)}"]
+    if "seed_split" in summary:
+        lines.append(f"split of two seeds on one data set {pair(summary['seed_split'], 0)} nats")
+    last = summary["last_significant_minimum"]
+    if last["reached"] and abs(np.log(last["step"] / summary["onset"]["step"])) > 0.2:
+        lines.append(f"the last significant minimum of the split before best is another: step {last['step']:,.0f}")
     return "\n".join(lines)

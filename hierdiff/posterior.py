@@ -14,6 +14,7 @@ Memory: a batch is worked through in chunks, so that above the input and the out
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -63,8 +64,9 @@ def node_posteriors(grammar: Grammar, log_likelihood: LogLikelihood) -> tuple[Fl
 
 def prior_marginals(grammar: Grammar) -> tuple[Float[Array, "_ v"], ...]:
     """p(symbol of each node) without evidence, level by level from the root: entry d is `(s**d, v)`."""
-    flat = jnp.zeros((1, grammar.leaves, grammar.vocab), grammar.log_root.dtype)
-    return tuple(level[0] for level in node_posteriors(grammar, flat))
+    root = jnp.exp(grammar.log_root)
+    levels = range(grammar.depth + 1)
+    return tuple(jnp.einsum("a,ajb->jb", root, _channels(grammar, d), precision="highest") for d in levels)
 
 
 @functools.partial(jax.jit, static_argnames="height")
@@ -75,17 +77,24 @@ def window_posterior(grammar: Grammar, log_likelihood: LogLikelihood, *, height:
     `height=depth` is the exact posterior, `height=-1` the prior marginal.
     """
     _check(grammar, log_likelihood, height=height)
-    level = grammar.depth - max(height, 0)
-    prior = prior_marginals(grammar)[level].astype(log_likelihood.dtype)
     if height == -1:
-        return jnp.broadcast_to(prior, log_likelihood.shape)
-    log_prior = jnp.log(prior).T[:, :, None]
+        return jnp.broadcast_to(prior_marginals(grammar)[-1], log_likelihood.shape)
+    field = _log_prior(grammar, height)
+    return _by_chunks(jax.grad(lambda ll: _block_log_evidence(grammar, ll, field)), log_likelihood)
 
-    def block_log_evidence(ll):
-        messages, offset = _upward(grammar, ll, level)
-        return (_logsumexp(log_prior + messages, 0) + offset).sum()
 
-    return _by_chunks(jax.grad(block_log_evidence), log_likelihood)
+@functools.partial(jax.jit, static_argnames="height")
+def block_root_posterior(grammar: Grammar, log_likelihood: LogLikelihood, *, height: int) -> Float[Array, "n _ v"]:
+    """p(root symbol of each height-h block | evidence on that block), `(n, s**(depth - h), v)`."""
+    _check(grammar, log_likelihood)
+    require(0 <= height <= grammar.depth, "height", height, f"an integer from 0 to {grammar.depth}")
+    prior = _log_prior(grammar, height)
+
+    def posterior(ll):
+        field = jnp.broadcast_to(prior, (*prior.shape[:2], ll.shape[-1]))
+        return jax.grad(lambda field: _block_log_evidence(grammar, ll, field))(field)
+
+    return _by_chunks(posterior, log_likelihood)
 
 
 @jax.jit
@@ -123,8 +132,21 @@ def _check(grammar: Grammar, log_likelihood: Array, *, filtered: int = 0, height
 def _log_evidence(grammar: Grammar, ll: Array, filtered: int, fields: Sequence[Array] = ()) -> Array:
     """`(v, L, n) -> (n,)`; `fields[d]` is added to the messages of level d."""
     messages, offset = _upward(grammar, ll, filtered, fields)
-    root = _logsumexp(_log_channels(grammar, filtered) + messages[None], 1).sum(1)
+    log_channels = jnp.log(_channels(grammar, filtered)).swapaxes(1, 2)[..., None]
+    root = _logsumexp(log_channels + messages[None], 1).sum(1)
     return _logsumexp(grammar.log_root[:, None] + root, 0) + offset.sum(0)
+
+
+def _block_log_evidence(grammar: Grammar, ll: Array, field: Array) -> Array:
+    """Sum of the log-evidence of each block of each sequence; `field` `(v, blocks, n)` is the roots' log-prior."""
+    level = round(math.log(field.shape[1], grammar.branching))
+    messages, offset = _upward(grammar, ll, level)
+    return (_logsumexp(field + messages, 0) + offset).sum()
+
+
+def _log_prior(grammar: Grammar, height: int) -> Array:
+    """Log prior marginals of the nodes at `height`, `(v, blocks, 1)`."""
+    return jnp.log(prior_marginals(grammar)[grammar.depth - height]).T[:, :, None]
 
 
 def _upward(grammar: Grammar, ll: Array, level: int, fields: Sequence[Array] = ()) -> tuple[Array, Array]:
@@ -147,15 +169,15 @@ def _upward(grammar: Grammar, ll: Array, level: int, fields: Sequence[Array] = (
     return messages, offset
 
 
-def _log_channels(grammar: Grammar, level: int) -> Array:
-    """Log p(symbol b of node j of `level` | root a), the product of the transitions on j's path, `(a, b, j, 1)`."""
+def _channels(grammar: Grammar, level: int) -> Array:
+    """p(symbol b of node j of `level` | root a), the product of the marginal transitions on j's path, `(a, j, b)`."""
     tuples = jax.nn.one_hot(grammar.children, grammar.vocab, dtype=grammar.log_prob.dtype)
     transition = jnp.einsum("dar,darcb->dacb", jnp.exp(grammar.log_prob), tuples, precision="highest")
     channels = jnp.eye(grammar.vocab, dtype=grammar.log_prob.dtype)[:, None]
     for d in range(level):
         channels = jnp.einsum("aje,ecb->ajcb", channels, transition[d], precision="highest")
         channels = channels.reshape(grammar.vocab, -1, grammar.vocab)
-    return jnp.log(channels).swapaxes(1, 2)[..., None]
+    return channels
 
 
 def _finite_max(x: Array, axis: int = 0) -> Array:

@@ -1,4 +1,4 @@
-"""Derivations of a grammar: the data, with the symbols of every level."""
+"""Derivations of a grammar: the data, with the symbols of every level; and completions of a block."""
 
 import functools
 from typing import NamedTuple
@@ -6,10 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from hierdiff.grammar import Grammar
+from hierdiff.noising import corrupt, leaf_log_likelihood
 from hierdiff.options import require
+from hierdiff.posterior import block_root_posterior, prior_marginals
 
 
 class Derivation(NamedTuple):
@@ -82,3 +84,55 @@ def data_sets(key: Array, grammar: Grammar, *, sets: int, size: int, held_out: i
     parts = [np.unique(np.asarray(part), axis=0) for part in (*train, leaves[sets * size :])]
     _, counts = np.unique(np.concatenate(parts), axis=0, return_counts=True)
     return DataSets(train, leaves[sets * size :], int((counts > 1).sum()))
+
+
+@functools.partial(jax.jit, static_argnames="height")
+def complete(
+    key: Array,
+    grammar: Grammar,
+    x_t: Float[Array, "n L v"],
+    alpha_bar: float | Float[Array, "*n"],
+    *,
+    height: int,
+    position: Int[Array, " n"],
+) -> Float[Array, "n L v"]:
+    """Draw the rest of x_t anew, given what it is on one block of each sequence. Consumes `key`.
+
+    The block is the `position`-th of height `height`. Its root is drawn from its posterior given x_t on the block, the
+    ancestors and their other children given it, everything below those from the grammar, and then fresh noise. So the
+    result has the law of x_t given x_t on the block; if x_t has the law of noised data, so has the result.
+    """
+    depth, level = grammar.depth, grammar.depth - height
+    n, s = len(x_t), grammar.branching
+    root_key, noise_key, *keys = jax.random.split(key, 2 + level + depth)
+    up_keys, down_keys = keys[:level], keys[level:]
+    priors = prior_marginals(grammar)
+
+    roots = block_root_posterior(grammar, leaf_log_likelihood(x_t, alpha_bar), height=height)
+    of_block = jnp.take_along_axis(roots, position[:, None, None], axis=1)[:, 0]
+    symbol = jax.random.categorical(root_key, jnp.log(of_block))
+    # Up the path: a parent and its rule, given the child in one of its slots.
+    node, path = position, {}
+    for d in reversed(range(level)):
+        slot, node = node % s, node // s
+        fits = jnp.moveaxis(grammar.children[d][:, :, slot], -1, 0) == symbol[:, None, None]
+        log_weight = jnp.log(priors[d][node])[:, :, None] + grammar.log_prob[d][None]
+        log_weight = jnp.where(fits, log_weight, -jnp.inf).reshape(n, -1)
+        symbol, rule = jnp.divmod(jax.random.categorical(up_keys[d], log_weight), grammar.log_prob.shape[2])
+        path[d] = node, rule
+    # Down from the root: the rules of the path are kept, all others drawn.
+    symbols = symbol[:, None]
+    for d in range(depth):
+        rules = jax.random.categorical(down_keys[d], grammar.log_prob[d][symbols])
+        if d in path:
+            node, rule = path[d]
+            rules = rules.at[jnp.arange(n), node].set(rule)
+        symbols = grammar.children[d, symbols, rules].reshape(n, -1)
+
+    kept = in_block(grammar, height, position)
+    return jnp.where(kept[:, :, None], x_t, corrupt(noise_key, symbols, alpha_bar, grammar.vocab))
+
+
+def in_block(grammar: Grammar, height: int, position: Int[Array, " n"]) -> Bool[Array, "n L"]:
+    """Which leaves lie in the `position`-th block of height `height`."""
+    return jnp.arange(grammar.leaves)[None] // grammar.branching**height == position[:, None]

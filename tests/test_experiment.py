@@ -77,7 +77,7 @@ def test_another_configuration_is_refused_with_what_differs(run, capsys):
         (["--preset", "huge"], "--preset: invalid choice: 'huge'"),
         (["--noise", "0.1", "2"], "--noise: got (0.1, 2.0), needs distinct numbers above 0 and up to 1"),
         (["--members", "5000"], "--members: got 5000, needs at most the size of a data set, 1000"),
-        (["--networks", "1"], "--networks: got 1, needs an integer of at least 2"),
+        (["--sets", "1"], "--sets: got 1, needs an integer of at least 2"),
         (["--learning-rate", "nan"], "--learning-rate: got nan, needs a number between 0 and 1"),
         (["--network", "transformer", "--width", "10"], "--heads: got 4, needs a divisor of the width, 10"),
         (["--out", "/proc/nothing"], "--out: got /proc/nothing, needs a folder that can be written"),

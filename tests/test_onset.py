@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from hierdiff.onset import last_significant_minimum, locate_minimum, locate_onset
+from hierdiff.onset import (
+    estimate,
+    last_significant_minimum,
+    locate_minimum,
+    locate_onset,
+    probability_before,
+    resampling,
+)
 
 STEPS = np.unique(np.rint(np.geomspace(10, 10_000, 40)))
 LOG = np.log(STEPS)
@@ -51,3 +58,59 @@ def test_the_last_significant_minimum_is_told_from_the_global_one_and_from_noise
     assert last.step == pytest.approx(2000, rel=0.15)
     assert last_significant_minimum(STEPS, wiggle, error, before=1500.0).step == pytest.approx(300, rel=0.15)
     assert not last_significant_minimum(STEPS, wiggle, 100 * error, before=9000.0).reached
+
+
+def experiment(rng: np.random.Generator, *, between, within, sets=4, groups=50):
+    """Curves of all pairs with their minimum at step 300, shifted by each data set and each group of sequences."""
+    pairs = np.array([(a, b) for a in range(sets) for b in range(a)])
+    tilt = between * rng.standard_normal(sets)
+    slope = tilt[pairs].mean(1)[:, None] + within * rng.standard_normal(groups)[None]
+    x = LOG - np.log(300)
+    curve = 0.3 + 0.1 * x[:, None, None] ** 2 + slope[None] * x[:, None, None]
+    return curve + 0.01 * within * rng.standard_normal((len(x), len(pairs), groups)), pairs
+
+
+@pytest.mark.parametrize(
+    ("between", "within"), [(0.03, 0.01), (0.003, 0.2), (0.02, 0.14)], ids=["sets", "sequences", "both"]
+)
+def test_the_interval_covers_the_truth(between, within):
+    """Between 90% and 98% of the 95% intervals hold the true step, over 400 synthetic experiments."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for i in range(400):
+        x, pairs = experiment(rng, between=between, within=within)
+        drawn = resampling(sets=4, groups=50, replicates=120, seed=i)
+        found = estimate(STEPS, x, pairs, drawn, locate_onset)
+        covered.append(found.low <= 300 <= found.high)
+    assert 0.90 <= np.mean(covered) <= 0.98
+
+
+def test_no_onset_is_claimed_where_there_is_none():
+    """The split falls throughout, with noise that makes a smallest point before the last one nearly always."""
+    rng = np.random.default_rng(1)
+    claimed = []
+    for i in range(100):
+        x, pairs = experiment(rng, between=0, within=0)
+        falling = 1 / LOG[:, None, None] + 0 * x + 0.05 * rng.standard_normal(x.shape)
+        drawn = resampling(sets=4, groups=50, replicates=80, seed=i)
+        claimed.append(estimate(STEPS, falling, pairs, drawn, locate_onset).reached)
+    assert np.mean(claimed) <= 0.06
+
+
+def test_the_order_of_two_minima_has_a_probability():
+    rng = np.random.default_rng(2)
+    x, pairs = experiment(rng, between=0.01, within=0.05)
+    drawn = resampling(sets=4, groups=50, replicates=200)
+    early = estimate(STEPS, x, pairs, drawn, locate_onset)
+    moved, _ = experiment(rng, between=0.01, within=0.05)
+    late = estimate(STEPS * 5, moved, pairs, drawn, locate_onset)
+    assert probability_before(early, late, drawn) > 0.99
+    assert probability_before(late, early, drawn) < 0.01
+    assert probability_before(early, early, drawn) == 0.0
+
+
+def test_with_two_data_sets_only_the_sequences_are_drawn_anew():
+    drawn = resampling(sets=2, groups=50)
+    assert (drawn.left_out == -1).all()
+    x, pairs = experiment(np.random.default_rng(3), between=0.01, within=0.1, sets=2)
+    assert estimate(STEPS, x, pairs, drawn, locate_onset).reached

@@ -13,18 +13,22 @@ from hierdiff.options import option, require
 from hierdiff.posterior import leaf_posterior
 from hierdiff.training import stratified_times
 
+# Measurements are kept as means over so many groups of sequences, which are what a bootstrap resamples.
+GROUPS = 50
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeasureConfig:
     """Measurement."""
 
-    held_out: int = option(1000, "held-out sequences on which the networks are measured")
-    members: int = option(200, "training sequences of each data set on which the networks are measured")
+    held_out: int = option(800, f"held-out sequences on which the networks are measured, a multiple of {GROUPS}")
+    members: int = option(100, "training sequences of each data set on which the networks are measured")
     noise: tuple[float, ...] = option((0.05, 0.08, 0.1, 0.15, 0.2, 0.3), "noise levels, as shares t/T")
     onset_noise: float = option(0.15, "the noise level t/T at which the sample split defines the onset")
 
     def __post_init__(self):
-        require(self.held_out >= 2, "held_out", self.held_out, "an integer of at least 2")
+        good = self.held_out >= 2 * GROUPS and self.held_out % GROUPS == 0
+        require(good, "held_out", self.held_out, f"a multiple of {GROUPS}, and at least {2 * GROUPS}")
         require(self.members >= 1, "members", self.members, "an integer of at least 1")
         good = all(0 < level <= 1 for level in self.noise) and len(set(self.noise)) == len(self.noise)
         require(good, "noise", self.noise, "distinct numbers above 0 and up to 1")
