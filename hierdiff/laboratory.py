@@ -77,7 +77,7 @@ def set_up(config: OnsetConfig) -> Laboratory:
     measure = config.measure
     data = data_sets(data_key, grammar, sets=config.sets, size=config.size, held_out=measure.held_out)
     sizes = {"vocab": grammar.vocab, "depth": grammar.depth, "branching": grammar.branching}
-    held_out = make_probe(held_out_key, grammar, schedule, data.held_out, measure.noise)
+    held_out = make_probe(held_out_key, grammar, schedule, data.held_out, measure.noise, filtered=grammar.depth)
     fixed = list(zip(held_out.x_t[:-1], held_out.t[:-1], strict=True))
     spectra = [
         make_spectrum_probe(key, grammar, schedule, x_t, t)
@@ -97,7 +97,7 @@ def set_up(config: OnsetConfig) -> Laboratory:
         held_out,
         jax.tree.map(lambda *each: jnp.stack(each), *spectra),
         jnp.stack(empirical),
-        make_probe(members_key, grammar, schedule, members, measure.noise),
+        make_probe(members_key, grammar, schedule, members, measure.noise, filtered=0),
         np.repeat(np.arange(config.sets), measure.members),
     )
 

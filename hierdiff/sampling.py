@@ -103,14 +103,17 @@ def complete(
     result has the law of x_t given x_t on the block; if x_t has the law of noised data, so has the result.
     """
     depth, level = grammar.depth, grammar.depth - height
-    n, s = len(x_t), grammar.branching
-    root_key, noise_key, *keys = jax.random.split(key, 2 + level + depth)
-    up_keys, down_keys = keys[:level], keys[level:]
+    (n, _, v), m, s = x_t.shape, grammar.log_prob.shape[2], grammar.branching
+    choice_key, noise_key = jax.random.split(key)
     priors = prior_marginals(grammar)
+    # One Gumbel number for each alternative of each choice, in one call: XLA compiles each call anew.
+    sizes = [v] + level * [v * m] + [s**d * m for d in range(depth)]
+    gumbel = jnp.split(jax.random.gumbel(choice_key, (n, sum(sizes))), np.cumsum(sizes[:-1]), axis=1)
+    of_root, up, down = gumbel[0], gumbel[1 : 1 + level], gumbel[1 + level :]
 
     roots = block_root_posterior(grammar, leaf_log_likelihood(x_t, alpha_bar), height=height)
     of_block = jnp.take_along_axis(roots, position[:, None, None], axis=1)[:, 0]
-    symbol = jax.random.categorical(root_key, jnp.log(of_block))
+    symbol = jnp.argmax(jnp.log(of_block) + of_root, axis=-1)
     # Up the path: a parent and its rule, given the child in one of its slots.
     node, path = position, {}
     for d in reversed(range(level)):
@@ -118,12 +121,12 @@ def complete(
         fits = jnp.moveaxis(grammar.children[d][:, :, slot], -1, 0) == symbol[:, None, None]
         log_weight = jnp.log(priors[d][node])[:, :, None] + grammar.log_prob[d][None]
         log_weight = jnp.where(fits, log_weight, -jnp.inf).reshape(n, -1)
-        symbol, rule = jnp.divmod(jax.random.categorical(up_keys[d], log_weight), grammar.log_prob.shape[2])
+        symbol, rule = jnp.divmod(jnp.argmax(log_weight + up[d], axis=-1), m)
         path[d] = node, rule
     # Down from the root: the rules of the path are kept, all others drawn.
     symbols = symbol[:, None]
     for d in range(depth):
-        rules = jax.random.categorical(down_keys[d], grammar.log_prob[d][symbols])
+        rules = jnp.argmax(grammar.log_prob[d][symbols] + down[d].reshape(n, -1, m), axis=-1)
         if d in path:
             node, rule = path[d]
             rules = rules.at[jnp.arange(n), node].set(rule)

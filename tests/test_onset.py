@@ -74,12 +74,12 @@ def experiment(rng: np.random.Generator, *, between, within, sets=4, groups=50):
     ("between", "within"), [(0.03, 0.01), (0.003, 0.2), (0.02, 0.14)], ids=["sets", "sequences", "both"]
 )
 def test_the_interval_covers_the_truth(between, within):
-    """Between 90% and 98% of the 95% intervals hold the true step, over 400 synthetic experiments."""
+    """Between 90% and 98% of the 95% intervals hold the true step, over 250 synthetic experiments."""
     rng = np.random.default_rng(0)
     covered = []
-    for i in range(400):
+    for i in range(250):
         x, pairs = experiment(rng, between=between, within=within)
-        drawn = resampling(sets=4, groups=50, replicates=120, seed=i)
+        drawn = resampling(sets=4, groups=50, replicates=80, seed=i)
         found = estimate(STEPS, x, pairs, drawn, locate_onset)
         covered.append(found.low <= 300 <= found.high)
     assert 0.90 <= np.mean(covered) <= 0.98

@@ -47,11 +47,13 @@ class Probe(NamedTuple):
     leaves: Int[Array, "n L"]
     t: Int[Array, "N+1 n"]
     x_t: Float[Array, "N+1 n L v"]
-    exact: Float[Array, "N+1 depth+1 n L v"]
+    exact: Float[Array, "N+1 k n L v"]
 
 
-def make_probe(key: Array, grammar: Grammar, schedule: Schedule, leaves: Int[Array, "n L"], noise: tuple) -> Probe:
-    """Noise `leaves` at each level t/T of `noise`, and at uniform t. Consumes `key`."""
+def make_probe(
+    key: Array, grammar: Grammar, schedule: Schedule, leaves: Int[Array, "n L"], noise: tuple, *, filtered: int
+) -> Probe:
+    """Noise `leaves` at each level t/T of `noise`, and at uniform t; with BP_k up to k = `filtered`. Consumes `key`."""
     n = len(leaves)
     time_key, noise_key = jax.random.split(key)
     fixed = [jnp.full(n, max(1, round(level * schedule.levels)), jnp.int32) for level in noise]
@@ -61,7 +63,7 @@ def make_probe(key: Array, grammar: Grammar, schedule: Schedule, leaves: Int[Arr
     keys = jax.random.split(noise_key, len(t))
     x_t = jnp.stack([corrupt(k, leaves, ab, grammar.vocab) for k, ab in zip(keys, alpha_bar, strict=True)])
     exact = [
-        jnp.stack([leaf_posterior(grammar, ll, filtered=k) for k in range(grammar.depth + 1)])
+        jnp.stack([leaf_posterior(grammar, ll, filtered=k) for k in range(filtered + 1)])
         for ll in map(leaf_log_likelihood, x_t, alpha_bar)
     ]
     return Probe(leaves, t, x_t, jnp.stack(exact))
