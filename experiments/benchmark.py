@@ -81,7 +81,7 @@ def posterior_against_depth() -> list[dict[str, float]]:
 def training_step(config: OnsetConfig) -> dict[str, float]:
     """Samples a second in the training of a preset's ensemble, and its share of the matrix-product rate."""
     grammar = random_grammar(jax.random.key(0), depth=config.grammar.depth)
-    schedule, mesh = linear_schedule(config.levels), ensemble_mesh(config.sets)
+    schedule, mesh = linear_schedule(config.noise_levels), ensemble_mesh(config.sets)
     network = build_network(config.network, vocab=grammar.vocab, depth=grammar.depth, branching=grammar.branching)
     data = sample(jax.random.key(1), grammar, config.sets * config.size).leaves
     trainer = make_trainer(network, schedule, config.train, mesh, vocab=grammar.vocab, size=config.size)

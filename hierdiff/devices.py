@@ -4,7 +4,6 @@ On the CPU every core becomes a device of its own (`use_every_core`), and the me
 turns: small matrix products fill one core, but not two. On accelerators they are vectorised.
 """
 
-import math
 import os
 from collections.abc import Callable
 
@@ -14,13 +13,14 @@ from jax.sharding import Mesh, PartitionSpec
 
 
 def use_every_core() -> None:
-    """Make each CPU core a JAX device. Call it before JAX is used for anything."""
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    """Make each CPU core that this process may use a JAX device. Call it before JAX is used for anything."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", cores)
 
 
 def ensemble_mesh(networks: int) -> Mesh:
     """As many devices as share the networks evenly, in one axis, `network`."""
-    used = math.gcd(networks, jax.device_count())
+    used = max(d for d in range(1, min(networks, jax.device_count()) + 1) if networks % d == 0)
     return Mesh(np.array(jax.devices()[:used]), ("network",))
 
 

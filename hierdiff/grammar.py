@@ -49,6 +49,8 @@ def check_sizes(*, depth: int, vocab: int, rules: int, branching: int, sigma: fl
     require(depth >= 1, "depth", depth, "an integer of at least 1")
     require(vocab >= 2, "vocab", vocab, "an integer of at least 2")
     require(branching >= 2, "branching", branching, "an integer of at least 2")
+    small = branching**depth <= 2**20 and vocab**branching < 2**63
+    require(small, "depth", depth, f"branching**depth <= 2**20 and vocab**branching < 2**63 (branching {branching})")
     most = vocab ** (branching - 1)
     why = f"(with vocab {vocab} and branching {branching} more rules would give one tuple two parents)"
     require(1 <= rules <= most, "rules", rules, f"an integer from 1 to {most} {why}")
@@ -114,6 +116,7 @@ def grammar_from_tensor(tensor: Float[Array | np.ndarray, "..."], depth: int) ->
     Raises:
       ValueError: the axes differ in length, an entry is negative, or a row does not sum to 1.
     """
+    require(depth >= 1, "depth", depth, "an integer of at least 1")
     table = np.asarray(tensor, np.float64)
     # The rows of one table sum to 1; where every axis has the same length, this tells the two forms apart.
     one_table = np.allclose(table.reshape(len(table), -1).sum(-1), 1, atol=1e-4)

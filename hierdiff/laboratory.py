@@ -1,6 +1,7 @@
 """The controlled experiment: train an ensemble on disjoint data sets and measure it at every checkpoint."""
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float
 from hierdiff.devices import ensemble_mesh, over_networks
 from hierdiff.grammar import Grammar, GrammarConfig, random_grammar
 from hierdiff.measures.divergence import divergence, pairs, sample_split
-from hierdiff.measures.probe import GROUPS, MeasureConfig, Probe, make_probe
+from hierdiff.measures.probe import GROUPS, MeasureConfig, Probe, make_probe, probe_times
 from hierdiff.measures.slope import slope_products
 from hierdiff.measures.spectrum import SpectrumProbe, learned_products, level_spectrum, make_spectrum_probe
 from hierdiff.networks import Network, NetworkConfig, build_network
@@ -32,7 +33,7 @@ class OnsetConfig:
     sets: int = option(4, "disjoint data sets")
     seeds_per_set: int = option(1, "networks trained on each data set, from different weights and with different noise")
     size: int = option(1000, "sequences in each data set (P)")
-    levels: int = option(500, "noise levels (T)")
+    noise_levels: int = option(500, "noise levels (T)")
     common_start: bool = option(False, "start all networks from the same weights")
     grammar: GrammarConfig = dataclasses.field(default_factory=GrammarConfig)
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
@@ -40,11 +41,11 @@ class OnsetConfig:
     measure: MeasureConfig = dataclasses.field(default_factory=MeasureConfig)
 
     def __post_init__(self):
-        require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4,294,967,295")
         require(self.sets >= 2, "sets", self.sets, "an integer of at least 2")
         require(self.seeds_per_set >= 1, "seeds_per_set", self.seeds_per_set, "an integer of at least 1")
         require(self.size >= 1, "size", self.size, "an integer of at least 1")
-        require(self.levels > 20, "levels", self.levels, "an integer above 20")
+        require(self.noise_levels > 20, "noise_levels", self.noise_levels, "an integer above 20")
         need = f"at most the size of a data set, {self.size}"
         require(self.measure.members <= self.size, "members", self.measure.members, need)
 
@@ -66,18 +67,29 @@ class Laboratory(NamedTuple):
     empirical: Float[Array, "N sets n L v"]
     members: Probe
     owner: np.ndarray
+    init_key: Array
+    train_key: Array
 
 
 def set_up(config: OnsetConfig) -> Laboratory:
     """Draw everything but the networks' weights and the noise of training."""
-    keys = jax.random.split(jax.random.key(config.seed), 5)
-    grammar_key, data_key, held_out_key, members_key, spectrum_key = keys
+    grammar_key, data_key, times_key, probe_key, spectrum_key, init_key, train_key = jax.random.split(
+        jax.random.key(config.seed), 7
+    )
     grammar = random_grammar(grammar_key, **dataclasses.asdict(config.grammar))
-    schedule = linear_schedule(config.levels)
+    schedule = linear_schedule(config.noise_levels)
     measure = config.measure
     data = data_sets(data_key, grammar, sets=config.sets, size=config.size, held_out=measure.held_out)
     sizes = {"vocab": grammar.vocab, "depth": grammar.depth, "branching": grammar.branching}
-    held_out = make_probe(held_out_key, grammar, schedule, data.held_out, measure.noise, filtered=grammar.depth)
+    members = data.train[:, : measure.members].reshape(-1, grammar.leaves)
+    sizes_and_keys = zip(
+        [measure.held_out, *config.sets * [measure.members]], jax.random.split(times_key, 1 + config.sets), strict=True
+    )
+    times = [probe_times(key, n, measure.noise, config.noise_levels) for n, key in sizes_and_keys]
+    probe = make_probe(
+        probe_key, grammar, schedule, jnp.concatenate([data.held_out, members]), jnp.concatenate(times, axis=1)
+    )
+    held_out = probe.part(slice(measure.held_out))
     fixed = list(zip(held_out.x_t[:-1], held_out.t[:-1], strict=True))
     spectra = [
         make_spectrum_probe(key, grammar, schedule, x_t, t)
@@ -87,7 +99,6 @@ def set_up(config: OnsetConfig) -> Laboratory:
         jnp.stack([empirical_posterior(train, x_t, schedule.alpha_bar[t - 1]) for train in data.train])
         for x_t, t in fixed
     ]
-    members = data.train[:, : measure.members].reshape(-1, grammar.leaves)
     return Laboratory(
         grammar,
         schedule,
@@ -97,8 +108,10 @@ def set_up(config: OnsetConfig) -> Laboratory:
         held_out,
         jax.tree.map(lambda *each: jnp.stack(each), *spectra),
         jnp.stack(empirical),
-        make_probe(members_key, grammar, schedule, members, measure.noise, filtered=0),
+        probe.part(slice(measure.held_out, None)),
         np.repeat(np.arange(config.sets), measure.members),
+        init_key,
+        train_key,
     )
 
 
@@ -115,15 +128,14 @@ def train_and_measure(
     networks = len(lab.set_of)
     mesh = ensemble_mesh(networks)
     trainer = make_trainer(lab.network, lab.schedule, config.train, mesh, vocab=lab.grammar.vocab, size=config.size)
-    init_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
-    init_keys = jax.random.split(init_key, networks)
+    init_keys = jax.random.split(lab.init_key, networks)
     if config.common_start:
         init_keys = jnp.broadcast_to(init_keys[:1], init_keys.shape)
-    keys = jax.random.split(train_key, networks)
+    keys = jax.random.split(lab.train_key, networks)
     state, data = trainer.init(init_keys, lab.data.train[lab.set_of])
     measure = make_measure(lab, mesh)
 
-    done, measured = 0, []
+    done, measured, seconds_measuring, started = 0, [], 0.0, time.monotonic()
     for checkpoint in config.train.checkpoint_steps():
         while done < checkpoint:
             until = min(checkpoint, done + max(1, config.train.steps // 200))
@@ -132,9 +144,15 @@ def train_and_measure(
             done = until
             if done < checkpoint:
                 report(done, {})
+        jax.block_until_ready(state)
+        before = time.monotonic()
         measured.append(jax.device_get(measure(state.average)))
+        seconds_measuring += time.monotonic() - before
         report(done, measured[-1])
-    return label(config, lab, measured)
+    results = label(config, lab, measured)
+    results.attrs["seconds_measuring"] = seconds_measuring
+    results.attrs["seconds_training"] = time.monotonic() - started - seconds_measuring
+    return results
 
 
 def make_measure(lab: Laboratory, mesh: jax.sharding.Mesh) -> Callable[[Any], dict[str, jax.Array]]:
@@ -170,24 +188,28 @@ def make_measure(lab: Laboratory, mesh: jax.sharding.Mesh) -> Callable[[Any], di
             "split": in_groups(sample_split(log_f[first], log_f[second])),
             "learned": in_groups(learned),
             "slope": in_groups(slope),
-            "spectrum": level_spectrum(posteriors, spectrum, groups=GROUPS),
+            "spectrum": level_spectrum(f, posteriors, spectrum, groups=GROUPS),
         }
 
     def on_members(params, level):
-        x_t, t = level
+        x_t, t, exact = level
         log_f = log_posteriors(params, x_t, t)
-        return weighted_mean(sample_split(log_f[first], log_f[second]), in_pair)
+        return {
+            "member_divergence": weighted_mean(divergence(exact[:, None], log_f[None]), own[None]),
+            "member_split": weighted_mean(sample_split(log_f[first], log_f[second]), in_pair),
+        }
 
     @jax.jit
     def measure(params, held_out, spectrum, empirical, members):
         levels = (held_out.exact[:-1], spectrum, empirical)
         measured = jax.lax.map(lambda level: on_held_out(params, level), levels)
         excess, test_loss = losses(params, held_out)
-        _, train_loss = losses(params, members)
-        member_levels = (members.x_t[:-1], members.t[:-1])
+        member_excess, train_loss = losses(params, members)
+        member_levels = (members.x_t[:-1], members.t[:-1], members.exact[:-1])
         return {
             **measured,
-            "member_split": jax.lax.map(lambda level: on_members(params, level), member_levels),
+            **jax.lax.map(lambda level: on_members(params, level), member_levels),
+            "member_excess": weighted_mean(member_excess, own),
             "excess": in_groups(excess),
             "test_loss": in_groups(test_loss),
             "train_loss": weighted_mean(train_loss, own),
@@ -211,9 +233,11 @@ NATS, SQUARED = "nats per sequence", "squared units per sequence"
 DIMENSIONS = {
     "divergence": (("noise", "filtered", "network", "group"), NATS, "KL(BP_k || f), held-out"),
     "split": (("noise", "pair", "group"), NATS, "symmetrised KL(f_A || f_B), held-out"),
+    "member_divergence": (("noise", "filtered", "network"), NATS, "KL(BP_k || f) on its own training sequences"),
     "member_split": (("noise", "pair"), NATS, "symmetrised KL(f_A || f_B) on the pair's training sequences"),
     "excess": (("network", "group"), NATS, "KL(BP_0 || f), held-out, t uniform: the test loss above its Bayes value"),
     "test_loss": (("network", "group"), NATS, "cross-entropy, held-out, t uniform"),
+    "member_excess": (("network",), NATS, "KL(BP_0 || f) on its own training sequences, t uniform"),
     "train_loss": (("network",), NATS, "cross-entropy on the network's own training sequences, t uniform"),
     "spectrum": (("noise", "height", "network", "other", "group"), SQUARED, "<d_h e_A, d_h e_B>, held-out"),
     "learned": (("noise", "height", "network", "group"), SQUARED, "<f, D_h>, held-out"),
@@ -223,6 +247,7 @@ DIMENSIONS = {
 
 def label(config: OnsetConfig, lab: Laboratory, measured: list[dict[str, np.ndarray]]) -> xr.Dataset:
     """The measurements of all checkpoints, and what they are compared with, as one labelled set of arrays."""
+    first, second = np.array(pairs(len(lab.set_of))).T
     results = xr.Dataset(
         {
             name: (
@@ -239,7 +264,8 @@ def label(config: OnsetConfig, lab: Laboratory, measured: list[dict[str, np.ndar
             "height": np.arange(-1, lab.grammar.depth + 1),
             "network": np.arange(len(lab.set_of)),
             "other": np.arange(len(lab.set_of)),
-            "pair": [f"{a}-{b}" for a, b in pairs(len(lab.set_of))],
+            "first": ("pair", first),
+            "second": ("pair", second),
             "data_set": ("network", lab.set_of),
         },
         {"coincidences": lab.data.coincidences},
@@ -248,8 +274,8 @@ def label(config: OnsetConfig, lab: Laboratory, measured: list[dict[str, np.ndar
     # BP_k is nowhere zero where BP_0 is not, but it may lie below float32's smallest number.
     scale = divergence(exact[:, :1], jnp.log(jnp.maximum(exact, jnp.finfo(exact.dtype).tiny)))
     _, increments = jax.vmap(lambda probe: learned_products(probe.windows[-1:], probe))(lab.spectrum)
-    first, second = lab.set_of[np.array(pairs(len(lab.set_of)))].T
-    empirical = jnp.square(lab.empirical[:, first] - lab.empirical[:, second]).sum((-1, -2))
+    memories = lab.empirical[:, lab.set_of]
+    empirical = jnp.square(memories[:, first] - memories[:, second]).sum((-1, -2))
     for name, dimensions, values, units, meaning in (
         ("scale", ("noise", "filtered", "group"), scale, NATS, "KL(BP_0 || BP_k), held-out"),
         ("increment", ("noise", "height", "group"), increments, SQUARED, "|D_h|^2, held-out"),

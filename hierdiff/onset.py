@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
-from scipy.stats import t as t_distribution
+from scipy.special import stdtr, stdtrit
 
 
 class Minimum(NamedTuple):
@@ -148,7 +148,7 @@ def estimate(
     missed = np.isnan(found).mean()
     logs = np.log(np.where(np.isnan(found), steps[-1], found))
     variance, freedom = replicates.variance(logs)
-    half = float(t_distribution.ppf(0.975, freedom) * np.sqrt(variance))
+    half = float(stdtrit(freedom, 0.975) * np.sqrt(variance))
     low, high = minimum.step * np.exp(-half), minimum.step * np.exp(half)
     return Estimate(minimum.step, low, np.inf if missed > 0.025 else high, minimum.value, True, logs)
 
@@ -165,20 +165,18 @@ def probability_before(first: Estimate, second: Estimate, replicates: Resampling
     variance, freedom = replicates.variance(second.replicates - first.replicates)
     late = second.step if second.reached else np.exp(second.replicates.mean())
     gap = np.log(late) - np.log(first.step)
-    return float(t_distribution.cdf(gap / np.sqrt(variance), freedom)) if variance > 0 else float(gap > 0)
+    return float(stdtr(freedom, gap / np.sqrt(variance))) if variance > 0 else float(gap > 0)
 
 
 def set_pairs(results: xr.Dataset) -> np.ndarray:
     """The data sets of each pair of networks, `(pairs, 2)`."""
-    set_of = results.data_set.values
-    return np.array([[set_of[int(i)] for i in pair.split("-")] for pair in results.pair.values])
+    return results.data_set.values[np.stack([results["first"].values, results["second"].values], axis=1)]
 
 
 def spectrum_parts(results: xr.Dataset) -> xr.Dataset:
     """The level spectrum as error of each network, and the common and data-dependent parts of each pair."""
     every = xr.DataArray(np.arange(results.sizes["network"]), dims="network")
-    ends = np.array([pair.split("-") for pair in results.pair.values], int)
-    first, second = (xr.DataArray(end, dims="pair") for end in ends.T)
+    first, second = (xr.DataArray(results[end].values, dims="pair") for end in ("first", "second"))
     spectrum = results.spectrum.drop_vars(("network", "other", "data_set"), errors="ignore")
     error = spectrum.isel(network=every, other=every)
     common = spectrum.isel(network=first, other=second)
@@ -280,7 +278,7 @@ def _ratio(onset: Estimate, best: Estimate, replicates: Resampling) -> dict[str,
     if not best.reached:
         return {"best_over_onset": None, "low": None, "high": None, "onset_before_best": before}
     variance, freedom = replicates.variance(best.replicates - onset.replicates)
-    half = float(t_distribution.ppf(0.975, freedom) * np.sqrt(variance))
+    half = float(stdtrit(freedom, 0.975) * np.sqrt(variance))
     ratio = best.step / onset.step
     high = ratio * np.exp(half) if np.isfinite(best.high) else None
     return {"best_over_onset": ratio, "low": ratio * np.exp(-half), "high": high, "onset_before_best": before}

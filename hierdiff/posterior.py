@@ -14,7 +14,6 @@ Memory: a batch is worked through in chunks, so that above the input and the out
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -79,8 +78,13 @@ def window_posterior(grammar: Grammar, log_likelihood: LogLikelihood, *, height:
     _check(grammar, log_likelihood, height=height)
     if height == -1:
         return jnp.broadcast_to(prior_marginals(grammar)[-1], log_likelihood.shape)
-    field = _log_prior(grammar, height)
-    return _by_chunks(jax.grad(lambda ll: _block_log_evidence(grammar, ll, field)), log_likelihood)
+    prior = _log_prior(grammar, height)
+
+    def block_log_evidence(ll):
+        messages, offset = _upward(grammar, ll, grammar.depth - height)
+        return (_logsumexp(prior + messages, 0) + offset).sum()
+
+    return _by_chunks(jax.grad(block_log_evidence), log_likelihood)
 
 
 @functools.partial(jax.jit, static_argnames="height")
@@ -91,8 +95,9 @@ def block_root_posterior(grammar: Grammar, log_likelihood: LogLikelihood, *, hei
     prior = _log_prior(grammar, height)
 
     def posterior(ll):
-        field = jnp.broadcast_to(prior, (*prior.shape[:2], ll.shape[-1]))
-        return jax.grad(lambda field: _block_log_evidence(grammar, ll, field))(field)
+        joint = prior + _upward(grammar, ll, grammar.depth - height)[0]
+        log_evidence = _logsumexp(joint, 0)
+        return jnp.exp(joint - jnp.where(log_evidence == -jnp.inf, 0, log_evidence)[None])
 
     return _by_chunks(posterior, log_likelihood)
 
@@ -135,13 +140,6 @@ def _log_evidence(grammar: Grammar, ll: Array, filtered: int, fields: Sequence[A
     log_channels = jnp.log(_channels(grammar, filtered)).swapaxes(1, 2)[..., None]
     root = _logsumexp(log_channels + messages[None], 1).sum(1)
     return _logsumexp(grammar.log_root[:, None] + root, 0) + offset.sum(0)
-
-
-def _block_log_evidence(grammar: Grammar, ll: Array, field: Array) -> Array:
-    """Sum of the log-evidence of each block of each sequence; `field` `(v, blocks, n)` is the roots' log-prior."""
-    level = round(math.log(field.shape[1], grammar.branching))
-    messages, offset = _upward(grammar, ll, level)
-    return (_logsumexp(field + messages, 0) + offset).sum()
 
 
 def _log_prior(grammar: Grammar, height: int) -> Array:

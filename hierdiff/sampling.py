@@ -54,23 +54,24 @@ def sample(key: Array, grammar: Grammar, n: int, *, first: int = 0) -> Derivatio
 
 
 def _thresholds(log_prob: Array) -> UInt32[Array, "..."]:
-    """Cumulative probabilities without the last, as 32-bit integers: outcome = number of them <= bits."""
+    """Cumulative probabilities without the last, in units of 2**-31: the outcome is the number of them <= 31 bits."""
     cumulative = np.cumsum(np.exp(np.asarray(log_prob, np.float64)), axis=-1)
     cumulative = cumulative[..., :-1] / cumulative[..., -1:]
-    return jnp.asarray(np.minimum(np.rint(cumulative * 2.0**32), 2.0**32 - 1).astype(np.uint32))
+    return jnp.asarray(np.rint(cumulative * 2.0**31).astype(np.uint32))
 
 
 @jax.jit
 def _derive(key, children, root_thresholds, rule_thresholds, indices):
     depth, _, _, branching = children.shape
+    sizes = [1] + [branching**d for d in range(depth)]
     draw = functools.partial(jnp.sum, axis=-1, dtype=jnp.int32)
 
     def derive_one(index):
-        root_key, *level_keys = jax.random.split(jax.random.fold_in(key, index), depth + 1)
-        levels = [draw(jax.random.bits(root_key, (1, 1), jnp.uint32) >= root_thresholds[None])]
-        for d, level_key in enumerate(level_keys):
-            bits = jax.random.bits(level_key, (branching**d, 1), jnp.uint32)
-            rule = draw(bits >= rule_thresholds[d, levels[d]])
+        bits = jax.random.bits(jax.random.fold_in(key, index), (sum(sizes), 1), jnp.uint32) >> 1
+        of_root, *of_levels = jnp.split(bits, np.cumsum(sizes[:-1]))
+        levels = [draw(of_root >= root_thresholds[None])]
+        for d, of_level in enumerate(of_levels):
+            rule = draw(of_level >= rule_thresholds[d, levels[d]])
             levels.append(children[d, levels[d], rule].ravel())
         return tuple(levels)
 

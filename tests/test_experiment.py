@@ -42,10 +42,11 @@ def test_the_record_says_what_made_it(run):
 
 def test_results_are_labelled_and_learning_shows(run):
     results = record.read_results(run[0])
-    assert results.split.dims == ("step", "noise", "pair", "sequence")
-    assert dict(results.sizes) | {"step": 12, "filtered": 4, "network": 2, "pair": 1, "sequence": 100} == results.sizes
+    assert results.split.dims == ("step", "noise", "pair", "group")
+    expected = {"step": 12, "filtered": 4, "height": 5, "network": 2, "other": 2, "pair": 1, "noise": 3, "group": 50}
+    assert dict(results.sizes) == expected
     assert all(np.isfinite(results[name]).all() for name in results)
-    excess = results.excess.mean(("network", "sequence"))
+    excess = results.excess.mean(("network", "group"))
     assert excess[-1] < 0.6 * excess[0]
     # Both read the same noise: the plain loss lies above the excess by the Bayes loss, the same at every checkpoint.
     bayes = results.test_loss.mean("network") - excess
@@ -58,7 +59,7 @@ def test_metrics_hold_a_line_for_each_checkpoint(run):
     rows = [json.loads(line) for line in (run[0] / "metrics.jsonl").read_text().splitlines()]
     results = record.read_results(run[0])
     assert [row["step"] for row in rows] == results.step.values.tolist()
-    np.testing.assert_allclose([row["excess"] for row in rows], results.excess.mean(("network", "sequence")), rtol=1e-5)
+    np.testing.assert_allclose([row["excess"] for row in rows], results.excess.mean(("network", "group")), rtol=1e-5)
 
 
 def test_another_configuration_is_refused_with_what_differs(run, capsys):

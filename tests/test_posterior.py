@@ -14,6 +14,7 @@ from hierdiff import posterior
 from hierdiff.grammar import Grammar, random_grammar
 from hierdiff.noising import corrupt, leaf_log_likelihood, linear_schedule, score
 from hierdiff.posterior import (
+    block_root_posterior,
     empirical_posterior,
     leaf_posterior,
     log_evidence,
@@ -69,6 +70,18 @@ def test_window_posteriors_equal_enumeration_with_the_rest_unseen(grammar64):
                 block = slice(i // width * width, i // width * width + width)
                 seen[:, block] = ll[:, block]
             np.testing.assert_allclose(ours[:, i], oracles.enumerated(grammar64, seen)[1][-1][:, i], atol=1e-10)
+
+
+def test_block_root_posteriors_equal_enumeration_with_the_rest_unseen(grammar64):
+    ll = np.asarray(evidence_for(grammar64))
+    for height in range(grammar64.depth + 1):
+        ours = block_root_posterior(grammar64, jnp.asarray(ll), height=height)
+        width = grammar64.branching**height
+        for block in range(grammar64.leaves // width):
+            seen = np.zeros_like(ll)
+            seen[:, block * width : (block + 1) * width] = ll[:, block * width : (block + 1) * width]
+            expected = oracles.enumerated(grammar64, seen)[1][grammar64.depth - height][:, block]
+            np.testing.assert_allclose(ours[:, block], expected, atol=1e-10)
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -48,7 +48,11 @@ def planted(grammar, amplitude, height):
 
 def measure(probe, *denoisers):
     """Mean and standard error of the spectrum, `(heights, S, S)`."""
-    products = level_spectrum(lambda x_t, t: jnp.stack([f(x_t) for f in denoisers]), probe, groups=GROUPS)
+
+    def posteriors(x_t, t):
+        return jnp.stack([f(x_t) for f in denoisers])
+
+    products = level_spectrum(posteriors(probe.x_t, probe.t), posteriors, probe, groups=GROUPS)
     products = np.asarray(products, np.float64)
     return products.mean(-1), products.std(-1, ddof=1) / np.sqrt(GROUPS)
 
@@ -130,7 +134,7 @@ def test_the_learned_fraction_is_one_up_to_what_a_window_sees(case):
 
 def test_groups_must_divide_the_sequences(case):
     with pytest.raises(ValueError, match="groups: got 7, needs a divisor of 8000"):
-        level_spectrum(lambda x, t: x[None], case[1], groups=7)
+        level_spectrum(case[1].x_t[None], lambda x, t: x[None], case[1], groups=7)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

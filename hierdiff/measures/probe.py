@@ -1,6 +1,8 @@
 """The inputs on which networks are measured: drawn once, and shared by all networks and checkpoints."""
 
 import dataclasses
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -38,10 +40,10 @@ class MeasureConfig:
 
 
 class Probe(NamedTuple):
-    """Noised sequences and their exact posteriors at N + 1 noise levels.
+    """Noised sequences and their exact posteriors at N + 1 noise levels; `exact[:, k]` is BP_k.
 
-    The first N are the levels asked for; in the last, t is uniform on 1..T, stratified over the sequences, so
-    that a mean over it is the mean over the noise that training sees. `exact[:, k]` is BP_k.
+    The first N are the levels asked for; in the last, t is uniform on 1..T, stratified over the sequences, so that a
+    mean over it is the mean over the noise that training sees.
     """
 
     leaves: Int[Array, "n L"]
@@ -49,21 +51,31 @@ class Probe(NamedTuple):
     x_t: Float[Array, "N+1 n L v"]
     exact: Float[Array, "N+1 k n L v"]
 
+    def part(self, sequences: slice) -> "Probe":
+        """The probe of some of the sequences."""
+        return Probe(self.leaves[sequences], self.t[:, sequences], self.x_t[:, sequences], self.exact[:, :, sequences])
+
+
+def probe_times(key: Array, n: int, noise: tuple[float, ...], levels: int) -> Int[Array, "N+1 n"]:
+    """The noise level of each sequence: each t/T of `noise` in turn, and uniform t. Consumes `key`."""
+    fixed = [jnp.full(n, max(1, round(share * levels)), jnp.int32) for share in noise]
+    order_key, time_key = jax.random.split(key)
+    return jnp.stack([*fixed, jax.random.permutation(order_key, stratified_times(time_key, n, levels))])
+
 
 def make_probe(
-    key: Array, grammar: Grammar, schedule: Schedule, leaves: Int[Array, "n L"], noise: tuple, *, filtered: int
+    key: Array, grammar: Grammar, schedule: Schedule, leaves: Int[Array, "n L"], t: Int[Array, "N+1 n"]
 ) -> Probe:
-    """Noise `leaves` at each level t/T of `noise`, and at uniform t; with BP_k up to k = `filtered`. Consumes `key`."""
-    n = len(leaves)
-    time_key, noise_key = jax.random.split(key)
-    fixed = [jnp.full(n, max(1, round(level * schedule.levels)), jnp.int32) for level in noise]
-    uniform = jax.random.permutation(time_key, stratified_times(time_key, n, schedule.levels))
-    t = jnp.stack([*fixed, uniform])
-    alpha_bar = schedule.alpha_bar[t - 1]
-    keys = jax.random.split(noise_key, len(t))
-    x_t = jnp.stack([corrupt(k, leaves, ab, grammar.vocab) for k, ab in zip(keys, alpha_bar, strict=True)])
-    exact = [
-        jnp.stack([leaf_posterior(grammar, ll, filtered=k) for k in range(filtered + 1)])
-        for ll in map(leaf_log_likelihood, x_t, alpha_bar)
-    ]
-    return Probe(leaves, t, x_t, jnp.stack(exact))
+    """Noise `leaves` at the levels `t`, and compute the exact and the filtered posteriors. Consumes `key`."""
+    alpha_bar = schedule.alpha_bar[t - 1].ravel()
+    x_t = corrupt(key, jnp.tile(leaves, (len(t), 1)), alpha_bar, grammar.vocab)
+    ll = leaf_log_likelihood(x_t, alpha_bar)
+    exact = side_by_side(lambda k: leaf_posterior(grammar, ll, filtered=k), range(grammar.depth + 1))
+    of_levels = [x.reshape(len(t), *leaves.shape, grammar.vocab) for x in (x_t, *exact)]
+    return Probe(leaves, t, of_levels[0], jnp.stack(of_levels[1:], axis=1))
+
+
+def side_by_side(function: Callable[[int], Array], numbers: Iterable[int]) -> list[Array]:
+    """`function` of each number, in threads: each is a program of its own, and they compile in parallel."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(function, numbers))

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hierdiff.grammar import Grammar
+from hierdiff.measures.probe import side_by_side
 from hierdiff.noising import Schedule, leaf_log_likelihood
 from hierdiff.options import require
 from hierdiff.posterior import leaf_posterior, window_posterior
@@ -48,27 +49,37 @@ def make_spectrum_probe(
 ) -> SpectrumProbe:
     """Complete one random block of each height of each sequence. Consumes `key`."""
     alpha_bar = schedule.alpha_bar[t - 1]
-    completed, weight = [], []
-    for height, each in enumerate(jax.random.split(key, grammar.depth)):
-        block_key, rest_key = jax.random.split(each)
-        blocks = grammar.branching ** (grammar.depth - height)
-        position = jax.random.randint(block_key, (len(x_t),), 0, blocks)
-        completed.append(complete(rest_key, grammar, x_t, alpha_bar, height=height, position=position))
-        weight.append(blocks * in_block(grammar, height, position).astype(x_t.dtype))
     ll = leaf_log_likelihood(x_t, alpha_bar)
-    windows = [window_posterior(grammar, ll, height=height) for height in range(-1, grammar.depth + 1)]
+    heights = range(grammar.depth)
+    blocks = [grammar.branching ** (grammar.depth - height) for height in heights]
+    block_key, rest_key = jax.random.split(key)
+    # Blocks of a taller height hold those of a lower one: one uniform number for each sequence places them all.
+    place = jax.random.randint(block_key, (len(x_t),), 0, grammar.leaves)
+    positions = [place // grammar.branching**height for height in heights]
+    keys = jax.random.split(rest_key, grammar.depth)
+
+    def completion(height):
+        return complete(keys[height], grammar, x_t, alpha_bar, height=height, position=positions[height])
+
+    completed = side_by_side(completion, heights)
+    windows = side_by_side(lambda height: window_posterior(grammar, ll, height=height), range(-1, grammar.depth + 1))
     exact = [leaf_posterior(grammar, leaf_log_likelihood(x, alpha_bar)) for x in completed]
+    weight = [blocks[h] * in_block(grammar, h, positions[h]).astype(x_t.dtype) for h in heights]
     return SpectrumProbe(t, x_t, *map(jnp.stack, (windows, completed, exact, weight)))
 
 
 def level_spectrum(
-    posteriors: Callable[[Array, Array], Float[Array, "S n L v"]], probe: SpectrumProbe, *, groups: int
+    f: Float[Array, "S n L v"],
+    posteriors: Callable[[Array, Array], Float[Array, "S n L v"]],
+    probe: SpectrumProbe,
+    *,
+    groups: int,
 ) -> Float[Array, "heights S S groups"]:
     """`E<d_h e_A, d_h e_B>` of S denoisers, h = -1..depth, in squared units a sequence.
 
-    `posteriors(x_t, t)` runs the denoisers, `(S, n, L, v)`. The estimates are means over each of `groups` groups of
-    sequences, independent of each other. The diagonal is each denoiser's error at height h, and the sum over h is the
-    group's mean of <e_A, e_B>, exactly.
+    `posteriors(x_t, t)` runs the denoisers, and `f` is what they give on the probe's `x_t`. The estimates are means
+    over each of `groups` groups of sequences, independent of each other. The diagonal is each denoiser's error at
+    height h, and the sum over h is the group's mean of <e_A, e_B>, exactly.
     """
     size = len(probe.t) // groups
     require(size >= 2 and size * groups == len(probe.t), "groups", groups, f"a divisor of {len(probe.t)}, and less")
@@ -77,7 +88,7 @@ def level_spectrum(
         cross = jnp.einsum("anlv,bnlv,nl->abn", a, b, weight, precision="highest")
         return 0.5 * (cross + cross.swapaxes(0, 1)).reshape(*cross.shape[:2], groups, size).mean(-1)
 
-    error = posteriors(probe.x_t, probe.t) - probe.windows[-1][None]
+    error = f - probe.windows[-1][None]
 
     def on_blocks(completion):
         x, exact, weight = completion
