@@ -6,6 +6,7 @@ Rates are the best of several rounds, in which the things compared take turns on
 """
 
 import math
+import os
 import resource
 import sys
 import time
@@ -37,6 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--preset", choices=sorted(PRESETS), default="laptop", help="whose network is trained")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_all(argv)
+    if options.json and not os.access(options.json.parent, os.W_OK):
+        parser.error(f"--json: got {options.json}, needs a file in a folder that can be written")
     use_every_core()
     figures = {
         "posterior": posterior_against_numpy(),

@@ -67,8 +67,7 @@ def last_significant_minimum(steps: ArrayLike, split: ArrayLike, error: ArrayLik
         j = i + 1 + int(np.argmax(split[i + 1 : end]))
         rise = split[j] - split[i]
         if split[i - 1] > split[i] <= split[i + 1] and rise > 2 * np.hypot(error[i], error[j]):
-            near = slice(max(0, i - 2), i + 3)
-            return locate_minimum(steps[near], split[near])
+            return locate_minimum(steps[i - 1 : i + 2], split[i - 1 : i + 2])
     return NOT_REACHED
 
 
@@ -138,7 +137,8 @@ def estimate(
     """Where `locate` finds the minimum of the mean curve of `x`, with its interval on log(step).
 
     A minimum counts only if the curve rises from it by more than two standard errors. A replicate that does not reach
-    its minimum counts as the last step; where more than 2.5% do not, the interval has no upper end.
+    its minimum counts as the last step; where more than 2.5% do not, or the interval leaves the run, it has no upper
+    end.
     """
     curve, curves = x.mean((1, 2)), replicates.curves(x, sets_of)
     minimum = locate(steps, curve)
@@ -150,7 +150,9 @@ def estimate(
     variance, freedom = replicates.variance(logs)
     half = float(stdtrit(freedom, 0.975) * np.sqrt(variance))
     low, high = minimum.step * np.exp(-half), minimum.step * np.exp(half)
-    return Estimate(minimum.step, low, np.inf if missed > 0.025 else high, minimum.value, True, logs)
+    return Estimate(
+        minimum.step, low, np.inf if missed > 0.025 or high > steps[-1] else high, minimum.value, True, logs
+    )
 
 
 def _rises(steps, curve, curves, minimum: Minimum, replicates: Resampling) -> bool:
@@ -308,19 +310,20 @@ def verdict(summary: dict[str, Any]) -> str:
         summary["heights"], key=lambda row: row["data_dependent"]["at_best"] - row["data_dependent"]["at_onset"]
     )
     widest = max(summary["noise"], key=lambda row: row["data_dependent_share_at_best"])
+    where = "the prior level" if grown["height"] < 0 else f"height {grown['height']}"
     by_then = (
-        f"by then the data-dependent part has grown most at height {grown['height']} "
+        f"by then the data-dependent part has grown most at {where} "
         f"({grown['data_dependent']['at_onset']:.3f} to {grown['data_dependent']['at_best']:.3f}), and its share of "
         f"the error is largest at t/T = {widest['noise']:g} ({widest['data_dependent_share_at_best']:.0%})."
     )
     if not best["reached"]:
-        return f"{start}; the test loss is still falling at the end, after {summary['steps']:,} steps; {by_then}"
+        return f"{start}; the test loss has no clear minimum within {summary['steps']:,} steps; {by_then}"
     if best["step"] <= onset["step"]:
         return f"{start}, not before the test loss is smallest, at step {interval(best)}."
     high = f"{ratio['high']:.1f}" if ratio["high"] else "beyond the run"
     return (
         f"{start}; the test loss would have stopped at step {interval(best)}, {ratio['best_over_onset']:.1f} "
-        f"({ratio['low']:.1f} to {high}) times later; {by_then}"
+        f"({ratio['low']:.1f} to {high}) times later (P(onset < best) = {ratio['onset_before_best']:.2f}); {by_then}"
     )
 
 
@@ -352,6 +355,6 @@ def table(summary: dict[str, Any]) -> str:
     if "seed_split" in summary:
         lines.append(f"split of two seeds on one data set {pair(summary['seed_split'], 0)} nats")
     last = summary["last_significant_minimum"]
-    if last["reached"] and abs(np.log(last["step"] / summary["onset"]["step"])) > 0.2:
+    if last["reached"] and not abs(np.log(last["step"] / summary["onset"]["step"])) <= 0.2:
         lines.append(f"the last significant minimum of the split before best is another: step {last['step']:,.0f}")
     return "\n".join(lines)
