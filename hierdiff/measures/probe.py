@@ -47,16 +47,16 @@ class Probe(NamedTuple):
     """
 
     leaves: Int[Array, "n L"]
-    t: Int[Array, "N+1 n"]
-    x_t: Float[Array, "N+1 n L v"]
-    exact: Float[Array, "N+1 k n L v"]
+    t: Int[Array, "levels n"]
+    x_t: Float[Array, "levels n L v"]
+    exact: Float[Array, "levels k n L v"]
 
     def part(self, sequences: slice) -> "Probe":
         """The probe of some of the sequences."""
         return Probe(self.leaves[sequences], self.t[:, sequences], self.x_t[:, sequences], self.exact[:, :, sequences])
 
 
-def probe_times(key: Array, n: int, noise: tuple[float, ...], levels: int) -> Int[Array, "N+1 n"]:
+def probe_times(key: Array, n: int, noise: tuple[float, ...], levels: int) -> Int[Array, "levels n"]:
     """The noise level of each sequence: each t/T of `noise` in turn, and uniform t. Consumes `key`."""
     fixed = [jnp.full(n, max(1, round(share * levels)), jnp.int32) for share in noise]
     order_key, time_key = jax.random.split(key)
@@ -64,7 +64,7 @@ def probe_times(key: Array, n: int, noise: tuple[float, ...], levels: int) -> In
 
 
 def make_probe(
-    key: Array, grammar: Grammar, schedule: Schedule, leaves: Int[Array, "n L"], t: Int[Array, "N+1 n"]
+    key: Array, grammar: Grammar, schedule: Schedule, leaves: Int[Array, "n L"], t: Int[Array, "levels n"]
 ) -> Probe:
     """Noise `leaves` at the levels `t`, and compute the exact and the filtered posteriors. Consumes `key`."""
     alpha_bar = schedule.alpha_bar[t - 1].ravel()
