@@ -5,6 +5,7 @@ Rates are the best of several rounds, in which the things compared take turns on
     python -m experiments.benchmark --json speed.json
 """
 
+import dataclasses
 import math
 import os
 import resource
@@ -26,7 +27,7 @@ from hierdiff.grammar import random_grammar
 from hierdiff.laboratory import OnsetConfig
 from hierdiff.networks import build_network
 from hierdiff.noising import corrupt, leaf_log_likelihood, linear_schedule
-from hierdiff.options import Parser
+from hierdiff.options import OptionError, Parser
 from hierdiff.posterior import leaf_posterior
 from hierdiff.sampling import sample
 from hierdiff.training import cross_entropy, make_trainer
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_all(argv)
     if options.json and not os.access(options.json.parent, os.W_OK):
-        parser.error(f"--json: got {options.json}, needs a file in a folder that can be written")
+        parser.refuse(OptionError("json", options.json, "a file in a folder that can be written"))
     use_every_core()
     figures = {
         "posterior": posterior_against_numpy(),
@@ -83,7 +84,7 @@ def posterior_against_depth() -> list[dict[str, float]]:
 
 def training_step(config: OnsetConfig) -> dict[str, float]:
     """Samples a second in the training of a preset's ensemble, and its share of the matrix-product rate."""
-    grammar = random_grammar(jax.random.key(0), depth=config.grammar.depth)
+    grammar = random_grammar(jax.random.key(0), **dataclasses.asdict(config.grammar))
     schedule, mesh = linear_schedule(config.noise_levels), ensemble_mesh(config.sets)
     network = build_network(config.network, vocab=grammar.vocab, depth=grammar.depth, branching=grammar.branching)
     data = sample(jax.random.key(1), grammar, config.sets * config.size).leaves

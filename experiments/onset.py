@@ -25,7 +25,6 @@ from hierdiff.onset import summarise, table
 from hierdiff.options import OptionError, Parser, parse_config
 from hierdiff.training import TrainConfig
 
-LAPTOP = OnsetConfig()
 PRESETS = {
     "smoke": OnsetConfig(
         sets=2,
@@ -35,7 +34,7 @@ PRESETS = {
         train=TrainConfig(steps=600, checkpoints=12, batch=64, first_checkpoint=10),
         measure=MeasureConfig(held_out=200, members=50, noise=(0.1, 0.15, 0.3)),
     ),
-    "laptop": LAPTOP,
+    "laptop": OnsetConfig(),
     "paper": OnsetConfig(
         sets=2,
         size=12_000,
@@ -65,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         record.open_folder(folder, config)
     except OptionError as error:
-        parser.error(f"--{error.name}: got {error.got}, needs {error.need}")
+        parser.refuse(error)
     try:
         run(config, folder)
     except FloatingPointError as error:

@@ -19,7 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from figures import style
 from hierdiff import record
-from hierdiff.onset import set_pairs, spectrum_parts
+from hierdiff.onset import across_sets, spectrum_parts
 
 SPLIT, MEMBERS, EXCESS = "C1", "C4", "C0"
 
@@ -27,8 +27,7 @@ SPLIT, MEMBERS, EXCESS = "C1", "C4", "C0"
 def draw(folder: Path) -> None:
     """Draw `onset.png` into the folder of a run."""
     results, summary = record.read_results(folder), record.read_json(folder / "summary.json")
-    sets = set_pairs(results)
-    results = results.isel(pair=sets[:, 0] != sets[:, 1])
+    results = results.isel(pair=across_sets(results))
     at = results.sel(noise=summary["onset_noise"])
     with plt.style.context(["petroff10", style.STYLE]):
         layout = ConstrainedLayoutEngine(rect=(0, 0.02, 1, 0.98))
@@ -90,8 +89,7 @@ def spectrum(axes: Axes, at: xr.Dataset, summary: dict) -> None:
 
 def maps(both: list[Axes], results: xr.Dataset, summary: dict) -> None:
     """The data-dependent part over height and noise, at the onset and at the best step (or the last)."""
-    own = xr.concat([spectrum_parts(results.sel(noise=x)).data_dependent for x in results.noise.values], "noise")
-    own = own.mean(("pair", "group")).assign_coords(noise=results.noise.values).isel(height=slice(1, None))
+    own = spectrum_parts(results).data_dependent.mean(("pair", "group")).isel(height=slice(1, None))
     steps = {
         "at onset": summary["onset"]["step"] if summary["onset"]["reached"] else float(own.step[0]),
         "at best": summary["best"]["step"] if summary["best"]["reached"] else float(own.step[-1]),

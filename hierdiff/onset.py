@@ -107,6 +107,11 @@ class Resampling(NamedTuple):
             freedom = total**2 / (sets**2 / max(self.sets - 1, 1) + sequences**2 / (groups - 1))
         return np.asarray(total), np.asarray(np.nan_to_num(freedom, nan=groups - 1))
 
+    def half_width(self, log_steps: Float[np.ndarray, " R"]) -> float:
+        """Half the width of the 95% interval of a log(step)."""
+        variance, freedom = self.variance(log_steps)
+        return float(stdtrit(freedom, 0.975) * np.sqrt(variance))
+
 
 def resampling(*, sets: int, groups: int, replicates: int = 1000, seed: int = 0) -> Resampling:
     """`replicates` replicates, spread evenly over the data sets to leave out."""
@@ -147,8 +152,7 @@ def estimate(
     found = np.array([locate(steps, each).step for each in curves])
     missed = np.isnan(found).mean()
     logs = np.log(np.where(np.isnan(found), steps[-1], found))
-    variance, freedom = replicates.variance(logs)
-    half = float(stdtrit(freedom, 0.975) * np.sqrt(variance))
+    half = replicates.half_width(logs)
     low, high = minimum.step * np.exp(-half), minimum.step * np.exp(half)
     return Estimate(
         minimum.step, low, np.inf if missed > 0.025 or high > steps[-1] else high, minimum.value, True, logs
@@ -175,6 +179,12 @@ def set_pairs(results: xr.Dataset) -> np.ndarray:
     return results.data_set.values[np.stack([results["first"].values, results["second"].values], axis=1)]
 
 
+def across_sets(results: xr.Dataset) -> np.ndarray:
+    """Which pairs of networks are trained on two data sets, `(pairs,)`."""
+    first, second = set_pairs(results).T
+    return first != second
+
+
 def spectrum_parts(results: xr.Dataset) -> xr.Dataset:
     """The level spectrum as error of each network, and the common and data-dependent parts of each pair."""
     every = xr.DataArray(np.arange(results.sizes["network"]), dims="network")
@@ -188,39 +198,43 @@ def spectrum_parts(results: xr.Dataset) -> xr.Dataset:
 
 def summarise(results: xr.Dataset, *, onset_noise: float, epoch: float) -> dict[str, Any]:
     """The minima of a run (steps) with their intervals, the values there, and the verdict; `epoch` in steps."""
+    across = across_sets(results)
+    same_set, results = results.isel(pair=~across), results.isel(pair=across)
     steps = results.step.values
-    pair_sets, network_sets = set_pairs(results), results.data_set.values[:, None]
-    across = pair_sets[:, 0] != pair_sets[:, 1]
-    replicates = resampling(sets=len(np.unique(network_sets)), groups=results.sizes["group"])
-    at = results.sel(noise=onset_noise)
-    parts = spectrum_parts(at)
+    sets_of = {"pair": set_pairs(results), "network": results.data_set.values[:, None]}
+    replicates = resampling(sets=len(np.unique(results.data_set)), groups=results.sizes["group"])
+    every_part = spectrum_parts(results)
+    at, parts = results.sel(noise=onset_noise), every_part.sel(noise=onset_noise)
+
+    def units(x: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+        unit = "pair" if "pair" in x.dims else "network"
+        return x.transpose("step", unit, "group").values, sets_of[unit]
 
     def locate(x: xr.DataArray, how=locate_onset) -> Estimate:
-        if "pair" in x.dims:
-            return estimate(
-                steps, x.transpose("step", "pair", "group").values[:, across], pair_sets[across], replicates, how
-            )
-        return estimate(steps, x.transpose("step", "network", "group").values, network_sets, replicates, how)
+        return estimate(steps, *units(x), replicates, how)
 
     def value(x: xr.DataArray, step: float) -> float:
-        over = {"pair", "network", "group"} & set(x.dims)
-        curve = (x[{"pair": across}] if "pair" in x.dims else x).mean(over)
+        curve = x.mean({"pair", "network", "group"} & set(x.dims))
         return float(np.interp(np.log(step), np.log(steps), curve)) if np.isfinite(step) else float("nan")
 
     best, onset = locate(results.excess, locate_minimum), locate(at.split)
     until = best.step if best.reached else float(steps[-1])
-    curves = replicates.curves(at.split.transpose("step", "pair", "group").values[:, across], pair_sets[across])
-    split = at.split[{"pair": across}].mean(("pair", "group")).values
-    last = last_significant_minimum(steps, split, np.sqrt(replicates.variance(curves)[0]), best.step)
+
+    def both(x: xr.DataArray) -> dict[str, float]:
+        return {"at_onset": value(x, onset.step), "at_best": value(x, until)}
+
+    split_error = np.sqrt(replicates.variance(replicates.curves(*units(at.split)))[0])
+    last = last_significant_minimum(steps, at.split.mean(("pair", "group")).values, split_error, best.step)
     increment = at.increment.mean("group")
     learned = at.learned / increment
-    slope = at.slope / at.empirical.mean("group").where(xr.DataArray(across, dims="pair"))
+    slope = at.slope / at.empirical.mean("group")
+    totals = every_part.sum("height")
     heights = []
     for h in results.height.values:
         error, own = parts.error.sel(height=h), parts.data_dependent.sel(height=h)
         row = {"height": int(h), "onset": _plain(locate(own)), "increment": float(increment.sel(height=h))}
         for name, x in (("learned", learned.sel(height=h)), ("error", error), ("data_dependent", own)):
-            row[name] = {"at_onset": value(x, onset.step), "at_best": value(x, until)}
+            row[name] = both(x)
         heights.append(row)
     summary = {
         "onset": _plain(onset),
@@ -231,15 +245,16 @@ def summarise(results: xr.Dataset, *, onset_noise: float, epoch: float) -> dict[
         "steps": int(steps[-1]),
         "epoch": epoch,
         "coincidences": int(results.attrs["coincidences"]),
-        "split": {"at_onset": value(at.split, onset.step), "at_best": value(at.split, until)},
-        "excess": {"at_onset": value(results.excess, onset.step), "at_best": value(results.excess, until)},
-        "slope": {"at_onset": value(slope, onset.step), "at_best": value(slope, until)},
+        "split": both(at.split),
+        "excess": both(results.excess),
+        "slope": both(slope),
         "heights": heights,
         "noise": [
             {
                 "noise": float(noise),
                 "onset": _plain(locate(results.split.sel(noise=noise))),
-                "data_dependent_share_at_best": _share(spectrum_parts(results.sel(noise=noise)), value, until),
+                "data_dependent_share_at_best": value(totals.data_dependent.sel(noise=noise), until)
+                / value(totals.error.sel(noise=noise), until),
             }
             for noise in results.noise.values
         ],
@@ -247,29 +262,19 @@ def summarise(results: xr.Dataset, *, onset_noise: float, epoch: float) -> dict[
             {
                 "filtered": int(k),
                 "minimum": _plain(locate(at.divergence.sel(filtered=k), locate_minimum)),
-                "at_onset": value(at.divergence.sel(filtered=k), onset.step),
-                "at_best": value(at.divergence.sel(filtered=k), until),
+                **both(at.divergence.sel(filtered=k)),
                 "scale": float(at.scale.sel(filtered=k).mean()),
             }
             for k in results.filtered.values
         ],
     }
     if not across.all():
-        same = at.split[{"pair": ~across}].mean(("pair", "group")).values
-        summary["seed_split"] = {
-            name: float(np.interp(np.log(step), np.log(steps), same)) if np.isfinite(step) else np.nan
-            for name, step in (("at_onset", onset.step), ("at_best", until))
-        }
+        summary["seed_split"] = both(same_set.split.sel(noise=onset_noise))
     return {**summary, "verdict": verdict(summary)}
 
 
 def _plain(found: Estimate) -> dict[str, Any]:
     return {name: value for name, value in found._asdict().items() if name != "replicates"}
-
-
-def _share(parts: xr.Dataset, value: Callable, step: float) -> float:
-    """Data-dependent share of the squared error, all heights together."""
-    return value(parts.data_dependent.sum("height"), step) / value(parts.error.sum("height"), step)
 
 
 def _ratio(onset: Estimate, best: Estimate, replicates: Resampling) -> dict[str, Any]:
@@ -279,8 +284,7 @@ def _ratio(onset: Estimate, best: Estimate, replicates: Resampling) -> dict[str,
     before = probability_before(onset, best, replicates)
     if not best.reached:
         return {"best_over_onset": None, "low": None, "high": None, "onset_before_best": before}
-    variance, freedom = replicates.variance(best.replicates - onset.replicates)
-    half = float(stdtrit(freedom, 0.975) * np.sqrt(variance))
+    half = replicates.half_width(best.replicates - onset.replicates)
     ratio = best.step / onset.step
     high = ratio * np.exp(half) if np.isfinite(best.high) else None
     return {"best_over_onset": ratio, "low": ratio * np.exp(-half), "high": high, "onset_before_best": before}

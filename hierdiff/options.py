@@ -42,6 +42,10 @@ class Parser(argparse.ArgumentParser):
         sys.stderr.write(f"error: {message} (--help lists the options)\n")
         raise SystemExit(2)
 
+    def refuse(self, error: OptionError) -> NoReturn:
+        """Print which option will not do, what it got and what would do, and exit."""
+        self.error(f"--{error.name.replace('_', '-')}: got {error.got}, needs {error.need}")
+
     def parse_all(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """Parse `argv`; an unknown option is refused with the nearest known one."""
         namespace, unknown = self.parse_known_args(argv)
@@ -71,7 +75,7 @@ def parse_config(
     try:
         return _rebuild(preset, vars(namespace)), namespace
     except OptionError as error:
-        parser.error(f"--{error.name.replace('_', '-')}: got {error.got}, needs {error.need}")
+        parser.refuse(error)
 
 
 def _add_fields(parser: Parser, config: Any) -> None:

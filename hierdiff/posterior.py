@@ -63,9 +63,7 @@ def node_posteriors(grammar: Grammar, log_likelihood: LogLikelihood) -> tuple[Fl
 
 def prior_marginals(grammar: Grammar) -> tuple[Float[Array, "_ v"], ...]:
     """p(symbol of each node) without evidence, level by level from the root: entry d is `(s**d, v)`."""
-    root = jnp.exp(grammar.log_root)
-    levels = range(grammar.depth + 1)
-    return tuple(jnp.einsum("a,ajb->jb", root, _channels(grammar, d), precision="highest") for d in levels)
+    return tuple(level[0] for level in _descend(grammar, jnp.exp(grammar.log_root)[None], grammar.depth))
 
 
 @functools.partial(jax.jit, static_argnames="height")
@@ -137,8 +135,8 @@ def _check(grammar: Grammar, log_likelihood: Array, *, filtered: int = 0, height
 def _log_evidence(grammar: Grammar, ll: Array, filtered: int, fields: Sequence[Array] = ()) -> Array:
     """`(v, L, n) -> (n,)`; `fields[d]` is added to the messages of level d."""
     messages, offset = _upward(grammar, ll, filtered, fields)
-    log_channels = jnp.log(_channels(grammar, filtered)).swapaxes(1, 2)[..., None]
-    root = _logsumexp(log_channels + messages[None], 1).sum(1)
+    channels = _descend(grammar, jnp.eye(grammar.vocab, dtype=grammar.log_prob.dtype), filtered)[-1]
+    root = _logsumexp(jnp.log(channels).swapaxes(1, 2)[..., None] + messages[None], 1).sum(1)
     return _logsumexp(grammar.log_root[:, None] + root, 0) + offset.sum(0)
 
 
@@ -167,15 +165,18 @@ def _upward(grammar: Grammar, ll: Array, level: int, fields: Sequence[Array] = (
     return messages, offset
 
 
-def _channels(grammar: Grammar, level: int) -> Array:
-    """p(symbol b of node j of `level` | root a), the product of the marginal transitions on j's path, `(a, j, b)`."""
+def _descend(grammar: Grammar, top: Float[Array, "a v"], level: int) -> list[Array]:
+    """p(symbol b of node j) at the levels 0..`level`, each `(a, s**d, b)`, for each law `top[a]` of the root.
+
+    The product of the marginal transitions on j's path.
+    """
     tuples = jax.nn.one_hot(grammar.children, grammar.vocab, dtype=grammar.log_prob.dtype)
     transition = jnp.einsum("dar,darcb->dacb", jnp.exp(grammar.log_prob), tuples, precision="highest")
-    channels = jnp.eye(grammar.vocab, dtype=grammar.log_prob.dtype)[:, None]
+    levels = [top[:, None]]
     for d in range(level):
-        channels = jnp.einsum("aje,ecb->ajcb", channels, transition[d], precision="highest")
-        channels = channels.reshape(grammar.vocab, -1, grammar.vocab)
-    return channels
+        below = jnp.einsum("aje,ecb->ajcb", levels[-1], transition[d], precision="highest")
+        levels.append(below.reshape(len(top), -1, grammar.vocab))
+    return levels
 
 
 def _finite_max(x: Array, axis: int = 0) -> Array:
