@@ -56,7 +56,7 @@ def split_and_excess(axes: Axes, at: xr.Dataset, summary: dict) -> None:
     """Sample split and excess loss against the training step, with both minima and their intervals."""
     words = f"sample split, held-out, t/T = {float(at.noise):g}"
     curve(axes, at.split, "pair", words, color=SPLIT)
-    curve(axes, at.member_split.expand_dims(group=1), "pair", "sample split, training", color=MEMBERS, linestyle="--")
+    curve(axes, at.member_split, "pair", "sample split, training", color=MEMBERS, linestyle="--")
     curve(axes, at.excess, "network", "excess loss, held-out, all t", color=EXCESS)
     for name, colour in (("onset", SPLIT), ("best", EXCESS)):
         found = summary[name]

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from hierdiff.devices import ensemble_mesh, over_networks
 from hierdiff.grammar import Grammar, GrammarConfig, random_grammar
 from hierdiff.measures.divergence import divergence, pairs, sample_split
-from hierdiff.measures.probe import GROUPS, MeasureConfig, Probe, make_probe, probe_times
+from hierdiff.measures.probe import GROUPS, MeasureConfig, Probe, make_probe, noise_level, probe_times
 from hierdiff.measures.slope import slope_products
 from hierdiff.measures.spectrum import SpectrumProbe, learned_products, level_spectrum, make_spectrum_probe
 from hierdiff.networks import Network, NetworkConfig, build_network
@@ -48,13 +48,16 @@ class OnsetConfig:
         require(self.noise_levels > 20, "noise_levels", self.noise_levels, "an integer above 20")
         need = f"at most the size of a data set, {self.size}"
         require(self.measure.members <= self.size, "members", self.measure.members, need)
+        levels = [noise_level(share, self.noise_levels) for share in self.measure.noise]
+        need = f"values that are distinct among the {self.noise_levels} noise levels, not {levels}"
+        require(len(set(levels)) == len(levels), "noise", self.measure.noise, need)
 
 
 class Laboratory(NamedTuple):
     """What a config stands for: the grammar, the data and the inputs on which networks are measured.
 
-    Network i is trained on data set `set_of[i]`. `members` holds the first training sequences of each data set in turn,
-    and `owner` the set each is from; `empirical` are the memorizers of the data sets on the held-out inputs.
+    Network i is trained on data set `set_of[i]`. `members` holds the first training sequences of each data set in turn;
+    `empirical` are the memorizers of the data sets on the held-out inputs.
     """
 
     grammar: Grammar
@@ -66,7 +69,6 @@ class Laboratory(NamedTuple):
     spectrum: SpectrumProbe
     empirical: Float[Array, "N sets n L v"]
     members: Probe
-    owner: np.ndarray
     init_key: Array
     train_key: Array
 
@@ -109,7 +111,6 @@ def set_up(config: OnsetConfig) -> Laboratory:
         jax.tree.map(lambda *each: jnp.stack(each), *spectra),
         jnp.stack(empirical),
         probe.part(slice(measure.held_out, None)),
-        np.repeat(np.arange(config.sets), measure.members),
         init_key,
         train_key,
     )
@@ -164,8 +165,11 @@ def make_measure(lab: Laboratory, mesh: jax.sharding.Mesh) -> Callable[[Any], di
     log_posteriors = over_networks(forward, mesh, stacked=1)
     first, second = np.array(pairs(len(lab.set_of))).T
     set_a, set_b = lab.set_of[first], lab.set_of[second]
-    owned = jnp.asarray(lab.owner == np.arange(lab.set_of.max() + 1)[:, None], float)
-    own, in_pair = owned[lab.set_of], jnp.maximum(owned[set_a], owned[set_b])
+
+    def on_set(x, sets):
+        """Of the values on the members of every data set in turn, those on set `sets[u]` for unit u, in groups."""
+        x = x.reshape(*x.shape[:-1], len(lab.data.train), -1)
+        return in_groups(x[..., np.arange(len(sets)), sets, :])
 
     def losses(params, probe):
         """At uniform t: the divergence from the exact posterior, and the cross-entropy."""
@@ -194,9 +198,10 @@ def make_measure(lab: Laboratory, mesh: jax.sharding.Mesh) -> Callable[[Any], di
     def on_members(params, level):
         x_t, t, exact = level
         log_f = log_posteriors(params, x_t, t)
+        split = sample_split(log_f[first], log_f[second])
         return {
-            "member_divergence": weighted_mean(divergence(exact[:, None], log_f[None]), own[None]),
-            "member_split": weighted_mean(sample_split(log_f[first], log_f[second]), in_pair),
+            "member_divergence": on_set(divergence(exact[:, None], log_f[None]), lab.set_of),
+            "member_split": 0.5 * (on_set(split, set_a) + on_set(split, set_b)),
         }
 
     @jax.jit
@@ -209,10 +214,10 @@ def make_measure(lab: Laboratory, mesh: jax.sharding.Mesh) -> Callable[[Any], di
         return {
             **measured,
             **jax.lax.map(lambda level: on_members(params, level), member_levels),
-            "member_excess": weighted_mean(member_excess, own),
+            "member_excess": on_set(member_excess, lab.set_of),
             "excess": in_groups(excess),
             "test_loss": in_groups(test_loss),
-            "train_loss": weighted_mean(train_loss, own),
+            "train_loss": on_set(train_loss, lab.set_of),
         }
 
     return lambda params: measure(params, lab.held_out, lab.spectrum, lab.empirical, lab.members)
@@ -223,22 +228,21 @@ def in_groups(x: Float[Array, "*batch n"]) -> Float[Array, "*batch groups"]:
     return x.reshape(*x.shape[:-1], GROUPS, -1).mean(-1)
 
 
-def weighted_mean(x: Float[Array, "*batch n"], weight: Float[Array, "*batch n"]) -> Float[Array, "*batch"]:
-    """Mean over the sequences that `weight` picks."""
-    return (x * weight).sum(-1) / weight.sum(-1)
-
-
 NATS, SQUARED = "nats per sequence", "squared units per sequence"
 # Of each variable: its dimensions beside the step, its units and its meaning.
 DIMENSIONS = {
     "divergence": (("noise", "filtered", "network", "group"), NATS, "KL(BP_k || f), held-out"),
     "split": (("noise", "pair", "group"), NATS, "symmetrised KL(f_A || f_B), held-out"),
-    "member_divergence": (("noise", "filtered", "network"), NATS, "KL(BP_k || f) on its own training sequences"),
-    "member_split": (("noise", "pair"), NATS, "symmetrised KL(f_A || f_B) on the pair's training sequences"),
+    "member_divergence": (
+        ("noise", "filtered", "network", "group"),
+        NATS,
+        "KL(BP_k || f), own training sequences",
+    ),
+    "member_split": (("noise", "pair", "group"), NATS, "symmetrised KL(f_A || f_B) on the pair's training sequences"),
     "excess": (("network", "group"), NATS, "KL(BP_0 || f), held-out, t uniform: the test loss above its Bayes value"),
     "test_loss": (("network", "group"), NATS, "cross-entropy, held-out, t uniform"),
-    "member_excess": (("network",), NATS, "KL(BP_0 || f) on its own training sequences, t uniform"),
-    "train_loss": (("network",), NATS, "cross-entropy on the network's own training sequences, t uniform"),
+    "member_excess": (("network", "group"), NATS, "KL(BP_0 || f) on its own training sequences, t uniform"),
+    "train_loss": (("network", "group"), NATS, "cross-entropy on the network's own training sequences, t uniform"),
     "spectrum": (("noise", "height", "network", "other", "group"), SQUARED, "<d_h e_A, d_h e_B>, held-out"),
     "learned": (("noise", "height", "network", "group"), SQUARED, "<f, D_h>, held-out"),
     "slope": (("noise", "pair", "group"), SQUARED, "<f_A - f_B, emp_A - emp_B>, held-out"),

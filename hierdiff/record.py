@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import xarray as xr
 
-from hierdiff.options import require
+from hierdiff.options import OptionError, require
 
 PACKAGES = ("hierdiff", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "matplotlib")
 
@@ -76,7 +76,10 @@ def open_folder(folder: Path, config: Any) -> None:
     options = json.loads(json.dumps(dataclasses.asdict(config)))
     path = folder / "config.json"
     if path.exists():
-        there = _flat(read_json(path)["options"])
+        try:
+            there = _flat(read_json(path)["options"])
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise OptionError("out", str(folder), "another folder: the config.json in it is not a run's") from None
         changed = [f"{k} ({there.get(k)} there)" for k, v in _flat(options).items() if there.get(k) != v]
         require(
             not changed, "out", str(folder), f"another folder: this one holds a run with other {', '.join(changed)}"

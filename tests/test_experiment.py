@@ -68,6 +68,15 @@ def test_another_configuration_is_refused_with_what_differs(run, capsys):
     assert "other depth (3 there)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"options": 3}'])
+def test_a_foreign_folder_is_refused_and_left_as_it_is(content, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(SystemExit, match="2"):
+        onset.main([*OPTIONS, "--out", str(tmp_path)])
+    assert "the config.json in it is not a run's" in capsys.readouterr().err
+    assert (tmp_path / "config.json").read_text() == content
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -77,6 +86,11 @@ def test_another_configuration_is_refused_with_what_differs(run, capsys):
         (["--detph", "4"], "--detph is not an option of python -m experiments.onset; did you mean --depth?"),
         (["--preset", "huge"], "--preset: invalid choice: 'huge'"),
         (["--noise", "0.1", "2"], "--noise: got (0.1, 2.0), needs distinct numbers above 0 and up to 1"),
+        (
+            ["--noise", "0.15", "0.151", "--noise-levels", "100"],
+            "--noise: got (0.15, 0.151), needs values that are distinct",
+        ),
+        (["--members", "30"], "--members: got 30, needs a multiple of 50"),
         (["--members", "5000"], "--members: got 5000, needs at most the size of a data set, 1000"),
         (["--sets", "1"], "--sets: got 1, needs an integer of at least 2"),
         (["--learning-rate", "nan"], "--learning-rate: got nan, needs a number between 0 and 1"),

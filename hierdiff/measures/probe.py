@@ -1,8 +1,6 @@
 """The inputs on which networks are measured: drawn once, and shared by all networks and checkpoints."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -24,14 +22,17 @@ class MeasureConfig:
     """Measurement."""
 
     held_out: int = option(800, f"held-out sequences on which the networks are measured, a multiple of {GROUPS}")
-    members: int = option(100, "training sequences of each data set on which the networks are measured")
+    members: int = option(
+        100, f"training sequences of each set on which the networks are measured, a multiple of {GROUPS}"
+    )
     noise: tuple[float, ...] = option((0.05, 0.08, 0.1, 0.15, 0.2, 0.3), "noise levels, as shares t/T")
     onset_noise: float = option(0.15, "the noise level t/T at which the sample split defines the onset")
 
     def __post_init__(self):
         good = self.held_out >= 2 * GROUPS and self.held_out % GROUPS == 0
         require(good, "held_out", self.held_out, f"a multiple of {GROUPS}, and at least {2 * GROUPS}")
-        require(self.members >= 1, "members", self.members, "an integer of at least 1")
+        good = self.members >= GROUPS and self.members % GROUPS == 0
+        require(good, "members", self.members, f"a multiple of {GROUPS}, and at least {GROUPS}")
         good = all(0 < level <= 1 for level in self.noise) and len(set(self.noise)) == len(self.noise)
         require(good, "noise", self.noise, "distinct numbers above 0 and up to 1")
         require(
@@ -56,13 +57,19 @@ class Probe(NamedTuple):
         return Probe(self.leaves[sequences], self.t[:, sequences], self.x_t[:, sequences], self.exact[:, :, sequences])
 
 
+def noise_level(share: float, levels: int) -> int:
+    """The level t in 1..levels nearest to the share t/T."""
+    return max(1, round(share * levels))
+
+
 def probe_times(key: Array, n: int, noise: tuple[float, ...], levels: int) -> Int[Array, "levels n"]:
     """The noise level of each sequence: each t/T of `noise` in turn, and uniform t. Consumes `key`."""
-    fixed = [jnp.full(n, max(1, round(share * levels)), jnp.int32) for share in noise]
+    fixed = [jnp.full(n, noise_level(share, levels), jnp.int32) for share in noise]
     order_key, time_key = jax.random.split(key)
     return jnp.stack([*fixed, jax.random.permutation(order_key, stratified_times(time_key, n, levels))])
 
 
+@jax.jit
 def make_probe(
     key: Array, grammar: Grammar, schedule: Schedule, leaves: Int[Array, "n L"], t: Int[Array, "levels n"]
 ) -> Probe:
@@ -70,12 +77,6 @@ def make_probe(
     alpha_bar = schedule.alpha_bar[t - 1].ravel()
     x_t = corrupt(key, jnp.tile(leaves, (len(t), 1)), alpha_bar, grammar.vocab)
     ll = leaf_log_likelihood(x_t, alpha_bar)
-    exact = side_by_side(lambda k: leaf_posterior(grammar, ll, filtered=k), range(grammar.depth + 1))
+    exact = [leaf_posterior(grammar, ll, filtered=k) for k in range(grammar.depth + 1)]
     of_levels = [x.reshape(len(t), *leaves.shape, grammar.vocab) for x in (x_t, *exact)]
     return Probe(leaves, t, of_levels[0], jnp.stack(of_levels[1:], axis=1))
-
-
-def side_by_side(function: Callable[[int], Array], numbers: Iterable[int]) -> list[Array]:
-    """`function` of each number, in threads: each is a program of its own, and they compile in parallel."""
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(function, numbers))

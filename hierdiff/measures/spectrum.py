@@ -22,7 +22,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hierdiff.grammar import Grammar
-from hierdiff.measures.probe import side_by_side
 from hierdiff.noising import Schedule, leaf_log_likelihood
 from hierdiff.options import require
 from hierdiff.posterior import leaf_posterior, window_posterior
@@ -44,6 +43,7 @@ class SpectrumProbe(NamedTuple):
     weight: Float[Array, "depth n L"]
 
 
+@jax.jit
 def make_spectrum_probe(
     key: Array, grammar: Grammar, schedule: Schedule, x_t: Float[Array, "n L v"], t: Int[Array, " n"]
 ) -> SpectrumProbe:
@@ -57,12 +57,8 @@ def make_spectrum_probe(
     place = jax.random.randint(block_key, (len(x_t),), 0, grammar.leaves)
     positions = [place // grammar.branching**height for height in heights]
     keys = jax.random.split(rest_key, grammar.depth)
-
-    def completion(height):
-        return complete(keys[height], grammar, x_t, alpha_bar, height=height, position=positions[height])
-
-    completed = side_by_side(completion, heights)
-    windows = side_by_side(lambda height: window_posterior(grammar, ll, height=height), range(-1, grammar.depth + 1))
+    completed = [complete(keys[h], grammar, x_t, alpha_bar, height=h, position=positions[h]) for h in heights]
+    windows = [window_posterior(grammar, ll, height=height) for height in range(-1, grammar.depth + 1)]
     exact = [leaf_posterior(grammar, leaf_log_likelihood(x, alpha_bar)) for x in completed]
     weight = [blocks[h] * in_block(grammar, h, positions[h]).astype(x_t.dtype) for h in heights]
     return SpectrumProbe(t, x_t, *map(jnp.stack, (windows, completed, exact, weight)))
