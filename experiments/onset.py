@@ -21,8 +21,8 @@ from hierdiff.laboratory import OnsetConfig, set_up, train_and_measure
 from hierdiff.measures.divergence import pairs
 from hierdiff.measures.probe import MeasureConfig
 from hierdiff.networks import NetworkConfig
-from hierdiff.onset import summarise, table
 from hierdiff.options import OptionError, Parser, parse_config
+from hierdiff.summary import statistics, summarise, table
 from hierdiff.training import TrainConfig
 
 PRESETS = {
@@ -95,10 +95,18 @@ def run(config: OnsetConfig, folder: Path) -> None:
         results = train_and_measure(config, lab, report)
     results.attrs.update({k: str(v) for k, v in record.provenance().items() if k in ("command", "commit", "device")})
     record.write_results(folder / "results.nc", results)
-    summary = summarise(results, onset_noise=config.measure.onset_noise, epoch=config.size / config.train.batch)
+    found = statistics(results)
+    record.write_results(folder / "curves.nc", found.curves())
+    summary = summarise(
+        found,
+        onset_noise=config.measure.onset_noise,
+        epoch=config.size / config.train.batch,
+        attributes={name: results.attrs[name] for name in ("coincidences", "seconds_training", "seconds_measuring")},
+    )
     record.write_json(folder / "summary.json", summary)
     draw(folder)
     print(f"\n{table(summary)}\n\n{summary['verdict']}\n")
+    print(f"training {summary['seconds_training']:.0f} s, measuring {summary['seconds_measuring']:.0f} s")
     for path in sorted(folder.iterdir()):
         print(path)
 

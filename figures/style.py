@@ -1,9 +1,12 @@
 """One style for every figure: two-column pages, print and colour-blind readers."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hierdiff import record
@@ -34,3 +37,10 @@ def save(figure: Figure, path: Path, source: Path) -> None:
 def shades(number: int) -> np.ndarray:
     """Ordered colours for levels of the tree, dark to light, all dark enough for white paper."""
     return mpl.colormaps["viridis"](np.linspace(0, 0.85, number))
+
+
+def curve(axes: Axes, at: xr.Dataset, name: str, label: str | None, **line: Any) -> None:
+    """One curve of a record against the training step, with a band of two standard errors."""
+    mean, error = at[name], 2 * at[f"{name}_error"]
+    axes.plot(at.step, mean, label=label, **line)
+    axes.fill_between(at.step, mean - error, mean + error, color=line["color"], alpha=0.2, linewidth=0)

@@ -51,9 +51,9 @@ def write_results(path: Path, results: xr.Dataset) -> None:
     write_whole(path, lambda temporary: results.to_netcdf(temporary, engine="h5netcdf"))
 
 
-def read_results(folder: Path) -> xr.Dataset:
-    """The labelled results of the run in `folder`."""
-    return xr.load_dataset(folder / "results.nc", engine="h5netcdf")
+def read_results(path: Path) -> xr.Dataset:
+    """The labelled arrays in one file of a run."""
+    return xr.load_dataset(path, engine="h5netcdf")
 
 
 def read_json(path: Path) -> Any:

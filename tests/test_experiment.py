@@ -26,7 +26,7 @@ def run(tmp_path_factory):
 def test_a_run_leaves_all_its_files_and_no_others(run):
     folder, printed = run
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "results.nc", "summary.json", "onset.png"}
+    assert names == {"config.json", "metrics.jsonl", "results.nc", "curves.nc", "summary.json", "onset.png"}
     assert all(str(folder / name) in printed for name in names)
     assert record.read_json(folder / "summary.json")["verdict"] in printed
 
@@ -41,7 +41,7 @@ def test_the_record_says_what_made_it(run):
 
 
 def test_results_are_labelled_and_learning_shows(run):
-    results = record.read_results(run[0])
+    results = record.read_results(run[0] / "results.nc")
     assert results.split.dims == ("step", "noise", "pair", "group")
     expected = {"step": 12, "filtered": 4, "height": 5, "network": 2, "other": 2, "pair": 1, "noise": 3, "group": 50}
     assert dict(results.sizes) == expected
@@ -57,7 +57,7 @@ def test_results_are_labelled_and_learning_shows(run):
 
 def test_metrics_hold_a_line_for_each_checkpoint(run):
     rows = [json.loads(line) for line in (run[0] / "metrics.jsonl").read_text().splitlines()]
-    results = record.read_results(run[0])
+    results = record.read_results(run[0] / "results.nc")
     assert [row["step"] for row in rows] == results.step.values.tolist()
     np.testing.assert_allclose([row["excess"] for row in rows], results.excess.mean(("network", "group")), rtol=1e-5)
 
@@ -139,5 +139,5 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 
     with pytest.raises(OSError, match="no space"):
         record.write_whole(path, fail)
-    np.testing.assert_array_equal(record.read_results(tmp_path).x, np.arange(3))
+    np.testing.assert_array_equal(record.read_results(path).x, np.arange(3))
     assert [each.name for each in tmp_path.iterdir()] == ["results.nc"]

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from hierdiff.onset import (
+    Curve,
+    Resampling,
     estimate,
     last_significant_minimum,
     locate_minimum,
     locate_onset,
     probability_before,
+    ratio,
     resampling,
 )
 
@@ -49,15 +52,29 @@ def test_an_uneven_dip_stays_between_its_neighbours():
     assert lowest / 1.2 <= minimum.step <= lowest * 1.2
 
 
+def test_a_minimum_that_is_not_reached_is_the_checkpoint_where_the_curve_is_smallest():
+    assert locate_minimum(STEPS, -LOG).step == pytest.approx(STEPS[-1])
+    assert locate_minimum(STEPS, LOG).step == pytest.approx(STEPS[0])
+
+
+def curve_of(x, sets_of, drawn: Resampling) -> Curve:
+    return Curve(STEPS, x.mean((1, 2)), drawn.means(x, sets_of))
+
+
 def test_the_last_significant_minimum_is_told_from_the_global_one_and_from_noise():
+    """Errors that all points share do not hide a rise; errors of their own do."""
     split = np.interp(LOG, np.log([10, 30, 300, 800, 2000, 10_000]), [0, 1, 0.20, 0.40, 0.30, 0.60])
     wiggle = split + 0.004 * (-1.0) ** np.arange(len(split))
-    error = np.full(len(split), 0.01)
+    drawn = resampling(sets=2, groups=50)
+    rng = np.random.default_rng(0)
+    shared, own = rng.standard_normal(len(drawn.weight)), rng.standard_normal((len(drawn.weight), len(split)))
+    curve = Curve(STEPS, wiggle, wiggle + 1.0 * shared[:, None] + 0.01 * own)
     assert locate_onset(STEPS, wiggle).step == pytest.approx(300, rel=0.15)
-    last = last_significant_minimum(STEPS, wiggle, error, before=9000.0)
-    assert last.step == pytest.approx(2000, rel=0.15)
-    assert last_significant_minimum(STEPS, wiggle, error, before=1500.0).step == pytest.approx(300, rel=0.15)
-    assert not last_significant_minimum(STEPS, wiggle, 100 * error, before=9000.0).reached
+    for until, expected in ((9000.0, 2000), (1500.0, 300)):
+        last = last_significant_minimum(curve, drawn, until)
+        assert last is not None
+        assert last.step == pytest.approx(expected, rel=0.15)
+    assert last_significant_minimum(Curve(STEPS, wiggle, wiggle + own), drawn, 9000.0) is None
 
 
 def experiment(rng: np.random.Generator, *, between, within, sets=4, groups=50):
@@ -70,6 +87,23 @@ def experiment(rng: np.random.Generator, *, between, within, sets=4, groups=50):
     return curve + 0.01 * within * rng.standard_normal((len(x), len(pairs), groups)), pairs
 
 
+def test_leaving_out_a_data_set_leaves_out_its_pairs():
+    x, pairs = experiment(np.random.default_rng(0), between=0.1, within=0.1)
+    drawn = resampling(sets=4, groups=50, replicates=40)
+    means = drawn.means(x, pairs)
+    for left_out, weight, mean in zip(drawn.left_out, drawn.weight, means, strict=True):
+        kept = [u for u, pair in enumerate(pairs) if left_out not in pair]
+        assert len(kept) == 3
+        np.testing.assert_allclose(mean, (x[:, kept].mean(1) * weight).sum(1), rtol=1e-12)
+    np.testing.assert_array_equal(drawn.weight[:10], drawn.weight[10:20])
+
+
+def test_a_curve_is_read_between_checkpoints():
+    curve = Curve(STEPS, LOG, np.stack([LOG, 2 * LOG])).at(1234.5)
+    np.testing.assert_allclose(curve.mean, np.log(1234.5))
+    np.testing.assert_allclose(curve.replicates[:, 0], [np.log(1234.5), 2 * np.log(1234.5)])
+
+
 @pytest.mark.parametrize(
     ("between", "within"), [(0.03, 0.01), (0.003, 0.2), (0.02, 0.14)], ids=["sets", "sequences", "both"]
 )
@@ -80,7 +114,7 @@ def test_the_interval_covers_the_truth(between, within):
     for i in range(250):
         x, pairs = experiment(rng, between=between, within=within)
         drawn = resampling(sets=4, groups=50, replicates=80, seed=i)
-        found = estimate(STEPS, x, pairs, drawn, locate_onset)
+        found = estimate(curve_of(x, pairs, drawn), drawn, locate_onset)
         covered.append(found.low <= 300 <= found.high)
     assert 0.90 <= np.mean(covered) <= 0.98
 
@@ -93,7 +127,7 @@ def test_no_onset_is_claimed_where_there_is_none():
         x, pairs = experiment(rng, between=0, within=0)
         falling = 1 / LOG[:, None, None] + 0 * x + 0.05 * rng.standard_normal(x.shape)
         drawn = resampling(sets=4, groups=50, replicates=80, seed=i)
-        claimed.append(estimate(STEPS, falling, pairs, drawn, locate_onset).reached)
+        claimed.append(estimate(curve_of(falling, pairs, drawn), drawn, locate_onset).reached)
     assert np.mean(claimed) <= 0.06
 
 
@@ -101,16 +135,31 @@ def test_the_order_of_two_minima_has_a_probability():
     rng = np.random.default_rng(2)
     x, pairs = experiment(rng, between=0.01, within=0.05)
     drawn = resampling(sets=4, groups=50, replicates=200)
-    early = estimate(STEPS, x, pairs, drawn, locate_onset)
+    early = estimate(curve_of(x, pairs, drawn), drawn, locate_onset)
     moved, _ = experiment(rng, between=0.01, within=0.05)
-    late = estimate(STEPS * 5, moved, pairs, drawn, locate_onset)
+    late = estimate(curve_of(moved, pairs, drawn)._replace(steps=STEPS * 5), drawn, locate_onset)
     assert probability_before(early, late, drawn) > 0.99
     assert probability_before(late, early, drawn) < 0.01
     assert probability_before(early, early, drawn) == 0.0
+    later = ratio(early, late, drawn)
+    assert later.low < 5 < later.high
+    assert later.before == probability_before(early, late, drawn)
+
+
+def test_an_interval_is_open_where_replicates_miss_the_minimum():
+    """4% of the replicates fall to the end, or rise from the start."""
+    drawn, mean = resampling(sets=2, groups=50), 0.3 + 0.1 * np.log(STEPS / 300) ** 2
+    for slope, end in ((-0.05, "high"), (0.05, "low")):
+        replicates = np.tile(mean, (1000, 1))
+        replicates[::25] = 0.3 + slope * np.log(STEPS / 300)
+        found = estimate(Curve(STEPS, mean, replicates), drawn, locate_minimum)
+        assert found.reached
+        assert (found.low == 0, found.high == np.inf) == (end == "low", end == "high")
+        assert ratio(found, found, drawn).high == np.inf
 
 
 def test_with_two_data_sets_only_the_sequences_are_drawn_anew():
     drawn = resampling(sets=2, groups=50)
     assert (drawn.left_out == -1).all()
     x, pairs = experiment(np.random.default_rng(3), between=0.01, within=0.1, sets=2)
-    assert estimate(STEPS, x, pairs, drawn, locate_onset).reached
+    assert estimate(curve_of(x, pairs, drawn), drawn, locate_onset).reached

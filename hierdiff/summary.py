@@ -1,0 +1,281 @@
+"""What a run says: its curves with standard errors, its minima with intervals, a table and one sentence."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from hierdiff.onset import (
+    Curve,
+    Estimate,
+    Resampling,
+    estimate,
+    last_significant_minimum,
+    locate_minimum,
+    locate_onset,
+    ratio,
+    resampling,
+)
+
+
+def spectrum_parts(results: xr.Dataset) -> xr.Dataset:
+    """The level spectrum as error of each network, and the common and data-dependent parts of each pair."""
+    every = xr.DataArray(np.arange(results.sizes["network"]), dims="network")
+    first, second = (xr.DataArray(results[end].values, dims="pair") for end in ("first", "second"))
+    spectrum = results.spectrum.drop_vars(("network", "other", "data_set"), errors="ignore")
+    error = spectrum.isel(network=every, other=every)
+    common = spectrum.isel(network=first, other=second)
+    own = 0.5 * (error.isel(network=first) + error.isel(network=second)) - common
+    return xr.Dataset({"error": error, "common": common, "data_dependent": own})
+
+
+class Statistics(NamedTuple):
+    """Means over networks or pairs and test sequences, and the same in each replicate (dimension `replicate`)."""
+
+    mean: xr.Dataset
+    replicates: xr.Dataset
+    resampling: Resampling
+
+    def curves(self) -> xr.Dataset:
+        """Every statistic with its standard error, `NAME_error`: what figures draw."""
+        errors = {
+            f"{name}_error": (x.dims[1:], self.resampling.error(x.values))
+            for name, x in self.replicates.data_vars.items()
+        }
+        return self.mean.assign(errors)
+
+    def curve(self, name: str, **where: Any) -> Curve:
+        """One curve along training."""
+        mean, replicates = (each[name].sel(where) for each in (self.mean, self.replicates))
+        return Curve(mean.step.values.astype(float), mean.values, replicates.values)
+
+
+def statistics(results: xr.Dataset) -> Statistics:
+    """All that is reported of a run, from the measurements of each network, pair and group of test sequences.
+
+    `learned`, `slope` and the shares are ratios of means. With several networks on one data set, `seed_split` and
+    `seed_dependent` are the split and the spectrum's second part of pairs on the same set, and `data_split` what the
+    split of pairs across sets has above that.
+    """
+    parts = spectrum_parts(results)
+    first, second = results.data_set.values[np.stack([results["first"].values, results["second"].values])]
+    across = first != second
+    sets_of = {"network": results.data_set.values[:, None], "pair": np.stack([first, second], 1)}
+    every = {**results.drop_vars("spectrum").data_vars, **parts.data_vars}
+    for name in ("increment", "scale"):
+        every[name] = every[name].expand_dims(network=results.network)
+    same = {} if across.all() else {"seed_split": every["split"], "seed_dependent": every["data_dependent"]}
+
+    resample = resampling(sets=len(np.unique(results.data_set)), groups=results.sizes["group"])
+    means, replicates = {}, {}
+    for name, x in (*every.items(), *same.items()):
+        unit = "pair" if "pair" in x.dims else "network"
+        kept = np.ones(len(x[unit]), bool) if unit == "network" else across ^ (name in same)
+        values = x.transpose(..., unit, "group").values[..., kept, :].astype(float)
+        dims = [dim for dim in x.dims if dim not in (unit, "group")]
+        means[name] = dims, values.mean((-1, -2))
+        replicates[name] = ["replicate", *dims], resample.means(values, sets_of[unit][kept])
+
+    coordinates = {name: results[name].values for name in ("step", "noise", "filtered", "height")}
+    mean, drawn = (_with_ratios(xr.Dataset(each, coordinates)) for each in (means, replicates))
+    return Statistics(mean, drawn, resample)
+
+
+def _with_ratios(x: xr.Dataset) -> xr.Dataset:
+    ratios = {
+        "learned": x.learned / x.increment,
+        "slope": x.slope / x.empirical,
+        "share": x.data_dependent / x.error,
+        "total_share": x.data_dependent.sum("height") / x.error.sum("height"),
+    }
+    if "seed_split" in x:
+        ratios["data_split"] = x.split - x.seed_split
+        ratios["of_the_data"] = x.data_dependent - x.seed_dependent
+    return x.assign(ratios)
+
+
+def summarise(found: Statistics, *, onset_noise: float, epoch: float, attributes: dict[str, Any]) -> dict[str, Any]:
+    """The minima of a run (steps) with their intervals, the values there with their errors, and the verdict.
+
+    `epoch` is in steps. Values "at best" are those of the last step where best is not reached; errors of values do not
+    count the uncertainty of the step.
+    """
+    mean, resample = found.mean, found.resampling
+    steps = mean.step.values
+
+    def locate(name: str, how=locate_onset, **where) -> Estimate:
+        return estimate(found.curve(name, **where), resample, how)
+
+    best, onset = locate("excess", locate_minimum), locate("split", noise=onset_noise)
+    until = best.step if best.reached else float(steps[-1])
+
+    def values(name: str, **where) -> dict[str, float]:
+        read = {}
+        for when, step in (("at_onset", onset.step), ("at_best", until)):
+            at = found.curve(name, **where).at(step)
+            read[when], read[f"{when}_error"] = float(at.mean[0]), float(resample.error(at.replicates)[0])
+        return read
+
+    def minimum(name: str, **where) -> dict[str, Any]:
+        """Where a curve begins to rise, and how much later the test loss would have stopped."""
+        start = locate(name, **where)
+        return {"onset": _plain(start), "ratio": ratio(start, best, resample)._asdict()}
+
+    last = last_significant_minimum(found.curve("split", noise=onset_noise), resample, until)
+    spectrum = ["learned", "error", "data_dependent", "share"]
+    spectrum += [name for name in ("seed_dependent", "of_the_data") if name in mean]
+    splits = [name for name in ("split", "seed_split", "data_split") if name in mean]
+    summary = {
+        **minimum("split", noise=onset_noise),
+        "best": _plain(best),
+        "last_significant_minimum": last._asdict() if last else None,
+        "onset_noise": onset_noise,
+        "read_at": {"onset": onset.step, "best": until},
+        "steps": int(steps[-1]),
+        "epoch": epoch,
+        **{name: values(name, noise=onset_noise) for name in (*splits, "slope")},
+        "excess": values("excess"),
+        "heights": [
+            {
+                "height": int(h),
+                **minimum("data_dependent", noise=onset_noise, height=h),
+                "increment": float(mean.increment.sel(noise=onset_noise, height=h)),
+                **{name: values(name, noise=onset_noise, height=h) for name in spectrum},
+            }
+            for h in mean.height.values
+        ],
+        "noise": [
+            {
+                "noise": float(t),
+                **minimum("split", noise=t),
+                "share": values("total_share", noise=t),
+                "slope": values("slope", noise=t),
+            }
+            for t in mean.noise.values
+        ],
+        "divergences": [
+            {
+                "filtered": int(k),
+                "minimum": _plain(locate("divergence", locate_minimum, noise=onset_noise, filtered=k)),
+                "divergence": values("divergence", noise=onset_noise, filtered=k),
+                "scale": float(mean.scale.sel(noise=onset_noise, filtered=k)),
+            }
+            for k in mean.filtered.values
+        ],
+        **attributes,
+    }
+    return {**summary, "verdict": verdict(summary)}
+
+
+def _plain(found: Estimate) -> dict[str, Any]:
+    return {name: value for name, value in found._asdict().items() if name != "log_steps"}
+
+
+def interval(found: dict[str, Any]) -> str:
+    """A step and its 95% interval in words."""
+    if not found["reached"]:
+        return "not reached"
+    low = f"{found['low']:,.0f}" if found["low"] > 0 else "before the run's first"
+    high = f"{found['high']:,.0f}" if np.isfinite(found["high"]) else "beyond the run"
+    return f"{found['step']:,.0f} ({low} to {high})"
+
+
+def two_minima(summary: dict[str, Any]) -> bool:
+    """Whether the split turns up again, before the best step, from another minimum than its smallest."""
+    last, onset = summary["last_significant_minimum"], summary["onset"]
+    return last is not None and not (onset["reached"] and abs(np.log(last["step"] / onset["step"])) <= 0.2)
+
+
+def verdict(summary: dict[str, Any]) -> str:
+    """One sentence: step, height and noise level of the onset, and when the test loss would have stopped."""
+    onset, best, noise, later = (summary[name] for name in ("onset", "best", "onset_noise", "ratio"))
+    by_height = [
+        f"{row['onset']['step']:,.0f} ({_height(row)})" for row in summary["heights"] if row["onset"]["reached"]
+    ]
+    again = ""
+    if two_minima(summary):
+        again = f"it turns up from another minimum too, at step {summary['last_significant_minimum']['step']:,.0f}"
+        if by_height:
+            again += f"; by height, the data-dependent part turns up at step {', '.join(by_height)}"
+    if not onset["reached"]:
+        return (
+            f"No onset within {summary['steps']:,} steps: at t/T = {noise} the sample split does not rise, by more "
+            f"than two standard errors, from its smallest value after the transient{'; ' if again else ''}{again}."
+        )
+    start = (
+        f"At t/T = {noise} the networks start to lean towards their own samples at step {interval(onset)}, "
+        f"{onset['step'] / summary['epoch']:,.0f} epochs, where the split is smallest"
+        f"{' (' if again else ''}{again}{')' if again else ''}"
+    )
+    grown = max(
+        summary["heights"], key=lambda row: row["data_dependent"]["at_best"] - row["data_dependent"]["at_onset"]
+    )
+    widest = max(summary["noise"], key=lambda row: row["share"]["at_best"])
+    by_then = (
+        f"by then the data-dependent part has grown most at {_height(grown)} "
+        f"({grown['data_dependent']['at_onset']:.3f} to {grown['data_dependent']['at_best']:.3f}), and its share of "
+        f"the error is largest at t/T = {widest['noise']:g} ({widest['share']['at_best']:.0%})."
+    )
+    if not best["reached"]:
+        return f"{start}; the test loss has no clear minimum within {summary['steps']:,} steps; {by_then}"
+    if best["step"] <= onset["step"]:
+        return f"{start}, not before the test loss is smallest, at step {interval(best)}."
+    high = f"{later['high']:.1f}" if np.isfinite(later["high"]) else "beyond the run"
+    return (
+        f"{start}; the test loss would have stopped at step {interval(best)}, {later['ratio']:.1f} "
+        f"({later['low']:.1f} to {high}) times later (P(onset < best) = {later['before']:.2f}); {by_then}"
+    )
+
+
+def _height(row: dict[str, Any]) -> str:
+    return "the prior level" if row["height"] < 0 else f"height {row['height']}"
+
+
+def table(summary: dict[str, Any]) -> str:
+    """A row for each height (the level spectrum), each k (the filtered posteriors) and each noise level."""
+
+    def pair(values: dict[str, float], digits: int = 3) -> str:
+        """`a > b`, each with its standard error in units of its last digit."""
+        shown = [(values[when], values[f"{when}_error"]) for when in ("at_onset", "at_best")]
+        return " > ".join(f"{x:.{digits}f}({10**digits * e:.0f})" if np.isfinite(x) else "-" for x, e in shown)
+
+    def onset(row: dict[str, Any]) -> str:
+        if not row["onset"]["reached"]:
+            return f"{'not reached':>34}"
+        return f"{interval(row['onset']):>34}  {row['ratio']['before']:.2f}"
+
+    at_best = "best" if summary["best"]["reached"] else f"the last step, {summary['steps']:,} (best is not reached)"
+    lines = [
+        f"held-out sequences at t/T = {summary['onset_noise']}; 'a > b': at onset > at {at_best}; standard errors in "
+        "brackets, in units of the last digit",
+        "",
+        f"{'height':>7} {'learned':>19} {'error':>19} {'data-dependent':>19} {'share':>7} {'its onset, step (95%)':>34}"
+        "  P(< best)",
+    ]
+    for row in reversed(summary["heights"]):
+        name = "prior" if row["height"] < 0 else row["height"]
+        cells = " ".join(f"{pair(row[key]):>19}" for key in ("learned", "error", "data_dependent"))
+        lines.append(f"{name:>7} {cells} {row['share']['at_best']:7.0%} {onset(row)}")
+    lines += ["", f"{'k':>7} {'KL(BP_k || f)':>19} {'KL(BP_0||BP_k)':>15} {'smallest at step (95%)':>34}"]
+    for row in summary["divergences"]:
+        lines.append(
+            f"{row['filtered']:>7} {pair(row['divergence']):>19} {row['scale']:15.3f} {interval(row['minimum']):>34}"
+        )
+    lines += [
+        "",
+        f"{'t/T':>7} {'onset, step (95%)':>34}  P(< best)  {'data-dependent share':>23} {'memorization slope':>21}",
+    ]
+    for row in summary["noise"]:
+        share, slope = pair(row["share"], 2), pair(row["slope"], 4)
+        lines.append(f"{row['noise']:7g} {onset(row):<40} {share:>28} {slope:>23}")
+    lines += ["", f"sample split {pair(summary['split'])} nats"]
+    if "seed_split" in summary:
+        seed, data = pair(summary["seed_split"]), pair(summary["data_split"])
+        lines.append(f"of it, two seeds on one data set make {seed} and the data {data}; by height, in squared units:")
+        for row in reversed(summary["heights"]):
+            seed, data = pair(row["seed_dependent"]), pair(row["of_the_data"])
+            lines.append(f"  {_height(row):>15}: seed {seed:>19}, data {data:>19}")
+    if two_minima(summary):
+        last = summary["last_significant_minimum"]["step"]
+        lines.append(f"the last significant minimum of the split before best is another: step {last:,.0f}")
+    return "\n".join(lines)

@@ -1,0 +1,187 @@
+"""What a run says of planted measurements: its statistics, its minima, its table and its one sentence."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from hierdiff.measures.divergence import pairs
+from hierdiff.summary import spectrum_parts, statistics, summarise, table
+
+STEPS = np.unique(np.rint(np.geomspace(40, 8000, 32)))
+GROUPS, NOISE = 50, [0.1, 0.15]
+
+
+def valley(step: float, width: float = 0.1) -> np.ndarray:
+    """A curve whose minimum is at `step`."""
+    return 0.3 + width * np.log(STEPS / step) ** 2
+
+
+def planted(*, split, excess, data_dependent, seed_share=0.0, seeds=1, sets=4, seed=0) -> xr.Dataset:
+    """Measurements whose means are known: `data_dependent[h]` is a curve for each height -1..1, the common part is 1.
+
+    Pairs on one data set have `seed_share` of the split and of the data-dependent part. Each group of sequences has its
+    own noise, and each data set its own factor.
+    """
+    rng = np.random.default_rng(seed)
+    data_set = np.repeat(np.arange(sets), seeds)
+    networks = len(data_set)
+    first, second = np.array(pairs(networks)).T
+    level = np.array([1.0, seed_share])[(data_set[first] == data_set[second]).astype(int)]
+    factor = 1 + 0.03 * rng.standard_normal(sets)
+
+    def noisy(x, units):
+        return x[..., None, None] * units[:, None] * (1 + 0.05 * rng.standard_normal((*x.shape, len(units), GROUPS)))
+
+    every_noise = np.stack(len(NOISE) * [split], 1)
+    own = np.stack(len(NOISE) * [np.stack(data_dependent, 1)], 1)
+    shape = (len(STEPS), len(NOISE), 3)
+    # <d e_A, d e_B> = 1, and less by the pair's data-dependent part than the diagonal, which is 1 + the full one.
+    spectrum = np.ones((*shape, networks, networks, GROUPS))
+    index = np.arange(networks)
+    spectrum[..., index, index, :] += own[..., None, None]
+    same = (data_set[:, None] == data_set[None]) & ~np.eye(networks, dtype=bool)
+    spectrum += (1 - seed_share) * own[..., None, None, None] * same[..., None]
+    spectrum += 1e-3 * rng.standard_normal(GROUPS)
+    by_network, by_pair = np.ones(networks), level * 0.5 * (factor[data_set[first]] + factor[data_set[second]])
+    flat = np.ones_like(every_noise)
+    return xr.Dataset(
+        {
+            "split": (("step", "noise", "pair", "group"), noisy(every_noise, by_pair)),
+            "excess": (("step", "network", "group"), noisy(np.asarray(excess), factor[data_set])),
+            "spectrum": (("step", "noise", "height", "network", "other", "group"), spectrum),
+            "learned": (("step", "noise", "height", "network", "group"), noisy(0.5 * np.ones(shape), by_network)),
+            "slope": (("step", "noise", "pair", "group"), noisy(0.2 * flat, np.ones(len(first)))),
+            "divergence": (
+                ("step", "noise", "filtered", "network", "group"),
+                noisy(np.stack(2 * [every_noise], 2), by_network),
+            ),
+            "scale": (("noise", "filtered", "group"), np.ones((len(NOISE), 2, GROUPS))),
+            "increment": (("noise", "height", "group"), np.full((len(NOISE), 3, GROUPS), 2.0)),
+            "empirical": (("noise", "pair", "group"), np.full((len(NOISE), len(first), GROUPS), 4.0)),
+        },
+        {
+            "step": STEPS,
+            "noise": NOISE,
+            "filtered": [0, 1],
+            "height": [-1, 0, 1],
+            "network": index,
+            "other": index,
+            "first": ("pair", first),
+            "second": ("pair", second),
+            "data_set": ("network", data_set),
+        },
+    )
+
+
+HEIGHTS = [0.1 * valley(100), 0.2 * valley(300), 0.4 * valley(900, 0.3)]
+
+
+def summary_of(results: xr.Dataset) -> dict:
+    return summarise(statistics(results), onset_noise=0.15, epoch=8.0, attributes={})
+
+
+@pytest.fixture(scope="module")
+def summary():
+    return summary_of(planted(split=valley(800), excess=valley(3000), data_dependent=HEIGHTS))
+
+
+def test_planted_minima_are_found_with_their_intervals(summary):
+    for found, step in ((summary["onset"], 800), (summary["best"], 3000)):
+        assert found["reached"]
+        assert found["low"] < step < found["high"]
+    assert summary["ratio"]["low"] < 3000 / 800 < summary["ratio"]["high"]
+    assert summary["ratio"]["before"] > 0.99
+    assert [row["onset"]["step"] for row in summary["heights"]] == pytest.approx([100, 300, 900], rel=0.05)
+    assert summary["heights"][2]["ratio"]["ratio"] == pytest.approx(3000 / 900, rel=0.1)
+    assert [row["noise"] for row in summary["noise"]] == NOISE
+    assert summary["noise"][0]["onset"]["low"] < 800 < summary["noise"][0]["onset"]["high"]
+
+
+def test_values_and_errors_at_the_minima(summary):
+    for row, curve in zip(summary["heights"], HEIGHTS, strict=True):
+        expected = np.interp(np.log(summary["onset"]["step"]), np.log(STEPS), curve)
+        assert row["data_dependent"]["at_onset"] == pytest.approx(expected, rel=1e-6)
+        assert row["error"]["at_onset"] == pytest.approx(1 + expected, rel=1e-2)
+        assert row["share"]["at_onset"] == pytest.approx(expected / row["error"]["at_onset"], rel=1e-3)
+        assert row["learned"]["at_best"] == pytest.approx(0.25, rel=0.02)
+        # 0.05 / 2 from each of 4 networks and 50 groups, in two points of which a value between checkpoints is made.
+        assert 0.5 < row["learned"]["at_best_error"] / (0.025 * 0.5 / np.sqrt(4 * 50 / 2)) < 2
+    assert summary["slope"]["at_best"] == pytest.approx(0.05, rel=0.02)
+
+
+def test_the_error_of_a_curve_counts_data_sets_and_sequences():
+    """The standard error of the split, against its spread over independent experiments."""
+    runs = [
+        statistics(planted(split=valley(800), excess=valley(3000), data_dependent=HEIGHTS, seed=seed)).curves()
+        for seed in range(30)
+    ]
+    spread = np.std([run.split.values for run in runs], axis=0, ddof=1)
+    claimed = np.sqrt(np.mean([run.split_error.values**2 for run in runs], axis=0))
+    assert np.mean(claimed / spread) == pytest.approx(1, abs=0.25)
+
+
+def test_the_table_and_the_verdict_name_what_was_planted(summary):
+    assert f"step {summary['onset']['step']:,.0f}" in summary["verdict"]
+    assert "3.7" in summary["verdict"] or "3.8" in summary["verdict"]
+    assert "grown most at height 1" in summary["verdict"]
+    words = table(summary)
+    assert words.count("not reached") == 0
+    assert sum(line.strip().startswith(("0 ", "1 ", "prior ")) for line in words.splitlines()) == 5
+
+
+def test_without_a_rise_no_onset_is_claimed():
+    falling = 0.3 + 1 / np.log(STEPS)
+    summary = summary_of(planted(split=falling, excess=valley(3000), data_dependent=[falling] * 3))
+    assert not summary["onset"]["reached"]
+    assert summary["verdict"].startswith("No onset within 8,000 steps")
+    assert "not reached" in table(summary)
+    assert np.isnan(summary["split"]["at_onset"])
+
+
+def test_a_best_step_beyond_the_run_is_said():
+    summary = summary_of(planted(split=valley(800), excess=1 / np.log(STEPS), data_dependent=HEIGHTS))
+    assert "no clear minimum within 8,000 steps" in summary["verdict"]
+    assert "at the last step, 8,000 (best is not reached)" in table(summary)
+    assert summary["read_at"]["best"] == 8000
+    assert summary["ratio"]["before"] > 0.99
+
+
+def test_an_onset_after_the_best_step_is_said():
+    summary = summary_of(planted(split=valley(3000), excess=valley(800), data_dependent=HEIGHTS))
+    assert "not before the test loss is smallest" in summary["verdict"]
+    assert summary["ratio"]["before"] < 0.01
+
+
+def test_heights_decide_where_the_split_has_two_minima():
+    bumps = np.interp(np.log(STEPS), np.log([40, 60, 300, 700, 1500, 8000]), [0, 1, 0.2, 0.5, 0.3, 0.9])
+    summary = summary_of(planted(split=bumps, excess=valley(4000), data_dependent=HEIGHTS))
+    assert summary["onset"]["step"] == pytest.approx(300, rel=0.15)
+    assert summary["last_significant_minimum"]["step"] == pytest.approx(1500, rel=0.15)
+    assert "turns up from another minimum too, at step 1," in summary["verdict"]
+    assert "(height 0)" in summary["verdict"]
+    assert "(height 1)" in summary["verdict"]
+    ends_low = np.interp(np.log(STEPS), np.log([40, 60, 300, 700, 8000]), [0, 1, 0.3, 0.6, 0.1])
+    summary = summary_of(planted(split=ends_low, excess=valley(4000), data_dependent=HEIGHTS))
+    assert summary["verdict"].startswith("No onset")
+    assert "turns up from another minimum too" in summary["verdict"]
+
+
+def test_two_seeds_on_one_data_set_tell_the_seeds_part_from_the_datas():
+    results = planted(split=valley(800), excess=valley(3000), data_dependent=HEIGHTS, seeds=2, sets=3, seed_share=0.25)
+    summary = summary_of(results)
+    split, seed, data = (summary[name]["at_best"] for name in ("split", "seed_split", "data_split"))
+    assert seed / split == pytest.approx(0.25, rel=0.03)
+    assert data == pytest.approx(split - seed)
+    for row in summary["heights"]:
+        assert row["seed_dependent"]["at_best"] == pytest.approx(0.25 * row["data_dependent"]["at_best"], rel=1e-6)
+        assert row["of_the_data"]["at_best"] == pytest.approx(0.75 * row["data_dependent"]["at_best"], rel=1e-6)
+    assert "two seeds on one data set" in table(summary)
+
+
+def test_the_parts_of_a_spectrum_add_up():
+    results = planted(split=valley(800), excess=valley(3000), data_dependent=HEIGHTS)
+    parts = spectrum_parts(results).mean("group")
+    first, second = results["first"].values, results["second"].values
+    error = parts.error.values
+    mean = 0.5 * (error[..., first] + error[..., second])
+    np.testing.assert_allclose(mean, (parts.common + parts.data_dependent).transpose(..., "pair"), rtol=1e-12)
