@@ -11,13 +11,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+from flax import nnx
 from tqdm import tqdm
 
 from figures.onset import draw
 from hierdiff import record
 from hierdiff.devices import use_every_core
 from hierdiff.grammar import GrammarConfig
-from hierdiff.laboratory import OnsetConfig, set_up, train_and_measure
+from hierdiff.laboratory import OnsetConfig, make_inputs, set_up, train_and_measure
 from hierdiff.measures.divergence import pairs
 from hierdiff.measures.probe import MeasureConfig
 from hierdiff.networks import NetworkConfig
@@ -73,14 +74,14 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(config: OnsetConfig, folder: Path) -> None:
     """Do the experiment of `config` and leave its record in `folder`."""
-    lab = set_up(config)
+    setting = set_up(config)
     print(
-        f"{len(lab.set_of)} networks on {config.sets} disjoint sets of {config.size} sequences of "
-        f"{lab.grammar.leaves} symbols; {lab.data.coincidences} sequences are in more than one set by chance"
+        f"{len(setting.set_of)} networks on {config.sets} disjoint sets of {config.size} sequences of "
+        f"{setting.grammar.leaves} symbols; {setting.data.coincidences} sequences are in more than one set by chance"
     )
     started, rows = time.monotonic(), []
     focus = config.measure.noise.index(config.measure.onset_noise)
-    across = [lab.set_of[a] != lab.set_of[b] for a, b in pairs(len(lab.set_of))]
+    across = [setting.set_of[a] != setting.set_of[b] for a, b in pairs(len(setting.set_of))]
     with tqdm(total=config.train.steps, unit="step", disable=None, dynamic_ncols=True) as bar:
 
         def report(step: int, measured: dict[str, np.ndarray]) -> None:
@@ -92,7 +93,11 @@ def run(config: OnsetConfig, folder: Path) -> None:
                 rows.append({"step": step, **row, "seconds": time.monotonic() - started})
                 record.write_lines(folder / "metrics.jsonl", rows)
 
-        results = train_and_measure(config, lab, report)
+        def keep(step: int, weights: nnx.State) -> None:
+            record.write_snapshot(folder, step, weights)
+
+        inputs = make_inputs(setting, config.measure)
+        results = train_and_measure(config, setting, inputs, report, keep)
     results.attrs.update({k: str(v) for k, v in record.provenance().items() if k in ("command", "commit", "device")})
     record.write_results(folder / "results.nc", results)
     found = statistics(results)

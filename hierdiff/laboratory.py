@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from hierdiff.devices import ensemble_mesh, over_networks
@@ -53,45 +55,64 @@ class OnsetConfig:
         require(len(set(levels)) == len(levels), "noise", self.measure.noise, need)
 
 
-class Laboratory(NamedTuple):
-    """What a config stands for: the grammar, the data and the inputs on which networks are measured.
-
-    Network i is trained on data set `set_of[i]`. `members` holds the first training sequences of each data set in turn;
-    `empirical` are the memorizers of the data sets on the held-out inputs.
-    """
+class Setting(NamedTuple):
+    """What a config stands for. Network i is trained on data set `set_of[i]`."""
 
     grammar: Grammar
     schedule: Schedule
     data: DataSets
     network: Network
     set_of: np.ndarray
-    held_out: Probe
-    spectrum: SpectrumProbe
-    empirical: Float[Array, "N sets n L v"]
-    members: Probe
+    mesh: Mesh
+    inputs_keys: Array
     init_key: Array
     train_key: Array
 
 
-def set_up(config: OnsetConfig) -> Laboratory:
-    """Draw everything but the networks' weights and the noise of training."""
-    grammar_key, data_key, times_key, probe_key, spectrum_key, init_key, train_key = jax.random.split(
-        jax.random.key(config.seed), 7
-    )
+class Inputs(NamedTuple):
+    """Where the networks are measured.
+
+    `members` holds the first training sequences of each data set in turn; `empirical` are the memorizers of the data
+    sets on the held-out inputs.
+    """
+
+    held_out: Probe
+    spectrum: SpectrumProbe
+    empirical: Float[Array, "N sets n L v"]
+    members: Probe
+
+
+def set_up(config: OnsetConfig) -> Setting:
+    """Draw the grammar and the data."""
+    grammar_key, data_key, *inputs_keys, init_key, train_key = jax.random.split(jax.random.key(config.seed), 7)
     grammar = random_grammar(grammar_key, **dataclasses.asdict(config.grammar))
-    schedule = linear_schedule(config.noise_levels)
-    measure = config.measure
-    data = data_sets(data_key, grammar, sets=config.sets, size=config.size, held_out=measure.held_out)
     sizes = {"vocab": grammar.vocab, "depth": grammar.depth, "branching": grammar.branching}
-    members = data.train[:, : measure.members].reshape(-1, grammar.leaves)
-    sizes_and_keys = zip(
-        [measure.held_out, *config.sets * [measure.members]], jax.random.split(times_key, 1 + config.sets), strict=True
+    set_of = np.repeat(np.arange(config.sets), config.seeds_per_set)
+    return Setting(
+        grammar,
+        linear_schedule(config.noise_levels),
+        data_sets(data_key, grammar, sets=config.sets, size=config.size, held_out=config.measure.held_out),
+        build_network(config.network, **sizes),
+        set_of,
+        ensemble_mesh(len(set_of)),
+        jnp.stack(inputs_keys),
+        init_key,
+        train_key,
     )
-    times = [probe_times(key, n, measure.noise, config.noise_levels) for n, key in sizes_and_keys]
+
+
+def make_inputs(setting: Setting, measure: MeasureConfig) -> Inputs:
+    """Noise the held-out sequences and some of the training ones, with all that the networks are compared with."""
+    grammar, schedule, data = setting.grammar, setting.schedule, setting.data
+    times_key, probe_key, spectrum_key = setting.inputs_keys
+    members = data.train[:, : measure.members].reshape(-1, grammar.leaves)
+    sizes = [len(data.held_out), *len(data.train) * [measure.members]]
+    keys = jax.random.split(times_key, len(sizes))
+    times = [probe_times(key, n, measure.noise, schedule.levels) for n, key in zip(sizes, keys, strict=True)]
     probe = make_probe(
         probe_key, grammar, schedule, jnp.concatenate([data.held_out, members]), jnp.concatenate(times, axis=1)
     )
-    held_out = probe.part(slice(measure.held_out))
+    held_out = probe.part(slice(sizes[0]))
     fixed = list(zip(held_out.x_t[:-1], held_out.t[:-1], strict=True))
     spectra = [
         make_spectrum_probe(key, grammar, schedule, x_t, t)
@@ -101,40 +122,38 @@ def set_up(config: OnsetConfig) -> Laboratory:
         jnp.stack([empirical_posterior(train, x_t, schedule.alpha_bar[t - 1]) for train in data.train])
         for x_t, t in fixed
     ]
-    return Laboratory(
-        grammar,
-        schedule,
-        data,
-        build_network(config.network, **sizes),
-        np.repeat(np.arange(config.sets), config.seeds_per_set),
+    return Inputs(
         held_out,
         jax.tree.map(lambda *each: jnp.stack(each), *spectra),
         jnp.stack(empirical),
-        probe.part(slice(measure.held_out, None)),
-        init_key,
-        train_key,
+        probe.part(slice(sizes[0], None)),
     )
 
 
 def train_and_measure(
-    config: OnsetConfig, lab: Laboratory, report: Callable[[int, dict[str, np.ndarray]], None]
+    config: OnsetConfig,
+    setting: Setting,
+    inputs: Inputs,
+    report: Callable[[int, dict[str, np.ndarray]], None],
+    keep: Callable[[int, nnx.State], None],
 ) -> xr.Dataset:
     """Train the ensemble of `config`, and measure it at each checkpoint.
 
-    `report(step, measured)` is called now and then, with an empty `measured` between checkpoints.
+    `report(step, measured)` is called now and then, with an empty `measured` between checkpoints; `keep(step, weights)`
+    is given the averaged weights of the checkpoints that become snapshots.
 
     Raises:
       FloatingPointError: a loss is not finite; the message says at which step, of which network.
     """
-    networks = len(lab.set_of)
-    mesh = ensemble_mesh(networks)
-    trainer = make_trainer(lab.network, lab.schedule, config.train, mesh, vocab=lab.grammar.vocab, size=config.size)
-    init_keys = jax.random.split(lab.init_key, networks)
+    networks, vocab = len(setting.set_of), setting.grammar.vocab
+    trainer = make_trainer(setting.network, setting.schedule, config.train, setting.mesh, vocab=vocab, size=config.size)
+    init_keys = jax.random.split(setting.init_key, networks)
     if config.common_start:
         init_keys = jnp.broadcast_to(init_keys[:1], init_keys.shape)
-    keys = jax.random.split(lab.train_key, networks)
-    state, data = trainer.init(init_keys, lab.data.train[lab.set_of])
-    measure = make_measure(lab, mesh)
+    keys = jax.random.split(setting.train_key, networks)
+    state, data = trainer.init(init_keys, setting.data.train[setting.set_of])
+    measure = make_measure(setting, inputs)
+    snapshots = config.train.snapshot_steps()
 
     done, measured, seconds_measuring, started = 0, [], 0.0, time.monotonic()
     for checkpoint in config.train.checkpoint_steps():
@@ -150,25 +169,27 @@ def train_and_measure(
         measured.append(jax.device_get(measure(state.average)))
         seconds_measuring += time.monotonic() - before
         report(done, measured[-1])
-    results = label(config, lab, measured)
+        if done in snapshots:
+            keep(done, jax.device_get(state.average))
+    results = label(config, setting, inputs, measured)
     results.attrs["seconds_measuring"] = seconds_measuring
     results.attrs["seconds_training"] = time.monotonic() - started - seconds_measuring
     return results
 
 
-def make_measure(lab: Laboratory, mesh: jax.sharding.Mesh) -> Callable[[Any], dict[str, jax.Array]]:
+def make_measure(setting: Setting, inputs: Inputs) -> Callable[[Any], dict[str, jax.Array]]:
     """All measures of an ensemble, as one compiled function of its weights. Dimensions: see `DIMENSIONS`."""
 
     def forward(params, x_t, t):
-        return lab.network.log_posterior(params, x_t, t, None)
+        return setting.network.log_posterior(params, x_t, t, None)
 
-    log_posteriors = over_networks(forward, mesh, stacked=1)
-    first, second = np.array(pairs(len(lab.set_of))).T
-    set_a, set_b = lab.set_of[first], lab.set_of[second]
+    log_posteriors = over_networks(forward, setting.mesh, stacked=1)
+    first, second = np.array(pairs(len(setting.set_of))).T
+    set_a, set_b = setting.set_of[first], setting.set_of[second]
 
     def on_set(x, sets):
         """Of the values on the members of every data set in turn, those on set `sets[u]` for unit u, in groups."""
-        x = x.reshape(*x.shape[:-1], len(lab.data.train), -1)
+        x = x.reshape(*x.shape[:-1], len(setting.data.train), -1)
         return in_groups(x[..., np.arange(len(sets)), sets, :])
 
     def losses(params, probe):
@@ -200,7 +221,7 @@ def make_measure(lab: Laboratory, mesh: jax.sharding.Mesh) -> Callable[[Any], di
         log_f = log_posteriors(params, x_t, t)
         split = sample_split(log_f[first], log_f[second])
         return {
-            "member_divergence": on_set(divergence(exact[:, None], log_f[None]), lab.set_of),
+            "member_divergence": on_set(divergence(exact[:, None], log_f[None]), setting.set_of),
             "member_split": 0.5 * (on_set(split, set_a) + on_set(split, set_b)),
         }
 
@@ -214,13 +235,13 @@ def make_measure(lab: Laboratory, mesh: jax.sharding.Mesh) -> Callable[[Any], di
         return {
             **measured,
             **jax.lax.map(lambda level: on_members(params, level), member_levels),
-            "member_excess": on_set(member_excess, lab.set_of),
+            "member_excess": on_set(member_excess, setting.set_of),
             "excess": in_groups(excess),
             "test_loss": in_groups(test_loss),
-            "train_loss": on_set(train_loss, lab.set_of),
+            "train_loss": on_set(train_loss, setting.set_of),
         }
 
-    return lambda params: measure(params, lab.held_out, lab.spectrum, lab.empirical, lab.members)
+    return lambda params: measure(params, *inputs)
 
 
 def in_groups(x: Float[Array, "*batch n"]) -> Float[Array, "*batch groups"]:
@@ -249,9 +270,9 @@ DIMENSIONS = {
 }
 
 
-def label(config: OnsetConfig, lab: Laboratory, measured: list[dict[str, np.ndarray]]) -> xr.Dataset:
+def label(config: OnsetConfig, setting: Setting, inputs: Inputs, measured: list[dict[str, np.ndarray]]) -> xr.Dataset:
     """The measurements of all checkpoints, and what they are compared with, as one labelled set of arrays."""
-    first, second = np.array(pairs(len(lab.set_of))).T
+    first, second = np.array(pairs(len(setting.set_of))).T
     results = xr.Dataset(
         {
             name: (
@@ -264,21 +285,21 @@ def label(config: OnsetConfig, lab: Laboratory, measured: list[dict[str, np.ndar
         {
             "step": config.train.checkpoint_steps(),
             "noise": list(config.measure.noise),
-            "filtered": np.arange(lab.grammar.depth + 1),
-            "height": np.arange(-1, lab.grammar.depth + 1),
-            "network": np.arange(len(lab.set_of)),
-            "other": np.arange(len(lab.set_of)),
+            "filtered": np.arange(setting.grammar.depth + 1),
+            "height": np.arange(-1, setting.grammar.depth + 1),
+            "network": np.arange(len(setting.set_of)),
+            "other": np.arange(len(setting.set_of)),
             "first": ("pair", first),
             "second": ("pair", second),
-            "data_set": ("network", lab.set_of),
+            "data_set": ("network", setting.set_of),
         },
-        {"coincidences": lab.data.coincidences},
+        {"coincidences": setting.data.coincidences},
     )
-    exact = lab.held_out.exact[:-1]
+    exact = inputs.held_out.exact[:-1]
     # BP_k is nowhere zero where BP_0 is not, but it may lie below float32's smallest number.
     scale = divergence(exact[:, :1], jnp.log(jnp.maximum(exact, jnp.finfo(exact.dtype).tiny)))
-    _, increments = jax.vmap(lambda probe: learned_products(probe.windows[-1:], probe))(lab.spectrum)
-    memories = lab.empirical[:, lab.set_of]
+    _, increments = jax.vmap(lambda probe: learned_products(probe.windows[-1:], probe))(inputs.spectrum)
+    memories = inputs.empirical[:, setting.set_of]
     empirical = jnp.square(memories[:, first] - memories[:, second]).sum((-1, -2))
     for name, dimensions, values, units, meaning in (
         ("scale", ("noise", "filtered", "group"), scale, NATS, "KL(BP_0 || BP_k), held-out"),

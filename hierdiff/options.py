@@ -73,7 +73,7 @@ def parse_config(
     _add_fields(parser, preset)
     namespace = parser.parse_all(argv)
     try:
-        return _rebuild(preset, vars(namespace)), namespace
+        return rebuild(preset, vars(namespace)), namespace
     except OptionError as error:
         parser.refuse(error)
 
@@ -109,12 +109,13 @@ def _reader(kind: Any) -> dict[str, Any]:
     return {"type": read, "metavar": kind.__name__}
 
 
-def _rebuild(config: Any, values: Mapping[str, Any]) -> Any:
+def rebuild(config: Any, values: Mapping[str, Any]) -> Any:
+    """`config` with the values of all its fields, and of those of the configs nested in it, taken from `values`."""
     changes = {}
     for field in dataclasses.fields(config):
         old = getattr(config, field.name)
         if dataclasses.is_dataclass(old):
-            changes[field.name] = _rebuild(old, values)
+            changes[field.name] = rebuild(old, values)
         else:
             changes[field.name] = tuple(values[field.name]) if isinstance(old, tuple) else values[field.name]
     return dataclasses.replace(config, **changes)

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import xarray as xr
 
 from hierdiff.options import OptionError, require
@@ -56,6 +58,41 @@ def read_results(path: Path) -> xr.Dataset:
     return xr.load_dataset(path, engine="h5netcdf")
 
 
+def write_snapshot(folder: Path, step: int, weights: Any) -> None:
+    """The weights of an ensemble, a pytree of arrays, as `snapshots/STEP.npz`: an array for each path in the tree."""
+    (folder / "snapshots").mkdir(exist_ok=True)
+    arrays = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(weights)}
+    write_whole(snapshot_path(folder, step), lambda temporary: np.savez(temporary, **arrays))
+
+
+def read_snapshot(folder: Path, step: int, template: Any) -> Any:
+    """The weights kept at one step, in the form of `template`, a pytree of arrays or their shapes.
+
+    Raises:
+      ValueError: the file is none of a snapshot of such weights.
+    """
+    path = snapshot_path(folder, step)
+    wanted, form = jax.tree_util.tree_flatten_with_path(template)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            leaves = [arrays[jax.tree_util.keystr(name)] for name, _ in wanted]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        leaves = []
+    good = [x.shape for x in leaves] == [x.shape for _, x in wanted]
+    require(good, "run", str(path), "a snapshot of this run's networks; this file is damaged or of others")
+    return jax.tree_util.tree_unflatten(form, leaves)
+
+
+def snapshot_steps(folder: Path) -> list[int]:
+    """The steps whose weights are kept."""
+    return sorted(int(path.stem) for path in (folder / "snapshots").glob("*.npz"))
+
+
+def snapshot_path(folder: Path, step: int) -> Path:
+    """Where the weights of one step are kept."""
+    return folder / "snapshots" / f"{step:08d}.npz"
+
+
 def read_json(path: Path) -> Any:
     """The content of one JSON file of a run."""
     return json.loads(path.read_text())
@@ -77,10 +114,10 @@ def open_folder(folder: Path, config: Any) -> None:
     path = folder / "config.json"
     if path.exists():
         try:
-            there = _flat(read_json(path)["options"])
+            there = flat(read_json(path)["options"])
         except (ValueError, LookupError, TypeError, AttributeError):
             raise OptionError("out", str(folder), "another folder: the config.json in it is not a run's") from None
-        changed = [f"{k} ({there.get(k)} there)" for k, v in _flat(options).items() if there.get(k) != v]
+        changed = [f"{k} ({there.get(k)} there)" for k, v in flat(options).items() if there.get(k) != v]
         require(
             not changed, "out", str(folder), f"another folder: this one holds a run with other {', '.join(changed)}"
         )
@@ -110,11 +147,12 @@ def _module() -> str:
     return spec.name if spec else Path(sys.argv[0]).name
 
 
-def _flat(options: dict) -> dict:
-    flat = {}
+def flat(options: dict) -> dict:
+    """Nested options by their names, which do not repeat."""
+    found = {}
     for key, value in options.items():
-        flat.update(_flat(value) if isinstance(value, dict) else {key: value})
-    return flat
+        found.update(flat(value) if isinstance(value, dict) else {key: value})
+    return found
 
 
 def _finite(content: Any) -> Any:

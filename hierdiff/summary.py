@@ -1,21 +1,12 @@
 """What a run says: its curves with standard errors, its minima with intervals, a table and one sentence."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from hierdiff.onset import (
-    Curve,
-    Estimate,
-    Resampling,
-    estimate,
-    last_significant_minimum,
-    locate_minimum,
-    locate_onset,
-    ratio,
-    resampling,
-)
+from hierdiff.onset import Estimate, estimate, last_significant_minimum, locate_minimum, locate_onset, ratio
+from hierdiff.replicates import Statistics, replicate
 
 
 def spectrum_parts(results: xr.Dataset) -> xr.Dataset:
@@ -29,56 +20,30 @@ def spectrum_parts(results: xr.Dataset) -> xr.Dataset:
     return xr.Dataset({"error": error, "common": common, "data_dependent": own})
 
 
-class Statistics(NamedTuple):
-    """Means over networks or pairs and test sequences, and the same in each replicate (dimension `replicate`)."""
-
-    mean: xr.Dataset
-    replicates: xr.Dataset
-    resampling: Resampling
-
-    def curves(self) -> xr.Dataset:
-        """Every statistic with its standard error, `NAME_error`: what figures draw."""
-        errors = {
-            f"{name}_error": (x.dims[1:], self.resampling.error(x.values))
-            for name, x in self.replicates.data_vars.items()
-        }
-        return self.mean.assign(errors)
-
-    def curve(self, name: str, **where: Any) -> Curve:
-        """One curve along training."""
-        mean, replicates = (each[name].sel(where) for each in (self.mean, self.replicates))
-        return Curve(mean.step.values.astype(float), mean.values, replicates.values)
-
-
 def statistics(results: xr.Dataset) -> Statistics:
     """All that is reported of a run, from the measurements of each network, pair and group of test sequences.
 
     `learned`, `slope` and the shares are ratios of means. With several networks on one data set, `seed_split` and
-    `seed_dependent` are the split and the spectrum's second part of pairs on the same set, and `data_split` what the
-    split of pairs across sets has above that.
+    `seed_dependent` are the split and the spectrum's second part of pairs on the same set, and `data_split` and
+    `of_the_data` what pairs across sets have above that.
     """
-    parts = spectrum_parts(results)
-    first, second = results.data_set.values[np.stack([results["first"].values, results["second"].values])]
-    across = first != second
-    sets_of = {"network": results.data_set.values[:, None], "pair": np.stack([first, second], 1)}
-    every = {**results.drop_vars("spectrum").data_vars, **parts.data_vars}
+    variables = {**results.drop_vars("spectrum").data_vars, **spectrum_parts(results).data_vars}
     for name in ("increment", "scale"):
-        every[name] = every[name].expand_dims(network=results.network)
-    same = {} if across.all() else {"seed_split": every["split"], "seed_dependent": every["data_dependent"]}
+        variables[name] = variables[name].expand_dims(network=results.network)
+    sets = set_pairs(results)
+    same = sets[:, 0] == sets[:, 1]
+    of_seeds = {"seed_split": variables["split"], "seed_dependent": variables["data_dependent"]}
+    variables = {name: x.isel(pair=~same) if "pair" in x.dims else x for name, x in variables.items()}
+    if same.any():
+        variables |= {name: x.isel(pair=same).rename(pair="seed_pair") for name, x in of_seeds.items()}
+    sets_of = {"network": results.data_set.values[:, None], "pair": sets[~same], "seed_pair": sets[same]}
+    mean, replicates, resample = replicate(variables, sets_of)
+    return Statistics(_with_ratios(mean), _with_ratios(replicates), resample)
 
-    resample = resampling(sets=len(np.unique(results.data_set)), groups=results.sizes["group"])
-    means, replicates = {}, {}
-    for name, x in (*every.items(), *same.items()):
-        unit = "pair" if "pair" in x.dims else "network"
-        kept = np.ones(len(x[unit]), bool) if unit == "network" else across ^ (name in same)
-        values = x.transpose(..., unit, "group").values[..., kept, :].astype(float)
-        dims = [dim for dim in x.dims if dim not in (unit, "group")]
-        means[name] = dims, values.mean((-1, -2))
-        replicates[name] = ["replicate", *dims], resample.means(values, sets_of[unit][kept])
 
-    coordinates = {name: results[name].values for name in ("step", "noise", "filtered", "height")}
-    mean, drawn = (_with_ratios(xr.Dataset(each, coordinates)) for each in (means, replicates))
-    return Statistics(mean, drawn, resample)
+def set_pairs(results: xr.Dataset) -> np.ndarray:
+    """The data sets of each pair of networks, `(pairs, 2)`."""
+    return results.data_set.values[np.stack([results["first"].values, results["second"].values], axis=1)]
 
 
 def _with_ratios(x: xr.Dataset) -> xr.Dataset:

@@ -31,6 +31,7 @@ class TrainConfig:
     average_width: float = option(0.1, "width of the weights' average, as a share of the steps done (0: none)")
     checkpoints: int = option(32, "checkpoints, spaced evenly in log(step)")
     first_checkpoint: int = option(40, "step of the first checkpoint")
+    snapshots: int = option(16, "checkpoints whose weights are kept, spread evenly over all (0: none)")
 
     def __post_init__(self):
         require(self.steps >= 1, "steps", self.steps, "an integer of at least 1")
@@ -39,6 +40,7 @@ class TrainConfig:
         # The average is of finite order only up to this width (arXiv 2312.02696, section 3.1).
         require(0 <= self.average_width < 0.28, "average_width", self.average_width, "a number from 0 to below 0.28")
         require(self.checkpoints >= 2, "checkpoints", self.checkpoints, "an integer of at least 2")
+        require(self.snapshots >= 0, "snapshots", self.snapshots, "an integer of at least 0")
         need = f"an integer from 1 to below the number of steps, {self.steps}"
         require(1 <= self.first_checkpoint < self.steps, "first_checkpoint", self.first_checkpoint, need)
 
@@ -46,6 +48,12 @@ class TrainConfig:
         """The steps at which the ensemble is measured; the last is `steps`."""
         spaced = np.geomspace(self.first_checkpoint, self.steps, self.checkpoints)
         return sorted({int(step) for step in np.rint(spaced)})
+
+    def snapshot_steps(self) -> list[int]:
+        """The checkpoints whose weights are kept; the last is among them."""
+        steps = self.checkpoint_steps()
+        kept = np.rint(np.linspace(len(steps) - 1, 0, min(self.snapshots, len(steps)))).astype(int)
+        return sorted(steps[i] for i in kept)
 
 
 class TrainState(NamedTuple):

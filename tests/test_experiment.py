@@ -26,7 +26,15 @@ def run(tmp_path_factory):
 def test_a_run_leaves_all_its_files_and_no_others(run):
     folder, printed = run
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "results.nc", "curves.nc", "summary.json", "onset.png"}
+    assert names == {
+        "config.json",
+        "metrics.jsonl",
+        "results.nc",
+        "curves.nc",
+        "summary.json",
+        "onset.png",
+        "snapshots",
+    }
     assert all(str(folder / name) in printed for name in names)
     assert record.read_json(folder / "summary.json")["verdict"] in printed
 

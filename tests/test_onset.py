@@ -4,16 +4,14 @@ import numpy as np
 import pytest
 
 from hierdiff.onset import (
-    Curve,
-    Resampling,
     estimate,
     last_significant_minimum,
     locate_minimum,
     locate_onset,
     probability_before,
     ratio,
-    resampling,
 )
+from hierdiff.replicates import Curve, Resampling, resampling
 
 STEPS = np.unique(np.rint(np.geomspace(10, 10_000, 40)))
 LOG = np.log(STEPS)

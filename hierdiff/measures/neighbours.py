@@ -1,0 +1,38 @@
+"""Nearest neighbours in Hamming distance: is what a network generates nearer to its own training set?"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy.special import rel_entr
+
+# Products of one chunk with all of the training set, of which so many are alive at a time.
+PRODUCTS = 2**23
+
+
+@functools.partial(jax.jit, static_argnames="vocab")
+def nearest_distances(a: Int[Array, "n L"], b: Int[Array, "m L"], *, vocab: int) -> Int[Array, " n"]:
+    """The smallest number of symbols in which each sequence of `a` differs from any sequence of `b`.
+
+    Counts of equal symbols are products of one-hot matrices, chunk by chunk of `a`: with the one-hot forms of both, at
+    most `max(m, 2**23)` numbers are alive at a time.
+    """
+    leaves, chunk = a.shape[1], max(1, min(len(a), PRODUCTS // len(b)))
+    of_b = jax.nn.one_hot(b, vocab, dtype=jnp.float32).reshape(len(b), -1).T
+
+    def most_equal(part):
+        return (jax.nn.one_hot(part, vocab, dtype=jnp.float32).reshape(chunk, -1) @ of_b).max(-1)
+
+    chunks = jnp.pad(a, ((0, -len(a) % chunk), (0, 0))).reshape(-1, chunk, leaves)
+    return leaves - jax.lax.map(most_equal, chunks).ravel()[: len(a)].astype(jnp.int32)
+
+
+def histogram_divergence(p: Float[np.ndarray, "*batch d"], q: Float[np.ndarray, "*batch d"], *, n: int) -> np.ndarray:
+    """KL of two histograms of relative frequencies of `n` samples each, with half a count added to every bin, in nats.
+
+    The half counts (Jeffreys' prior) keep it finite where q has no sample.
+    """
+    p, q = ((n * x + 0.5) / (n + 0.5 * x.shape[-1]) for x in (p, q))
+    return rel_entr(p, q).sum(-1)

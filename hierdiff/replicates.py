@@ -1,0 +1,121 @@
+"""Replicates of an experiment, over data sets and test sequences together, and the errors that they give."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+from scipy.special import stdtrit
+
+
+class Curve(NamedTuple):
+    """A curve along training, and what it is in each of R replicates of the experiment."""
+
+    steps: Float[np.ndarray, " steps"]
+    mean: Float[np.ndarray, " steps"]
+    replicates: Float[np.ndarray, "R steps"]
+
+    def at(self, step: float) -> "Curve":
+        """The curve at one step, between checkpoints by a straight line in log(step)."""
+        weight = np.array([[np.interp(np.log(step), np.log(self.steps), one)] for one in np.eye(len(self.steps))])
+        return Curve(np.array([step]), self.mean @ weight, self.replicates @ weight)
+
+
+class Resampling(NamedTuple):
+    """Replicates of an experiment: each leaves one data set out and draws the groups of test sequences anew.
+
+    Replicate r leaves out data set `left_out[r]` (-1: none, where there are only two) and gives group g the weight
+    `weight[r, g]`. Each data set is left out with the same weights, so that leaving it out is all that differs.
+    """
+
+    left_out: Int[np.ndarray, " R"]
+    weight: Float[np.ndarray, "R groups"]
+    sets: int
+
+    def means(self, x: Float[np.ndarray, "*shape unit groups"], sets_of: Int[np.ndarray, "unit _"]) -> np.ndarray:
+        """Mean over units and groups in each replicate, `(R, *shape)`; unit u uses the data sets `sets_of[u]`."""
+        means = np.empty((len(self.weight), *x.shape[:-2]))
+        for left_out in np.unique(self.left_out):
+            kept = (sets_of != left_out).all(1)
+            rows = self.left_out == left_out
+            means[rows] = np.moveaxis(x[..., kept, :].mean(-2) @ self.weight[rows].T, -1, 0)
+        return means
+
+    def variance(self, replicates: Float[np.ndarray, "R ..."]) -> tuple[np.ndarray, np.ndarray]:
+        """Variance of a statistic over data sets (jackknife) and test sequences (bootstrap), and degrees of freedom.
+
+        These are Satterthwaite's. With two data sets only the test sequences count.
+        """
+        parts = [replicates[self.left_out == i] for i in np.unique(self.left_out)]
+        sequences = np.mean([part.var(0, ddof=1) for part in parts], 0)
+        sets = np.zeros_like(sequences)
+        if len(parts) > 1:
+            sets = (self.sets - 1) * np.var([part.mean(0) for part in parts], 0)
+        total = sets + sequences
+        groups = self.weight.shape[1]
+        with np.errstate(invalid="ignore"):
+            freedom = total**2 / (sets**2 / max(self.sets - 1, 1) + sequences**2 / (groups - 1))
+        return np.asarray(total), np.asarray(np.nan_to_num(freedom, nan=groups - 1))
+
+    def error(self, replicates: Float[np.ndarray, "R ..."]) -> np.ndarray:
+        """Standard error of a statistic."""
+        return np.asarray(np.sqrt(self.variance(replicates)[0]))
+
+    def half_width(self, log_steps: Float[np.ndarray, " R"]) -> float:
+        """Half the width of the 95% interval of a log(step)."""
+        variance, freedom = self.variance(log_steps)
+        return float(stdtrit(freedom, 0.975) * np.sqrt(variance))
+
+    def rises(self, curve: Curve, start: int, end: int) -> bool:
+        """Whether the curve rises from checkpoint `start`, before `end`, by more than two standard errors."""
+        highest = start + int(np.argmax(curve.mean[start:end]))
+        rise = curve.mean[highest] - curve.mean[start]
+        return bool(rise > 2 * self.error(curve.replicates[:, highest] - curve.replicates[:, start]))
+
+
+def resampling(*, sets: int, groups: int, replicates: int = 1000, seed: int = 0) -> Resampling:
+    """`replicates` replicates, spread evenly over the data sets to leave out."""
+    choices = np.arange(sets) if sets > 2 else np.array([-1])
+    draws = -(-replicates // len(choices))
+    weight = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=draws) / groups
+    return Resampling(np.repeat(choices, draws), np.tile(weight, (len(choices), 1)), sets)
+
+
+class Statistics(NamedTuple):
+    """Means over networks or pairs and test sequences, and the same in each replicate (dimension `replicate`)."""
+
+    mean: xr.Dataset
+    replicates: xr.Dataset
+    resampling: Resampling
+
+    def curves(self) -> xr.Dataset:
+        """Every statistic with its standard error, `NAME_error`: what figures draw."""
+        errors = {
+            f"{name}_error": (x.dims[1:], self.resampling.error(x.values))
+            for name, x in self.replicates.data_vars.items()
+        }
+        return self.mean.assign(errors)
+
+    def curve(self, name: str, **where: Any) -> Curve:
+        """One curve along training; `where` gives the other coordinates."""
+        mean, replicates = (each[name].sel(where) for each in (self.mean, self.replicates))
+        return Curve(mean.step.values.astype(float), mean.values, replicates.values)
+
+
+def replicate(variables: Mapping[Any, xr.DataArray], sets_of: Mapping[str, Int[np.ndarray, "unit _"]]) -> Statistics:
+    """The means of `variables`, whose dimensions are `group`, one of those in `sets_of`, and any others.
+
+    `sets_of["network"]` are the data sets of each network, and so on for pairs of networks.
+    """
+    groups = next(iter(variables.values())).sizes["group"]
+    resample = resampling(sets=len(np.unique(sets_of["network"])), groups=groups)
+    means, replicates, coordinates = {}, {}, {}
+    for name, x in variables.items():
+        unit = next(str(dim) for dim in x.dims if dim in sets_of)
+        values = x.transpose(..., unit, "group").values.astype(float)
+        dims = [str(dim) for dim in x.dims if dim not in (unit, "group")]
+        means[name] = dims, values.mean((-1, -2))
+        replicates[name] = ["replicate", *dims], resample.means(values, sets_of[unit])
+        coordinates |= {dim: x[dim].values for dim in dims}
+    return Statistics(xr.Dataset(means, coordinates), xr.Dataset(replicates, coordinates), resample)
