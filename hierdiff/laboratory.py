@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from hierdiff.devices import ensemble_mesh, over_networks
 from hierdiff.grammar import Grammar, GrammarConfig, random_grammar
 from hierdiff.measures.divergence import divergence, pairs, sample_split
-from hierdiff.measures.probe import GROUPS, MeasureConfig, Probe, make_probe, noise_level, probe_times
+from hierdiff.measures.probe import GROUPS, MeasureConfig, Probe, in_groups, make_probe, noise_level, probe_times
 from hierdiff.measures.slope import slope_products
 from hierdiff.measures.spectrum import SpectrumProbe, learned_products, level_spectrum, make_spectrum_probe
 from hierdiff.networks import Network, NetworkConfig, build_network
@@ -67,6 +67,7 @@ class Setting(NamedTuple):
     inputs_keys: Array
     init_key: Array
     train_key: Array
+    snapshots_key: Array
 
 
 class Inputs(NamedTuple):
@@ -84,7 +85,8 @@ class Inputs(NamedTuple):
 
 def set_up(config: OnsetConfig) -> Setting:
     """Draw the grammar and the data."""
-    grammar_key, data_key, *inputs_keys, init_key, train_key = jax.random.split(jax.random.key(config.seed), 7)
+    keys = jax.random.split(jax.random.key(config.seed), 8)
+    grammar_key, data_key, *inputs_keys, init_key, train_key, snapshots_key = keys
     grammar = random_grammar(grammar_key, **dataclasses.asdict(config.grammar))
     sizes = {"vocab": grammar.vocab, "depth": grammar.depth, "branching": grammar.branching}
     set_of = np.repeat(np.arange(config.sets), config.seeds_per_set)
@@ -98,6 +100,7 @@ def set_up(config: OnsetConfig) -> Setting:
         jnp.stack(inputs_keys),
         init_key,
         train_key,
+        snapshots_key,
     )
 
 
@@ -242,11 +245,6 @@ def make_measure(setting: Setting, inputs: Inputs) -> Callable[[Any], dict[str, 
         }
 
     return lambda params: measure(params, *inputs)
-
-
-def in_groups(x: Float[Array, "*batch n"]) -> Float[Array, "*batch groups"]:
-    """Means over the groups of sequences."""
-    return x.reshape(*x.shape[:-1], GROUPS, -1).mean(-1)
 
 
 NATS, SQUARED = "nats per sequence", "squared units per sequence"

@@ -147,6 +147,13 @@ def _module() -> str:
     return spec.name if spec else Path(sys.argv[0]).name
 
 
+def extend_summary(folder: Path, more: dict[str, Any]) -> dict[str, Any]:
+    """Add to the summary of a run, and return the whole of it."""
+    summary = read_json(folder / "summary.json") | more
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
 def flat(options: dict) -> dict:
     """Nested options by their names, which do not repeat."""
     found = {}

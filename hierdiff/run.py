@@ -68,14 +68,17 @@ def measure_snapshots(
     measure: Callable[[Any], dict[str, Any]],
     dimensions: dict[str, tuple[str, ...]],
     coordinates: dict[str, Any],
-    report: Callable[[int], None],
 ) -> xr.Dataset:
     """`measure` of the weights of each snapshot, labelled; `dimensions` are those of each variable beside the step."""
-    measured = []
-    for step, weights in snapshots(run):
-        measured.append(jax.device_get(measure(weights)))
-        report(step)
+    measured = [jax.device_get(measure(weights)) for _, weights in snapshots(run)]
     stacked = {
         name: (("step", *dims), np.stack([each[name] for each in measured])) for name, dims in dimensions.items()
     }
     return xr.Dataset(stacked, {"step": run.steps, **coordinates})
+
+
+def own_and_other(run: Run, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of `x[network, set]`, the means over each pair of networks: on the own data sets, and on each other's."""
+    first, second = np.array(run.pairs).T
+    set_a, set_b = run.setting.set_of[first], run.setting.set_of[second]
+    return 0.5 * (x[first, set_a] + x[second, set_b]), 0.5 * (x[first, set_b] + x[second, set_a])

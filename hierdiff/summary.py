@@ -84,7 +84,7 @@ def summarise(found: Statistics, *, onset_noise: float, epoch: float, attributes
     def minimum(name: str, **where) -> dict[str, Any]:
         """Where a curve begins to rise, and how much later the test loss would have stopped."""
         start = locate(name, **where)
-        return {"onset": _plain(start), "ratio": ratio(start, best, resample)._asdict()}
+        return {"onset": plain(start), "ratio": ratio(start, best, resample)._asdict()}
 
     last = last_significant_minimum(found.curve("split", noise=onset_noise), resample, until)
     spectrum = ["learned", "error", "data_dependent", "share"]
@@ -92,7 +92,7 @@ def summarise(found: Statistics, *, onset_noise: float, epoch: float, attributes
     splits = [name for name in ("split", "seed_split", "data_split") if name in mean]
     summary = {
         **minimum("split", noise=onset_noise),
-        "best": _plain(best),
+        "best": plain(best),
         "last_significant_minimum": last._asdict() if last else None,
         "onset_noise": onset_noise,
         "read_at": {"onset": onset.step, "best": until},
@@ -121,7 +121,7 @@ def summarise(found: Statistics, *, onset_noise: float, epoch: float, attributes
         "divergences": [
             {
                 "filtered": int(k),
-                "minimum": _plain(locate("divergence", locate_minimum, noise=onset_noise, filtered=k)),
+                "minimum": plain(locate("divergence", locate_minimum, noise=onset_noise, filtered=k)),
                 "divergence": values("divergence", noise=onset_noise, filtered=k),
                 "scale": float(mean.scale.sel(noise=onset_noise, filtered=k)),
             }
@@ -132,7 +132,8 @@ def summarise(found: Statistics, *, onset_noise: float, epoch: float, attributes
     return {**summary, "verdict": verdict(summary)}
 
 
-def _plain(found: Estimate) -> dict[str, Any]:
+def plain(found: Estimate) -> dict[str, Any]:
+    """An estimate without its replicates."""
     return {name: value for name, value in found._asdict().items() if name != "log_steps"}
 
 
@@ -143,6 +144,31 @@ def interval(found: dict[str, Any]) -> str:
     low = f"{found['low']:,.0f}" if found["low"] > 0 else "before the run's first"
     high = f"{found['high']:,.0f}" if np.isfinite(found["high"]) else "beyond the run"
     return f"{found['step']:,.0f} ({low} to {high})"
+
+
+def with_error(curves: xr.Dataset, name: str, digits: int) -> str:
+    """One value of a record with its standard error in units of the last digit."""
+    return f"{float(curves[name]):.{digits}f}({10**digits * float(curves[f'{name}_error']):.0f})"
+
+
+def agreement(summary: dict[str, Any]) -> str:
+    """Onsets by other measures, where they have been measured, beside the onset by the sample split."""
+    found = [f"sample split {_step(summary['onset']['step'])}"]
+    if "neighbours" in summary:
+        of_samples = summary["neighbours"]
+        whole = of_samples["copies_since"][-1]["step"]
+        found += [
+            f"paired samples {_step(of_samples['paired']['step'])}",
+            f"nearer to the own set from {_step(of_samples['nearer_since'])}",
+            f"copies of whole sequences from {_step(whole)}",
+        ]
+    if "membership" in summary:
+        found.append(f"membership from {_step(summary['membership']['since'])}")
+    return f"Onset in steps, by measure: {'; '.join(found)}; smallest test loss {_step(summary['best']['step'])}."
+
+
+def _step(step: float | None) -> str:
+    return "not reached" if step is None or not np.isfinite(step) else f"{step:,.0f}"
 
 
 def two_minima(summary: dict[str, Any]) -> bool:

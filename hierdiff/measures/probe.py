@@ -1,10 +1,11 @@
 """The inputs on which networks are measured: drawn once, and shared by all networks and checkpoints."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from hierdiff.grammar import Grammar
@@ -15,6 +16,12 @@ from hierdiff.training import stratified_times
 
 # Measurements are kept as means over so many groups of sequences, which are what a bootstrap resamples.
 GROUPS = 50
+
+
+def require_groups(name: str, sequences: int, *, each: int = 1) -> None:
+    """Raise `OptionError` unless the sequences make groups of one size, of at least `each` sequences."""
+    good = sequences >= each * GROUPS and sequences % GROUPS == 0
+    require(good, name, sequences, f"a multiple of {GROUPS}, and at least {each * GROUPS}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,10 +36,8 @@ class MeasureConfig:
     onset_noise: float = option(0.15, "the noise level t/T at which the sample split defines the onset")
 
     def __post_init__(self):
-        good = self.held_out >= 2 * GROUPS and self.held_out % GROUPS == 0
-        require(good, "held_out", self.held_out, f"a multiple of {GROUPS}, and at least {2 * GROUPS}")
-        good = self.members >= GROUPS and self.members % GROUPS == 0
-        require(good, "members", self.members, f"a multiple of {GROUPS}, and at least {GROUPS}")
+        require_groups("held_out", self.held_out, each=2)
+        require_groups("members", self.members)
         good = all(0 < level <= 1 for level in self.noise) and len(set(self.noise)) == len(self.noise)
         require(good, "noise", self.noise, "distinct numbers above 0 and up to 1")
         require(
@@ -80,3 +85,8 @@ def make_probe(
     exact = [leaf_posterior(grammar, ll, filtered=k) for k in range(grammar.depth + 1)]
     of_levels = [x.reshape(len(t), *leaves.shape, grammar.vocab) for x in (x_t, *exact)]
     return Probe(leaves, t, of_levels[0], jnp.stack(of_levels[1:], axis=1))
+
+
+def in_groups(x: Array | np.ndarray) -> Any:
+    """Means over the groups of sequences, the last axis: `(..., n)` becomes `(..., groups)`."""
+    return x.reshape(*x.shape[:-1], GROUPS, -1).mean(-1)

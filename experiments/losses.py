@@ -1,0 +1,168 @@
+"""What is a training loss made of: what the network lacks of the exact posterior, and what it knows of the sequence?
+
+python -m experiments.losses --run runs/laptop-0
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from experiments.onset import finished_run, progress
+from hierdiff import record
+from hierdiff.devices import over_networks
+from hierdiff.measures.losses import decomposition
+from hierdiff.measures.probe import GROUPS, Probe, in_groups, make_probe, probe_times, require_groups
+from hierdiff.onset import estimate, first_significant, locate_minimum
+from hierdiff.options import option, require
+from hierdiff.replicates import Statistics, replicate
+from hierdiff.run import Run, measure_snapshots
+from hierdiff.sampling import sample
+from hierdiff.summary import interval, plain, with_error
+
+TRAINING, HELD_OUT = INPUTS = ("training", "held-out")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossesConfig:
+    """Sequences."""
+
+    targets: int = option(500, f"training sequences of each set, and as many others, a multiple of {GROUPS}")
+
+    def __post_init__(self):
+        require_groups("targets", self.targets)
+
+
+PRESETS = {"smoke": LossesConfig(targets=200), "laptop": LossesConfig(), "paper": LossesConfig(targets=4000)}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    run, config = finished_run("losses", __doc__ or "", PRESETS, argv)
+    found, summary = extend(run, config)
+    print(f"\n{table(found)}\n\n{summary['losses']['sentence']}\n")
+    print(run.folder / "losses.curves.nc")
+
+
+def extend(run: Run, config: LossesConfig) -> tuple[Statistics, dict[str, Any]]:
+    """Measure the losses of a run and add them to its record; returns what was found and the run's whole summary."""
+    with progress(len(run.steps), "snapshot") as done:
+        results = measure(run, config, done)
+    found = statistics(run, results)
+    record.write_results(run.folder / "losses.results.nc", results)
+    record.write_results(run.folder / "losses.curves.nc", found.curves())
+    return found, record.extend_summary(run.folder, {"losses": summarise(found)})
+
+
+def measure(run: Run, config: LossesConfig, done: Callable[[], object]) -> xr.Dataset:
+    """The two parts of the loss on own training sequences and on new ones, at each noise level and on average."""
+    grammar, schedule, data, network, set_of = run.setting[:5]
+    noise, n = run.config.measure.noise, config.targets
+    have = data.train.shape[1]
+    require(n <= have, "targets", n, f"at most the size of a data set, {have}")
+    fresh_key, times_key, probe_key = jax.random.split(jax.random.fold_in(run.setting.snapshots_key, 3), 3)
+    leaves = jnp.concatenate([*data.train[:, :n], sample(fresh_key, grammar, n).leaves])
+    keys = jax.random.split(times_key, len(leaves) // n)
+    t = jnp.concatenate([probe_times(key, n, noise, schedule.levels) for key in keys], axis=1)
+    probe = make_probe(probe_key, grammar, schedule, leaves, t)
+
+    def parts(params, own, probe):
+        """To the exact posterior, and residual: each `(levels, inputs, n)`."""
+        rows = jnp.concatenate([own * n + jnp.arange(n), len(probe.leaves) - n + jnp.arange(n)])
+
+        def at(level):
+            t, x_t, exact = level
+            log_f = network.log_posterior(params, x_t[rows], t[rows], None)
+            return [x.reshape(2, n) for x in decomposition(probe.leaves[rows], exact[0, rows], log_f)]
+
+        return jax.lax.map(at, (probe.t, probe.x_t, probe.exact))
+
+    parts_of_all = jax.jit(over_networks(parts, run.setting.mesh, stacked=2))
+
+    def on_snapshot(params: Any) -> dict[str, np.ndarray]:
+        found = parts_of_all(params, jnp.asarray(set_of, jnp.int32), probe)
+        by_name = zip(("to_exact", "residual"), (in_groups(np.asarray(x)) for x in found), strict=True)
+        done()
+        return {
+            f"{name}{when}": x
+            for name, whole in by_name
+            for when, x in (("", whole[:, :-1]), ("_average", whole[:, -1]))
+        }
+
+    results = measure_snapshots(run, on_snapshot, DIMENSIONS, {"noise": list(noise), "inputs": list(INPUTS)})
+    floor = np.asarray(exact_residuals(probe)).reshape(len(t), -1, n)
+    floor = in_groups(np.stack([floor[:, set_of], np.broadcast_to(floor[:, -1:], floor[:, set_of].shape)], 2))
+    floor = np.moveaxis(floor, 1, 0)
+    results["exact_residual"] = DIMENSIONS["residual"], floor[:, :-1]
+    results["exact_residual_average"] = DIMENSIONS["residual_average"], floor[:, -1]
+    return results
+
+
+@jax.jit
+def exact_residuals(probe: Probe) -> jax.Array:
+    """The residual of the exact posterior, `(levels, n)`: zero on average over any sequences, seen or not."""
+    exact = probe.exact[:, 0]
+    log_exact = jnp.log(jnp.maximum(exact, jnp.finfo(exact.dtype).tiny))
+    return decomposition(jnp.broadcast_to(probe.leaves[None], exact.shape[:-1]), exact, log_exact)[1]
+
+
+BY_LEVEL, AVERAGED = ("network", "noise", "inputs", "group"), ("network", "inputs", "group")
+# Of each variable, the dimensions beside the step.
+DIMENSIONS: dict[str, tuple[str, ...]] = {
+    "to_exact": BY_LEVEL,
+    "residual": BY_LEVEL,
+    "to_exact_average": AVERAGED,
+    "residual_average": AVERAGED,
+}
+
+
+def statistics(run: Run, results: xr.Dataset) -> Statistics:
+    """Means with replicates. `known` is the residual below that of the exact posterior, which has the same noise."""
+    mean, replicates, resample = replicate(results.data_vars, run.sets_of)
+
+    def derive(x: xr.Dataset) -> xr.Dataset:
+        return x.assign(
+            loss_average=x.to_exact_average + x.residual_average,
+            known=x.exact_residual - x.residual,
+            known_average=x.exact_residual_average - x.residual_average,
+        )
+
+    return Statistics(derive(mean), derive(replicates), resample)
+
+
+def summarise(found: Statistics) -> dict[str, Any]:
+    """Since when the residual of training sequences is negative, and where the part towards the exact is smallest."""
+    since = first_significant(found.curve("known_average", inputs=TRAINING), found.resampling)
+    nearest = estimate(found.curve("to_exact_average", inputs=TRAINING), found.resampling, locate_minimum)
+    sentence = (
+        "On training sequences, the part of the loss that measures the distance to the exact posterior is smallest at "
+        f"step {interval(plain(nearest))}; the network knows its own sequences, beyond what their noised form says, "
+        + (f"from step {since:,.0f} on." if np.isfinite(since) else "at no step for good.")
+    )
+    return {"known_since": since, "nearest_on_training": plain(nearest), "sentence": sentence}
+
+
+def table(found: Statistics) -> str:
+    """A row for each snapshot: averages over all noise levels."""
+    curves = found.curves()
+    names = [f"{part}, {inputs}" for inputs in INPUTS for part in ("loss", "to exact", "residual", "known")]
+    lines = [
+        "nats a sequence, averaged over the noise levels; loss = to exact + residual; known: how far the residual lies "
+        "below that of the exact posterior",
+        f"{'step':>8} " + " ".join(f"{name:>19}" for name in names),
+    ]
+    for step in curves.step.values:
+        at = [curves.sel(step=step, inputs=inputs) for inputs in INPUTS]
+        variables = ("loss_average", "to_exact_average", "residual_average", "known_average")
+        cells = [with_error(each, name, 3) for each in at for name in variables]
+        lines.append(f"{step:8,.0f} " + " ".join(f"{cell:>19}" for cell in cells))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,187 @@
+"""Can one tell from its loss whether a network was trained on a sequence, and since which step?
+
+The attack scores a sequence by the network's loss on it, averaged over draws of noise. Calibrated by the exact Bayes
+loss under the same noise, it no longer mistakes an easy sequence for a known one.
+
+    python -m experiments.membership --run runs/laptop-0
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from experiments.onset import finished_run, progress
+from hierdiff import record
+from hierdiff.devices import over_networks
+from hierdiff.measures.membership import area_under_curve, true_positive_rate
+from hierdiff.measures.probe import GROUPS, require_groups
+from hierdiff.noising import corrupt, leaf_log_likelihood
+from hierdiff.onset import first_significant
+from hierdiff.options import option, require
+from hierdiff.posterior import leaf_posterior
+from hierdiff.replicates import Statistics, replicate
+from hierdiff.run import Run, measure_snapshots
+from hierdiff.sampling import sample
+from hierdiff.summary import agreement, with_error
+from hierdiff.training import cross_entropy, stratified_times
+
+FALSE_POSITIVE_RATE = 0.01
+ATTACKS = ("calibrated", "uncalibrated")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MembershipConfig:
+    """Attack."""
+
+    targets: int = option(1000, f"training sequences of each set, and as many others, a multiple of {GROUPS}")
+    draws: int = option(8, "draws of the noise, at a uniform level, over which a sequence's loss is averaged")
+
+    def __post_init__(self):
+        require_groups("targets", self.targets)
+        require(self.draws >= 1, "draws", self.draws, "an integer of at least 1")
+
+
+PRESETS = {
+    "smoke": MembershipConfig(targets=200, draws=4),
+    "laptop": MembershipConfig(),
+    "paper": MembershipConfig(targets=10_000, draws=16),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    run, config = finished_run("membership", __doc__ or "", PRESETS, argv)
+    found, summary = extend(run, config)
+    print(f"\n{table(found)}\n\n{summary['membership']['sentence']}\n{agreement(summary)}\n")
+    print(run.folder / "membership.curves.nc")
+
+
+def extend(run: Run, config: MembershipConfig) -> tuple[Statistics, dict[str, Any]]:
+    """Measure the attacks of a run and add them to its record; returns what was found and the run's whole summary."""
+    with progress(len(run.steps), "snapshot") as done:
+        results = measure(run, config, done)
+    found = statistics(run, results)
+    record.write_results(run.folder / "membership.results.nc", results)
+    record.write_results(run.folder / "membership.curves.nc", found.curves())
+    return found, record.extend_summary(run.folder, {"membership": summarise(found)})
+
+
+def measure(run: Run, config: MembershipConfig, done: Callable[[], object]) -> xr.Dataset:
+    """Score the first training sequences of each network's own set, and as many that no network has seen."""
+    grammar, schedule, data, network, set_of = run.setting[:5]
+    have = data.train.shape[1]
+    require(config.targets <= have, "targets", config.targets, f"at most the size of a data set, {have}")
+    others_key, noise_key = jax.random.split(jax.random.fold_in(run.setting.snapshots_key, 2))
+    others = sample(others_key, grammar, config.targets).leaves
+    # One row of targets for each data set, and the others last; each row meets its own noise.
+    targets = jnp.concatenate([data.train[:, : config.targets], others[None]])
+    keys = jax.random.split(noise_key, (len(targets), config.draws))
+
+    def noised(tokens, key):
+        time_key, corrupt_key = jax.random.split(key)
+        t = stratified_times(time_key, len(tokens), schedule.levels)
+        t = jax.random.permutation(jax.random.fold_in(time_key, 1), t)
+        return t, corrupt(corrupt_key, tokens, schedule.alpha_bar[t - 1], grammar.vocab)
+
+    @jax.jit
+    def bayes_losses(targets, keys):
+        """Of all targets, the exact Bayes loss."""
+
+        def one(target):
+            t, x_t = noised(*target)
+            exact = leaf_posterior(grammar, leaf_log_likelihood(x_t, schedule.alpha_bar[t - 1]))
+            return cross_entropy(target[0], jnp.log(jnp.maximum(exact, jnp.finfo(exact.dtype).tiny)))
+
+        return jax.lax.map(lambda row: jax.lax.map(lambda key: one((row[0], key)), row[1]).mean(0), (targets, keys))
+
+    def losses(params, own, targets, keys):
+        """On the own targets and on the others, the network's loss."""
+
+        def one(row):
+            def draw(key):
+                t, x_t = noised(targets[row], key)
+                return cross_entropy(targets[row], network.log_posterior(params, x_t, t, None))
+
+            return jax.lax.map(draw, keys[row]).mean(0)
+
+        return jax.lax.map(one, jnp.stack([own, jnp.int32(len(targets) - 1)]))
+
+    bayes = np.asarray(bayes_losses(targets, keys))
+    bayes = np.stack([bayes[set_of], np.broadcast_to(bayes[-1], bayes[set_of].shape)], 1)
+    losses_of_all = jax.jit(over_networks(losses, run.setting.mesh, stacked=2))
+
+    def on_snapshot(params: Any) -> dict[str, np.ndarray]:
+        loss = np.asarray(losses_of_all(params, jnp.asarray(set_of, jnp.int32), targets, keys))
+        done()
+        return {"score": np.stack([bayes - loss, -loss])}
+
+    dimensions = {"score": ("attack", "network", "known", "target")}
+    return measure_snapshots(run, on_snapshot, dimensions, {"attack": list(ATTACKS), "known": [True, False]})
+
+
+def statistics(run: Run, results: xr.Dataset) -> Statistics:
+    """Area under the ROC curve, and the rate of true positives, with replicates."""
+    members, others = (results.score.sel(known=known).values.astype(float) for known in (True, False))
+    shape = members.shape[:-1]
+    area = np.array([area_under_curve(members[i], others[i], groups=GROUPS) for i in np.ndindex(shape)])
+    dims = ("step", "attack", "network", "group")
+    coordinates = {name: results[name].values for name in ("step", "attack")}
+    variables = {"area": xr.DataArray(area.reshape(*shape, GROUPS), coordinates, dims)}
+    mean, replicates, resample = replicate(variables, run.sets_of)
+
+    def rates(weight: np.ndarray) -> np.ndarray:
+        each = [
+            true_positive_rate(members[i], others[i], weight, false_positive_rate=FALSE_POSITIVE_RATE)
+            for i in np.ndindex(shape)
+        ]
+        return np.moveaxis(np.reshape(each, (*shape, len(weight))), -1, 0)
+
+    drawn, dims = rates(resample.weight), ("step", "attack")
+    kept = run.setting.set_of != resample.left_out[:, None]
+    drawn = (drawn * kept[:, None, None]).sum(-1) / kept.sum(-1)[:, None, None]
+    rate = rates(np.full((1, GROUPS), 1 / GROUPS))[0].mean(-1)
+    advantage = {"advantage": mean.area - 0.5}, {"advantage": replicates.area - 0.5}
+    return Statistics(
+        mean.assign(true_positives=(dims, rate), **advantage[0]),
+        replicates.assign(true_positives=(("replicate", *dims), drawn), **advantage[1]),
+        resample,
+    )
+
+
+def summarise(found: Statistics) -> dict[str, Any]:
+    """Since when the calibrated attack finds members, and how well at the end."""
+    since = {name: first_significant(found.curve("advantage", attack=name), found.resampling) for name in ATTACKS}
+    last = found.curves().isel(step=-1)
+    areas = {name: with_error(last.sel(attack=name), "area", 3) for name in ATTACKS}
+    when = {name: f"from step {step:,.0f} on" if np.isfinite(step) else "at no step" for name, step in since.items()}
+    sentence = (
+        f"Calibrated by the exact Bayes loss, the attack tells members from others {when['calibrated']} (area under "
+        f"the curve {areas['calibrated']} at the last step); without the exact loss {when['uncalibrated']} "
+        f"({areas['uncalibrated']})."
+    )
+    return {"since": since["calibrated"], "since_uncalibrated": since["uncalibrated"], "sentence": sentence}
+
+
+def table(found: Statistics) -> str:
+    """A row for each snapshot."""
+    curves = found.curves()
+    names = [f"{what}, {attack}" for attack in ATTACKS for what in ("AUC", "TPR")]
+    lines = [
+        f"members against others; TPR: share of members found at {FALSE_POSITIVE_RATE:.0%} false positives",
+        f"{'step':>8} " + " ".join(f"{name:>18}" for name in names),
+    ]
+    for step in curves.step.values:
+        at = [curves.sel(step=step, attack=attack) for attack in ATTACKS]
+        cells = [with_error(each, name, 3) for each in at for name in ("area", "true_positives")]
+        lines.append(f"{step:8,.0f} " + " ".join(f"{cell:>18}" for cell in cells))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

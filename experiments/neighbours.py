@@ -1,0 +1,221 @@
+"""Does a network generate sequences that lie nearer to its own training set than to another's, and since when?
+
+Two networks on disjoint data sets are fed the same noise: how many symbols of their samples are the same? A sample of
+network A is compared with A's training set and with B's: any difference is bias, whatever the sample's quality.
+
+    python -m experiments.neighbours --run runs/laptop-0
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from experiments.onset import finished_run, progress
+from hierdiff import record
+from hierdiff.devices import over_networks
+from hierdiff.measures.blocks import copies, validity
+from hierdiff.measures.neighbours import histogram_divergence, nearest_distances
+from hierdiff.measures.probe import GROUPS, in_groups, require_groups
+from hierdiff.noising import leaf_log_likelihood
+from hierdiff.onset import estimate, first_significant, locate_minimum, locate_onset
+from hierdiff.options import option, require
+from hierdiff.posterior import leaf_posterior
+from hierdiff.replicates import Statistics, replicate
+from hierdiff.reverse import respaced, reverse
+from hierdiff.run import Run, measure_snapshots, own_and_other
+from hierdiff.sampling import sample
+from hierdiff.summary import agreement, interval, plain, with_error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NeighboursConfig:
+    """Samples."""
+
+    samples: int = option(1000, f"sequences that each network generates at each snapshot, a multiple of {GROUPS}")
+    reverse_steps: int = option(50, "steps of the reverse diffusion")
+
+    def __post_init__(self):
+        require_groups("samples", self.samples)
+        require(self.reverse_steps >= 1, "reverse_steps", self.reverse_steps, "an integer of at least 1")
+
+
+PRESETS = {
+    "smoke": NeighboursConfig(samples=200, reverse_steps=10),
+    "laptop": NeighboursConfig(),
+    "paper": NeighboursConfig(samples=50_000, reverse_steps=500),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    run, config = finished_run("neighbours", __doc__ or "", PRESETS, argv)
+    found, summary = extend(run, config)
+    print(f"\n{table(found)}\n\n{summary['neighbours']['sentence']}\n{agreement(summary)}\n")
+    print(run.folder / "neighbours.curves.nc")
+
+
+def extend(run: Run, config: NeighboursConfig) -> tuple[Statistics, dict[str, Any]]:
+    """Measure the samples of a run and add them to its record; returns what was found and the run's whole summary."""
+    with progress(len(run.steps), "snapshot") as done:
+        results = measure(run, config, done)
+    found = statistics(run, results)
+    record.write_results(run.folder / "neighbours.results.nc", results)
+    record.write_results(run.folder / "neighbours.curves.nc", found.curves())
+    return found, record.extend_summary(run.folder, {"neighbours": summarise(found)})
+
+
+def measure(run: Run, config: NeighboursConfig, done: Callable[[], object]) -> xr.Dataset:
+    """Generate at each snapshot, with the same starts and noise for all networks, and compare."""
+    grammar, schedule, data, network, set_of = run.setting[:5]
+    start_key, noise_key, fresh_key = jax.random.split(jax.random.fold_in(run.setting.snapshots_key, 1), 3)
+    n, leaves, vocab = config.samples, grammar.leaves, grammar.vocab
+    start = jax.random.normal(start_key, (n, leaves, vocab))
+    times = respaced(schedule.levels, config.reverse_steps)
+    first, second = np.array(run.pairs).T
+
+    def generate(params, start):
+        def denoiser(x_t, t):
+            return jnp.exp(network.log_posterior(params, x_t, t, None))
+
+        return reverse(noise_key, denoiser, schedule, start, times)
+
+    def exact(x_t, t):
+        return leaf_posterior(grammar, leaf_log_likelihood(x_t, schedule.alpha_bar[t - 1]))
+
+    def histograms(tokens: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+        """Mean distance to each training set, `(sets, groups)`, and its histogram, `(sets, distances, groups)`."""
+        distance = np.stack([nearest_distances(tokens, train, vocab=vocab) for train in data.train])
+        return in_groups(distance.astype(float)), in_groups(np.moveaxis(np.eye(leaves + 1)[distance], -1, 1))
+
+    def copied(tokens: jax.Array) -> np.ndarray:
+        return np.stack([in_groups(np.asarray(copies(grammar, tokens, train))) for train in data.train])
+
+    def valid(tokens: jax.Array) -> np.ndarray:
+        return in_groups(np.asarray(validity(grammar, tokens)))
+
+    generate_all = jax.jit(over_networks(generate, run.setting.mesh, stacked=1))
+
+    def on_snapshot(params: Any) -> dict[str, np.ndarray]:
+        tokens = generate_all(params, start)
+        distance, histogram = (np.stack(each) for each in zip(*map(histograms, tokens), strict=True))
+        measured = {
+            "paired": in_groups(np.asarray(tokens[first] == tokens[second]).mean(-1)),
+            "validity": np.stack([valid(each) for each in tokens]),
+            "histogram": histogram[np.arange(len(set_of)), set_of],
+        }
+        of_sets = {"distance": distance, "histogram": histogram, "copies": np.stack([copied(each) for each in tokens])}
+        for name, x in of_sets.items():
+            measured[f"own_{name}"], measured[f"other_{name}"] = own_and_other(run, x)
+        done()
+        return measured
+
+    coordinates = {"height": np.arange(grammar.depth + 1), "distance": np.arange(leaves + 1)}
+    results = measure_snapshots(run, on_snapshot, DIMENSIONS, coordinates)
+    fresh = sample(fresh_key, grammar, 2 * n).leaves
+    for name, tokens in (("reference", fresh[:n]), ("floor", fresh[n:])):
+        results[name] = DIMENSIONS["histogram"], histograms(tokens)[1][set_of]
+    of_exact = jax.jit(lambda start: reverse(noise_key, exact, schedule, start, times))(start)
+    results["exact_validity"] = (
+        DIMENSIONS["validity"],
+        np.broadcast_to(valid(of_exact), (len(set_of), *valid(of_exact).shape)),
+    )
+    results.attrs["samples"] = n
+    return results
+
+
+# Of each variable, the dimensions beside the step.
+DIMENSIONS = {
+    "paired": ("pair", "group"),
+    "validity": ("network", "height", "group"),
+    "histogram": ("network", "distance", "group"),
+    "own_distance": ("pair", "group"),
+    "other_distance": ("pair", "group"),
+    "own_histogram": ("pair", "distance", "group"),
+    "other_histogram": ("pair", "distance", "group"),
+    "own_copies": ("pair", "height", "group"),
+    "other_copies": ("pair", "height", "group"),
+}
+
+
+def statistics(run: Run, results: xr.Dataset) -> Statistics:
+    """Means with replicates; what lies between own and other, and the divergences of the histograms."""
+    mean, replicates, resample = replicate(results.data_vars, run.sets_of)
+
+    def divergence(p: xr.DataArray, q: xr.DataArray) -> xr.DataArray:
+        options = {"input_core_dims": [["distance"], ["distance"]], "kwargs": {"n": results.attrs["samples"]}}
+        return xr.apply_ufunc(histogram_divergence, p, q, **options)
+
+    def derive(x: xr.Dataset) -> xr.Dataset:
+        return x.assign(
+            unpaired=1 - x.paired,
+            nearer=x.other_distance - x.own_distance,
+            more_copies=x.own_copies - x.other_copies,
+            own_divergence=divergence(x.own_histogram, x.other_histogram),
+            neighbour_divergence=divergence(x.histogram, x.reference),
+            neighbour_floor=divergence(x.floor, x.reference),
+        )
+
+    return Statistics(derive(mean), derive(replicates), resample)
+
+
+def summarise(found: Statistics) -> dict[str, Any]:
+    """Where paired samples agree most, and from where on samples lean to the own training set."""
+    resample = found.resampling
+    paired = estimate(found.curve("unpaired"), resample, locate_onset)
+    nearest = estimate(found.curve("neighbour_divergence"), resample, locate_minimum)
+    since = first_significant(found.curve("nearer"), resample)
+    heights = found.mean.height.values
+    copied = [first_significant(found.curve("more_copies", height=h), resample) for h in heights]
+    tall = [f"height {h} at {step:,.0f}" for h, step in zip(heights, copied, strict=True) if np.isfinite(step)]
+    sentence = (
+        f"The samples of two networks fed the same noise agree most at step {interval(plain(paired))}; samples lie "
+        + (
+            f"nearer to their own training set from step {since:,.0f} on"
+            if np.isfinite(since)
+            else "nearer to neither training set"
+        )
+        + (f", and copy more blocks of it: {', '.join(tall)}." if tall else ", and copy no more blocks of it.")
+    )
+    return {
+        "paired": plain(paired),
+        "neighbour_divergence": plain(nearest),
+        "nearer_since": since,
+        "copies_since": [{"height": int(h), "step": step} for h, step in zip(heights, copied, strict=True)],
+        "sentence": sentence,
+    }
+
+
+def table(found: Statistics) -> str:
+    """A row for each snapshot."""
+    curves = found.curves()
+    depth = int(curves.height[-1])
+    columns = {
+        "paired agree": ("paired", 3, {}),
+        "nearer to own": ("nearer", 3, {}),
+        "KL(own||other)": ("own_divergence", 4, {}),
+        "neighbour KL": ("neighbour_divergence", 3, {}),
+        f"copies h={min(2, depth)}": ("more_copies", 4, {"height": min(2, depth)}),
+        f"copies h={depth}": ("more_copies", 4, {"height": depth}),
+        "valid": ("validity", 3, {"height": depth}),
+    }
+    lines = [
+        "samples from the same noise; nearer to own: symbols; copies: own minus other, share of blocks; valid: whole",
+        f"{'step':>8} " + " ".join(f"{name:>15}" for name in columns),
+    ]
+    for step in curves.step.values:
+        cells = [with_error(curves.sel(step=step, **where), name, digits) for name, digits, where in columns.values()]
+        lines.append(f"{step:8,.0f} " + " ".join(f"{cell:>15}" for cell in cells))
+    floor, valid = with_error(curves, "neighbour_floor", 3), with_error(curves.sel(height=depth), "exact_validity", 3)
+    return "\n".join(
+        [*lines, f"held-out sequences have neighbour KL {floor}; samples of the exact score are valid at {valid}"]
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,166 @@
+"""What does it cost to stop late? Rules that need no oracle, compared where each of them stops.
+
+Trains an onset run for each grammar and training-set size, measures its samples and the attack on its members, and
+reads them where the sample split is smallest, where the test loss is smallest, and after a fixed number of epochs. Runs
+that are there already are used.
+
+    python -m experiments.stopping --seeds 0 1 2 --sizes 300 1000 3000
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.special import stdtrit
+
+from experiments import membership, neighbours, onset
+from hierdiff import record
+from hierdiff.devices import use_every_core
+from hierdiff.laboratory import OnsetConfig
+from hierdiff.onset import locate_minimum, locate_onset
+from hierdiff.options import OptionError, Parser, option, parse_config, require
+from hierdiff.run import open_run
+
+RULES = ("smallest sample split", "smallest test loss", "fixed epochs")
+# What is read where a rule stops: the name in the table, the file, the variable and where in it.
+COSTS = {
+    "excess loss": ("curves", "excess"),
+    "memorization slope": ("curves", "slope"),
+    "membership AUC": ("membership.curves", "area"),
+    "copies, height 2": ("neighbours.curves", "more_copies"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoppingConfig:
+    """Stopping."""
+
+    seeds: tuple[int, ...] = option((0, 1, 2), "a grammar, with its data and networks, for each")
+    sizes: tuple[int, ...] = option((300, 1000), "training-set sizes")
+    epochs: int = option(200, "epochs after which the fixed rule stops")
+
+    def __post_init__(self):
+        for name, values in (("seeds", self.seeds), ("sizes", self.sizes)):
+            require(len(set(values)) == len(values), name, values, "distinct integers")
+        require(min(self.seeds) >= 0, "seeds", self.seeds, "integers of at least 0")
+        require(self.epochs >= 1, "epochs", self.epochs, "an integer of at least 1")
+
+
+PRESETS = {
+    "smoke": StoppingConfig(seeds=(0, 1), sizes=(200,), epochs=50),
+    "laptop": StoppingConfig(),
+    "paper": StoppingConfig(sizes=(5000, 12_000, 70_000)),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    parser = Parser(prog="python -m experiments.stopping", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--out", type=Path, help="folder of all the runs (default: runs/stopping-PRESET)")
+    both = {name: onset.Both(onset=onset.PRESETS[name], own=own) for name, own in PRESETS.items()}
+    config, options = parse_config(parser, both, "laptop", argv)
+    folder = options.out or Path("runs") / f"stopping-{options.preset}"
+    use_every_core()
+    try:
+        stops = [
+            {"seed": seed, "size": size, **stop}
+            for size in config.own.sizes
+            for seed in config.own.seeds
+            for stop in compare(
+                dataclasses.replace(config.onset, seed=seed, size=size), folder, options.preset, config.own.epochs
+            )
+        ]
+    except OptionError as error:
+        parser.refuse(error)
+    rows = summarise(stops)
+    record.write_json(folder / "stopping.json", {"stops": stops, "table": rows, **record.provenance()})
+    print(f"\n{table(rows)}\n\n{sentence(rows)}\n\n{folder / 'stopping.json'}")
+
+
+def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list[dict[str, Any]]:
+    """Train and measure one run, unless it is there; the step and the costs where each rule stops."""
+    place = folder / f"seed-{config.seed}-size-{config.size}"
+    if not (place / "summary.json").exists():
+        onset.train(config, place)
+    else:
+        record.open_folder(place, config)
+    for name, script in (("neighbours", neighbours), ("membership", membership)):
+        if not (place / f"{name}.curves.nc").exists():
+            script.extend(open_run(place), script.PRESETS[preset])
+    files = {name: record.read_results(place / f"{name}.nc") for name, _ in COSTS.values()}
+    at = {"noise": config.measure.onset_noise, "height": min(2, config.grammar.depth)}
+    curves = files["curves"]
+    split, loss = curves.split.sel(noise=at["noise"]), curves.test_loss
+    stops = {
+        "smallest sample split": locate_onset(curves.step, split),
+        "smallest test loss": locate_minimum(curves.step, loss),
+    }
+    fixed = min(epochs * config.size / config.train.batch, config.train.steps)
+    steps = {rule: (found.step, found.reached) for rule, found in stops.items()} | {"fixed epochs": (fixed, True)}
+    return [
+        {
+            "rule": rule,
+            "step": step,
+            "reached": reached,
+            **{cost: read(files[name][variable], at, step) for cost, (name, variable) in COSTS.items()},
+        }
+        for rule, (step, reached) in steps.items()
+    ]
+
+
+def read(curve: xr.DataArray, at: dict[str, Any], step: float) -> float:
+    """The value of a curve at a step, between checkpoints by a straight line in log(step)."""
+    if "attack" in curve.dims:
+        curve = curve.sel(attack="calibrated")
+    curve = curve.sel({dim: value for dim, value in at.items() if dim in curve.dims})
+    return float(np.interp(np.log(step), np.log(curve.step), curve))
+
+
+def summarise(stops: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over the grammars with 95% intervals (Student's), for each size and rule."""
+    rows = []
+    for size in dict.fromkeys(stop["size"] for stop in stops):
+        for rule in RULES:
+            these = [stop for stop in stops if stop["size"] == size and stop["rule"] == rule]
+            row = {"size": size, "rule": rule, "grammars": len(these), "reached": sum(x["reached"] for x in these)}
+            for name in ("step", *COSTS):
+                values = np.array([stop[name] for stop in these])
+                half = float("nan")
+                if len(values) > 1:
+                    half = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values))
+                row[name] = {"mean": values.mean(), "half_width": half}
+            rows.append(row)
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """A row for each size and rule."""
+    digits = {"step": 0, "excess loss": 3, "memorization slope": 4, "membership AUC": 3, "copies, height 2": 4}
+    lines = [
+        f"mean over {rows[0]['grammars']} grammars, with the half-width of its 95% interval",
+        f"{'P':>8} {'rule':>22} {'reached':>8} " + " ".join(f"{name:>22}" for name in digits),
+    ]
+    for row in rows:
+        cells = [f"{row[name]['mean']:,.{d}f} +- {row[name]['half_width']:,.{d}f}" for name, d in digits.items()]
+        reached = f"{row['reached']}/{row['grammars']}"
+        lines.append(f"{row['size']:8,} {row['rule']:>22} {reached:>8} " + " ".join(f"{cell:>22}" for cell in cells))
+    return "\n".join(lines)
+
+
+def sentence(rows: list[dict[str, Any]]) -> str:
+    """What the smallest test loss costs above the smallest split, at each size."""
+    parts = []
+    for early, late in zip(rows[::3], rows[1::3], strict=True):
+        auc, excess = (tuple(row[name]["mean"] for row in (early, late)) for name in ("membership AUC", "excess loss"))
+        parts.append(
+            f"with {early['size']:,} sequences the excess loss falls from {excess[0]:.3f} to {excess[1]:.3f} and the "
+            f"membership AUC goes from {auc[0]:.2f} to {auc[1]:.2f}"
+        )
+    return f"From the smallest sample split to the smallest test loss: {'; '.join(parts)}."
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

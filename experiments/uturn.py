@@ -1,0 +1,198 @@
+"""Noise a sequence to level t and reverse it: how much of it comes back, with a network and with the exact score?
+
+Starts are the network's own training sequences, sequences that no network has seen, and uniform random strings. A
+network that leans towards its own samples brings back more of its training sequences than the exact score does.
+
+    python -m experiments.uturn --run runs/laptop-0
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from experiments.onset import finished_run, progress
+from hierdiff import record
+from hierdiff.devices import over_networks
+from hierdiff.measures.probe import GROUPS, in_groups, noise_level, require_groups
+from hierdiff.noising import leaf_log_likelihood
+from hierdiff.onset import first_significant
+from hierdiff.options import option, require
+from hierdiff.posterior import empirical_posterior, leaf_posterior
+from hierdiff.replicates import Statistics, replicate
+from hierdiff.reverse import Denoiser, respaced, u_turn
+from hierdiff.run import Run, measure_snapshots
+from hierdiff.sampling import sample
+from hierdiff.summary import with_error
+
+TRAINING, HELD_OUT, RANDOM = STARTS = ("training", "held-out", "random")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UTurnConfig:
+    """U-turns."""
+
+    starts: int = option(200, f"sequences of each kind from which each network starts, a multiple of {GROUPS}")
+    turns: tuple[float, ...] = option((0.1, 0.2, 0.3, 0.5), "noise levels t/T at which to turn")
+    reverse_steps: int = option(50, "steps of the way back")
+
+    def __post_init__(self):
+        require_groups("starts", self.starts)
+        good = all(0 < turn <= 1 for turn in self.turns) and len(set(self.turns)) == len(self.turns)
+        require(good, "turns", self.turns, "distinct numbers above 0 and up to 1")
+        require(self.reverse_steps >= 1, "reverse_steps", self.reverse_steps, "an integer of at least 1")
+
+
+PRESETS = {
+    "smoke": UTurnConfig(starts=100, turns=(0.2, 0.4), reverse_steps=10),
+    "laptop": UTurnConfig(),
+    "paper": UTurnConfig(starts=5000, turns=(0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7), reverse_steps=500),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    run, config = finished_run("uturn", __doc__ or "", PRESETS, argv)
+    found, summary = extend(run, config)
+    print(f"\n{table(found)}\n\n{summary['uturn']['sentence']}\n")
+    print(run.folder / "uturn.curves.nc")
+
+
+def extend(run: Run, config: UTurnConfig) -> tuple[Statistics, dict[str, Any]]:
+    """Measure the U-turns of a run and add them to its record; returns what was found and the run's whole summary."""
+    with progress(len(run.steps), "snapshot") as done:
+        results = measure(run, config, done)
+    found = statistics(run, results)
+    record.write_results(run.folder / "uturn.results.nc", results)
+    record.write_results(run.folder / "uturn.curves.nc", found.curves())
+    return found, record.extend_summary(run.folder, {"uturn": summarise(found)})
+
+
+def measure(run: Run, config: UTurnConfig, done: Callable[[], object]) -> xr.Dataset:
+    """The share of symbols that come back, from the same starts with the same noise for every denoiser."""
+    grammar, schedule, data, network, set_of = run.setting[:5]
+    n, have = config.starts, data.train.shape[1]
+    require(n <= have, "starts", n, f"at most the size of a data set, {have}")
+    key = jax.random.fold_in(run.setting.snapshots_key, 4)
+    fresh_key, random_key, noise_key = jax.random.split(key, 3)
+    others = [
+        sample(fresh_key, grammar, n).leaves,
+        jax.random.randint(random_key, (n, grammar.leaves), 0, grammar.vocab),
+    ]
+    # For each data set, the three kinds of starts in turn.
+    starts = jnp.stack([jnp.concatenate([train[:n], *others]) for train in data.train])
+    turns = [respaced(noise_level(share, schedule.levels), config.reverse_steps) for share in config.turns]
+
+    def overlaps(denoiser: Denoiser, tokens: jax.Array) -> jax.Array:
+        """The share of equal symbols, `(turns, kinds, n)`."""
+
+        def turn(number):
+            turn_key = jax.random.fold_in(noise_key, number)
+            return u_turn(turn_key, denoiser, schedule, tokens, grammar.vocab, turns[number])
+
+        back = jnp.stack([turn(number) for number in range(len(turns))])
+        return (back == tokens[None]).mean(-1).reshape(len(turns), -1, n)
+
+    def of_network(params, own, starts):
+        def denoiser(x_t, t):
+            return jnp.exp(network.log_posterior(params, x_t, t, None))
+
+        return overlaps(denoiser, starts[own])
+
+    def filtered(k: int) -> Denoiser:
+        def denoiser(x_t, t):
+            return leaf_posterior(grammar, leaf_log_likelihood(x_t, schedule.alpha_bar[t - 1]), filtered=k)
+
+        return denoiser
+
+    def empirical(train: jax.Array) -> Denoiser:
+        return lambda x_t, t: empirical_posterior(train, x_t, schedule.alpha_bar[t - 1])
+
+    of_networks = jax.jit(over_networks(of_network, run.setting.mesh, stacked=2))
+    exact = np.asarray(jax.jit(lambda starts: jax.lax.map(lambda s: overlaps(filtered(0), s), starts))(starts))[set_of]
+
+    def on_snapshot(params: Any) -> dict[str, np.ndarray]:
+        overlap = np.asarray(of_networks(params, jnp.asarray(set_of, jnp.int32), starts))
+        done()
+        ratio = np.where(exact > 0, overlap / np.maximum(exact, 1 / grammar.leaves), 0)
+        return {"overlap": in_groups(overlap), "ratio": in_groups(ratio)}
+
+    dims = ("network", "turn", "start", "group")
+    coordinates = {"turn": list(config.turns), "start": list(STARTS), "filtered": np.arange(grammar.depth + 1)}
+    results = measure_snapshots(run, on_snapshot, {"overlap": dims, "ratio": dims}, coordinates)
+    results["exact"] = dims, in_groups(exact)
+    results["counted"] = dims, in_groups((exact > 0).astype(float))
+    # From random strings, against the filtered and the empirical posteriors.
+    strings = starts[0, 2 * n :]
+    by_k = [jax.jit(lambda x, k=k: overlaps(filtered(k), x))(strings) for k in range(grammar.depth + 1)]
+    by_k = in_groups(np.stack([np.asarray(x)[:, 0] for x in by_k], 1))
+    results["of_filtered"] = ("network", "turn", "filtered", "group"), np.broadcast_to(by_k, (len(set_of), *by_k.shape))
+    by_set = jax.jit(lambda train: jax.lax.map(lambda each: overlaps(empirical(each), strings)[:, 0], train))(
+        data.train
+    )
+    results["of_empirical"] = ("network", "turn", "group"), in_groups(np.asarray(by_set))[set_of]
+    return results
+
+
+def statistics(run: Run, results: xr.Dataset) -> Statistics:
+    """The ratio of the mean overlaps, and the mean of the ratios over sequences of which the exact score keeps some."""
+    mean, replicates, resample = replicate(results.data_vars, run.sets_of)
+
+    def derive(x: xr.Dataset) -> xr.Dataset:
+        ratio = x.overlap / x.exact
+        return x.assign(
+            ratio_of_means=ratio,
+            mean_of_ratios=x.ratio / x.counted,
+            own_above_new=ratio.sel(start=TRAINING, drop=True) - ratio.sel(start=HELD_OUT, drop=True),
+        ).drop_vars(("ratio", "counted"))
+
+    return Statistics(derive(mean), derive(replicates), resample)
+
+
+def summarise(found: Statistics) -> dict[str, Any]:
+    """Since when more of the own training sequences comes back than of new ones, each against the exact score."""
+    turns = found.mean.turn.values
+    since = [first_significant(found.curve("own_above_new", turn=turn), found.resampling) for turn in turns]
+    when = [f"{step:,.0f} (t/T = {turn:g})" for turn, step in zip(turns, since, strict=True) if np.isfinite(step)]
+    sentence = (
+        f"Against the exact score, networks bring back more of their own training sequences than of new ones from step "
+        f"{', '.join(when)} on."
+        if when
+        else "At no turn do networks bring back more of their own training sequences than of new ones."
+    )
+    rows = [{"turn": float(turn), "since": step} for turn, step in zip(turns, since, strict=True)]
+    return {"since": rows, "sentence": sentence}
+
+
+def table(found: Statistics) -> str:
+    """A row for each snapshot: at each turn, the ratio of mean overlaps on training and on held-out starts."""
+    curves = found.curves()
+    turns, kinds = curves.turn.values, (TRAINING, HELD_OUT)
+    lines = [
+        "overlap of the network over that of the exact score, ratio of means: 'a / b' from training / held-out starts",
+        f"{'step':>8} " + " ".join(f"{f't/T = {turn:g}':>21}" for turn in turns),
+    ]
+    for step in curves.step.values:
+        at = curves.sel(step=step)
+        cells = [" / ".join(with_error(at.sel(turn=t, start=s), "ratio_of_means", 3) for s in kinds) for t in turns]
+        lines.append(f"{step:8,.0f} " + " ".join(f"{cell:>21}" for cell in cells))
+    last = curves.isel(step=-1)
+    lines.append("mean over sequences of the ratio, where the exact score brings back anything, at the last step")
+    cells = [" / ".join(with_error(last.sel(turn=t, start=s), "mean_of_ratios", 3) for s in kinds) for t in turns]
+    lines.append(" " * 9 + " ".join(f"{cell:>21}" for cell in cells))
+    lines += ["", f"{'from random strings, overlap of':>36} " + " ".join(f"{f't/T = {turn:g}':>12}" for turn in turns)]
+    rows = {f"BP_{k}": ("of_filtered", {"filtered": k}) for k in curves.filtered.values}
+    rows |= {"the memorizer": ("of_empirical", {}), "the networks, last step": ("overlap", {"start": RANDOM})}
+    for label, (name, where) in rows.items():
+        cells = [with_error(last.sel(turn=turn, **where), name, 3) for turn in turns]
+        lines.append(f"{label:>36} " + " ".join(f"{cell:>12}" for cell in cells))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
