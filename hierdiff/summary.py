@@ -138,11 +138,11 @@ def plain(found: Estimate) -> dict[str, Any]:
 
 
 def interval(found: dict[str, Any]) -> str:
-    """A step and its 95% interval in words."""
+    """A step and its 95% interval in words; an end beyond the run is open."""
     if not found["reached"]:
         return "not reached"
-    low = f"{found['low']:,.0f}" if found["low"] > 0 else "before the run's first"
-    high = f"{found['high']:,.0f}" if np.isfinite(found["high"]) else "beyond the run"
+    low = f"{found['low']:,.0f}" if found["low"] > 0 else "open"
+    high = f"{found['high']:,.0f}" if np.isfinite(found["high"]) else "open"
     return f"{found['step']:,.0f} ({low} to {high})"
 
 
@@ -232,33 +232,36 @@ def table(summary: dict[str, Any]) -> str:
 
     def onset(row: dict[str, Any]) -> str:
         if not row["onset"]["reached"]:
-            return f"{'not reached':>34}"
-        return f"{interval(row['onset']):>34}  {row['ratio']['before']:.2f}"
+            return f"{'not reached':>26}"
+        return f"{interval(row['onset']):>26}  {row['ratio']['before']:.2f}"
 
     at_best = "best" if summary["best"]["reached"] else f"the last step, {summary['steps']:,} (best is not reached)"
     lines = [
         f"held-out sequences at t/T = {summary['onset_noise']}; 'a > b': at onset > at {at_best}; standard errors in "
         "brackets, in units of the last digit",
         "",
-        f"{'height':>7} {'learned':>19} {'error':>19} {'data-dependent':>19} {'share':>7} {'its onset, step (95%)':>34}"
+        f"{'height':>7} {'learned':>21} {'error':>21} {'data-dependent':>21} {'share':>7} {'its onset, step (95%)':>26}"
         "  P(< best)",
     ]
     for row in reversed(summary["heights"]):
         name = "prior" if row["height"] < 0 else row["height"]
-        cells = " ".join(f"{pair(row[key]):>19}" for key in ("learned", "error", "data_dependent"))
-        lines.append(f"{name:>7} {cells} {row['share']['at_best']:7.0%} {onset(row)}")
-    lines += ["", f"{'k':>7} {'KL(BP_k || f)':>19} {'KL(BP_0||BP_k)':>15} {'smallest at step (95%)':>34}"]
+        cells = " ".join(f"{pair(row[key]):>21}" for key in ("learned", "error", "data_dependent"))
+        # Of an error that is not told from zero there is no share.
+        told = row["error"]["at_best"] > 2 * row["error"]["at_best_error"]
+        share = f"{row['share']['at_best']:.0%}" if told else "-"
+        lines.append(f"{name:>7} {cells} {share:>7} {onset(row)}")
+    lines += ["", f"{'k':>7} {'KL(BP_k || f)':>21} {'KL(BP_0||BP_k)':>15} {'smallest at step (95%)':>26}"]
     for row in summary["divergences"]:
         lines.append(
-            f"{row['filtered']:>7} {pair(row['divergence']):>19} {row['scale']:15.3f} {interval(row['minimum']):>34}"
+            f"{row['filtered']:>7} {pair(row['divergence']):>21} {row['scale']:15.3f} {interval(row['minimum']):>26}"
         )
     lines += [
         "",
-        f"{'t/T':>7} {'onset, step (95%)':>34}  P(< best)  {'data-dependent share':>23} {'memorization slope':>21}",
+        f"{'t/T':>7} {'onset, step (95%)':>26}  P(< best) {'data-dependent share':>21} {'memorization slope':>24}",
     ]
     for row in summary["noise"]:
-        share, slope = pair(row["share"], 2), pair(row["slope"], 4)
-        lines.append(f"{row['noise']:7g} {onset(row):<40} {share:>28} {slope:>23}")
+        share, slope = pair(row["share"]), pair(row["slope"], 4)
+        lines.append(f"{row['noise']:7g} {onset(row):<37} {share:>21} {slope:>24}")
     lines += ["", f"sample split {pair(summary['split'])} nats"]
     if "seed_split" in summary:
         seed, data = pair(summary["seed_split"]), pair(summary["data_split"])
