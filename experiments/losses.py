@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from experiments.onset import finished_run, progress
-from hierdiff import record
+from experiments.snapshots import Question, answer
 from hierdiff.devices import over_networks
 from hierdiff.measures.losses import decomposition
 from hierdiff.measures.probe import GROUPS, Probe, in_groups, make_probe, probe_times, require_groups
@@ -39,24 +38,6 @@ class LossesConfig:
 
 
 PRESETS = {"smoke": LossesConfig(targets=200), "laptop": LossesConfig(), "paper": LossesConfig(targets=4000)}
-
-
-def main(argv: list[str] | None = None) -> None:
-    """The command line."""
-    run, config = finished_run("losses", __doc__ or "", PRESETS, argv)
-    found, summary = extend(run, config)
-    print(f"\n{table(found)}\n\n{summary['losses']['sentence']}\n")
-    print(run.folder / "losses.curves.nc")
-
-
-def extend(run: Run, config: LossesConfig) -> tuple[Statistics, dict[str, Any]]:
-    """Measure the losses of a run and add them to its record; returns what was found and the run's whole summary."""
-    with progress(len(run.steps), "snapshot") as done:
-        results = measure(run, config, done)
-    found = statistics(run, results)
-    record.write_results(run.folder / "losses.results.nc", results)
-    record.write_results(run.folder / "losses.curves.nc", found.curves())
-    return found, record.extend_summary(run.folder, {"losses": summarise(found)})
 
 
 def measure(run: Run, config: LossesConfig, done: Callable[[], object]) -> xr.Dataset:
@@ -162,6 +143,14 @@ def table(found: Statistics) -> str:
         cells = [with_error(each, name, 3) for each in at for name in variables]
         lines.append(f"{step:8,.0f} " + " ".join(f"{cell:>19}" for cell in cells))
     return "\n".join(lines)
+
+
+QUESTION = Question("losses", PRESETS, measure, statistics, summarise, table)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    answer(QUESTION, __doc__, argv)
 
 
 if __name__ == "__main__":

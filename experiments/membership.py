@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from experiments.onset import finished_run, progress
-from hierdiff import record
+from experiments.snapshots import Question, answer
 from hierdiff.devices import over_networks
 from hierdiff.measures.membership import area_under_curve, true_positive_rate
 from hierdiff.measures.probe import GROUPS, require_groups
@@ -28,7 +27,7 @@ from hierdiff.posterior import leaf_posterior
 from hierdiff.replicates import Statistics, replicate
 from hierdiff.run import Run, measure_snapshots
 from hierdiff.sampling import sample
-from hierdiff.summary import agreement, with_error
+from hierdiff.summary import with_error
 from hierdiff.training import cross_entropy, stratified_times
 
 FALSE_POSITIVE_RATE = 0.01
@@ -52,24 +51,6 @@ PRESETS = {
     "laptop": MembershipConfig(),
     "paper": MembershipConfig(targets=10_000, draws=16),
 }
-
-
-def main(argv: list[str] | None = None) -> None:
-    """The command line."""
-    run, config = finished_run("membership", __doc__ or "", PRESETS, argv)
-    found, summary = extend(run, config)
-    print(f"\n{table(found)}\n\n{summary['membership']['sentence']}\n{agreement(summary)}\n")
-    print(run.folder / "membership.curves.nc")
-
-
-def extend(run: Run, config: MembershipConfig) -> tuple[Statistics, dict[str, Any]]:
-    """Measure the attacks of a run and add them to its record; returns what was found and the run's whole summary."""
-    with progress(len(run.steps), "snapshot") as done:
-        results = measure(run, config, done)
-    found = statistics(run, results)
-    record.write_results(run.folder / "membership.results.nc", results)
-    record.write_results(run.folder / "membership.curves.nc", found.curves())
-    return found, record.extend_summary(run.folder, {"membership": summarise(found)})
 
 
 def measure(run: Run, config: MembershipConfig, done: Callable[[], object]) -> xr.Dataset:
@@ -181,6 +162,14 @@ def table(found: Statistics) -> str:
         cells = [with_error(each, name, 3) for each in at for name in ("area", "true_positives")]
         lines.append(f"{step:8,.0f} " + " ".join(f"{cell:>18}" for cell in cells))
     return "\n".join(lines)
+
+
+QUESTION = Question("membership", PRESETS, measure, statistics, summarise, table)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    answer(QUESTION, __doc__, argv)
 
 
 if __name__ == "__main__":

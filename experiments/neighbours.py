@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from experiments.onset import finished_run, progress
-from hierdiff import record
+from experiments.snapshots import Question, answer
 from hierdiff.devices import over_networks
 from hierdiff.measures.blocks import copies, validity
 from hierdiff.measures.neighbours import histogram_divergence, nearest_distances
@@ -30,7 +29,7 @@ from hierdiff.replicates import Statistics, replicate
 from hierdiff.reverse import respaced, reverse
 from hierdiff.run import Run, measure_snapshots, own_and_other
 from hierdiff.sampling import sample
-from hierdiff.summary import agreement, interval, plain, with_error
+from hierdiff.summary import interval, plain, with_error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,24 +49,6 @@ PRESETS = {
     "laptop": NeighboursConfig(),
     "paper": NeighboursConfig(samples=50_000, reverse_steps=500),
 }
-
-
-def main(argv: list[str] | None = None) -> None:
-    """The command line."""
-    run, config = finished_run("neighbours", __doc__ or "", PRESETS, argv)
-    found, summary = extend(run, config)
-    print(f"\n{table(found)}\n\n{summary['neighbours']['sentence']}\n{agreement(summary)}\n")
-    print(run.folder / "neighbours.curves.nc")
-
-
-def extend(run: Run, config: NeighboursConfig) -> tuple[Statistics, dict[str, Any]]:
-    """Measure the samples of a run and add them to its record; returns what was found and the run's whole summary."""
-    with progress(len(run.steps), "snapshot") as done:
-        results = measure(run, config, done)
-    found = statistics(run, results)
-    record.write_results(run.folder / "neighbours.results.nc", results)
-    record.write_results(run.folder / "neighbours.curves.nc", found.curves())
-    return found, record.extend_summary(run.folder, {"neighbours": summarise(found)})
 
 
 def measure(run: Run, config: NeighboursConfig, done: Callable[[], object]) -> xr.Dataset:
@@ -215,6 +196,14 @@ def table(found: Statistics) -> str:
     return "\n".join(
         [*lines, f"held-out sequences have neighbour KL {floor}; samples of the exact score are valid at {valid}"]
     )
+
+
+QUESTION = Question("neighbours", PRESETS, measure, statistics, summarise, table)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    answer(QUESTION, __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,9 @@ the exact scores, and writes a run's folder.
     python -m experiments.onset --depth 4
 """
 
-import contextlib
-import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -26,8 +22,7 @@ from hierdiff.laboratory import OnsetConfig, make_inputs, set_up, train_and_meas
 from hierdiff.measures.divergence import pairs
 from hierdiff.measures.probe import MeasureConfig
 from hierdiff.networks import NetworkConfig
-from hierdiff.options import Config, OptionError, Parser, parse_config
-from hierdiff.run import Run, open_run
+from hierdiff.options import OptionError, Parser, parse_config
 from hierdiff.summary import statistics, summarise, table
 from hierdiff.training import TrainConfig
 
@@ -58,43 +53,6 @@ PRESETS = {
         measure=MeasureConfig(held_out=4000, members=2000),
     ),
 }
-
-
-def finished_run(name: str, doc: str, own: Mapping[str, Config], argv: list[str] | None) -> tuple[Run, Config]:
-    """The run that `--run` names, or else one trained first; and the config of the script `name`, from its presets."""
-    parser = Parser(prog=f"python -m experiments.{name}", description=doc.split("\n\n")[0])
-    parser.add_argument("--run", type=Path, help="folder of a finished run of experiments.onset (default: train first)")
-    first = Parser(add_help=False)
-    first.add_argument("--run", type=Path)
-    use_every_core()
-    folder = first.parse_known_args(argv)[0].run
-    try:
-        if folder:
-            config, _ = parse_config(parser, own, "laptop", argv)
-            return open_run(folder), config
-        parser.add_argument("--out", type=Path, help="folder of the run (default: runs/PRESET-SEED)")
-        both = {preset: Both(onset=PRESETS[preset], own=own[preset]) for preset in own}
-        config, options = parse_config(parser, both, "laptop", argv)
-        folder = options.out or Path("runs") / f"{options.preset}-{config.onset.seed}"
-        train(config.onset, folder)
-        return open_run(folder), config.own
-    except OptionError as error:
-        parser.refuse(error)
-
-
-@contextlib.contextmanager
-def progress(total: int, unit: str) -> Iterator[Callable[[], object]]:
-    """A bar on the terminal; what it yields is called when one more unit is done."""
-    with tqdm(total=total, unit=unit, disable=None, dynamic_ncols=True) as bar:
-        yield bar.update
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Both:
-    """The configs of an onset run and of the script that goes on from it."""
-
-    onset: OnsetConfig
-    own: Any
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import stdtrit
 
-from experiments import membership, neighbours, onset
+from experiments import membership, neighbours, onset, snapshots
 from hierdiff import record
 from hierdiff.devices import use_every_core
 from hierdiff.laboratory import OnsetConfig
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     """The command line."""
     parser = Parser(prog="python -m experiments.stopping", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=Path, help="folder of all the runs (default: runs/stopping-PRESET)")
-    both = {name: onset.Both(onset=onset.PRESETS[name], own=own) for name, own in PRESETS.items()}
+    both = {name: snapshots.Both(onset=onset.PRESETS[name], own=own) for name, own in PRESETS.items()}
     config, options = parse_config(parser, both, "laptop", argv)
     folder = options.out or Path("runs") / f"stopping-{options.preset}"
     use_every_core()
@@ -87,9 +87,9 @@ def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list
         onset.train(config, place)
     else:
         record.open_folder(place, config)
-    for name, script in (("neighbours", neighbours), ("membership", membership)):
-        if not (place / f"{name}.curves.nc").exists():
-            script.extend(open_run(place), script.PRESETS[preset])
+    for question in (neighbours.QUESTION, membership.QUESTION):
+        if not (place / f"{question.name}.curves.nc").exists():
+            snapshots.extend(question, open_run(place), question.presets[preset])
     files = {name: record.read_results(place / f"{name}.nc") for name, _ in COSTS.values()}
     at = {"noise": config.measure.onset_noise, "height": min(2, config.grammar.depth)}
     curves = files["curves"]

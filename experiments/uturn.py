@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from experiments.onset import finished_run, progress
-from hierdiff import record
+from experiments.snapshots import Question, answer
 from hierdiff.devices import over_networks
 from hierdiff.measures.probe import GROUPS, in_groups, noise_level, require_groups
 from hierdiff.noising import leaf_log_likelihood
@@ -53,24 +52,6 @@ PRESETS = {
     "laptop": UTurnConfig(),
     "paper": UTurnConfig(starts=5000, turns=(0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7), reverse_steps=500),
 }
-
-
-def main(argv: list[str] | None = None) -> None:
-    """The command line."""
-    run, config = finished_run("uturn", __doc__ or "", PRESETS, argv)
-    found, summary = extend(run, config)
-    print(f"\n{table(found)}\n\n{summary['uturn']['sentence']}\n")
-    print(run.folder / "uturn.curves.nc")
-
-
-def extend(run: Run, config: UTurnConfig) -> tuple[Statistics, dict[str, Any]]:
-    """Measure the U-turns of a run and add them to its record; returns what was found and the run's whole summary."""
-    with progress(len(run.steps), "snapshot") as done:
-        results = measure(run, config, done)
-    found = statistics(run, results)
-    record.write_results(run.folder / "uturn.results.nc", results)
-    record.write_results(run.folder / "uturn.curves.nc", found.curves())
-    return found, record.extend_summary(run.folder, {"uturn": summarise(found)})
 
 
 def measure(run: Run, config: UTurnConfig, done: Callable[[], object]) -> xr.Dataset:
@@ -192,6 +173,14 @@ def table(found: Statistics) -> str:
         cells = [with_error(last.sel(turn=turn, **where), name, 3) for turn in turns]
         lines.append(f"{label:>36} " + " ".join(f"{cell:>12}" for cell in cells))
     return "\n".join(lines)
+
+
+QUESTION = Question("uturn", PRESETS, measure, statistics, summarise, table)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    answer(QUESTION, __doc__, argv)
 
 
 if __name__ == "__main__":

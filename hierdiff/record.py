@@ -74,7 +74,7 @@ def read_snapshot(folder: Path, step: int, template: Any) -> Any:
     path = snapshot_path(folder, step)
     wanted, form = jax.tree_util.tree_flatten_with_path(template)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             leaves = [arrays[jax.tree_util.keystr(name)] for name, _ in wanted]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         leaves = []

@@ -17,7 +17,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture(autouse=True)
 def dtype_promotion(request):
     # optax raises a float to the power of the integer step.
-    own_code_only = request.module.__name__ != "test_training"
+    own_code_only = request.module.__name__ not in ("test_training", "test_scripts")
     with jax.numpy_dtype_promotion("strict" if own_code_only else "standard"):
         yield
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def divergence(p: Float[Array, "*batch L v"], log_f: Float[Array, "*batch L v"]) -> Float[Array, "*batch"]:
+def divergence(p: Float[Array, "*#batch L v"], log_f: Float[Array, "*#batch L v"]) -> Float[Array, "..."]:
     """KL(p || f): the excess of the cross-entropy of f over its least value, at each input."""
     seen = p > 0
     return jnp.where(seen, p * (jnp.log(jnp.where(seen, p, 1)) - jnp.where(seen, log_f, 0)), 0).sum((-1, -2))

@@ -29,10 +29,10 @@ def nearest_distances(a: Int[Array, "n L"], b: Int[Array, "m L"], *, vocab: int)
     return leaves - jax.lax.map(most_equal, chunks).ravel()[: len(a)].astype(jnp.int32)
 
 
-def histogram_divergence(p: Float[np.ndarray, "*batch d"], q: Float[np.ndarray, "*batch d"], *, n: int) -> np.ndarray:
+def histogram_divergence(p: Float[np.ndarray, "*#batch d"], q: Float[np.ndarray, "*#batch d"], *, n: int) -> np.ndarray:
     """KL of two histograms of relative frequencies of `n` samples each, with half a count added to every bin, in nats.
 
     The half counts (Jeffreys' prior) keep it finite where q has no sample.
     """
     p, q = ((n * x + 0.5) / (n + 0.5 * x.shape[-1]) for x in (p, q))
-    return rel_entr(p, q).sum(-1)
+    return np.asarray(rel_entr(p, q).sum(-1))

@@ -1,0 +1,76 @@
+"""What the scripts share that go on from a finished run: their command line, and what they add to its record."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import xarray as xr
+from tqdm import tqdm
+
+from experiments import onset
+from hierdiff import record
+from hierdiff.devices import use_every_core
+from hierdiff.laboratory import OnsetConfig
+from hierdiff.options import OptionError, Parser, parse_config
+from hierdiff.replicates import Statistics
+from hierdiff.run import Run, open_run
+from hierdiff.summary import agreement
+
+
+class Question(NamedTuple):
+    """A question to the snapshots of a run.
+
+    `measure(run, config, done)` gives the measurements and calls `done` after each snapshot; `statistics(run, results)`
+    their means with replicates; `summarise` what the run's summary gains, with a sentence; `table` a row for each
+    snapshot.
+    """
+
+    name: str
+    presets: Mapping[str, Any]
+    measure: Callable[[Run, Any, Callable[[], object]], xr.Dataset]
+    statistics: Callable[[Run, xr.Dataset], Statistics]
+    summarise: Callable[[Statistics], dict[str, Any]]
+    table: Callable[[Statistics], str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Both:
+    """The configs of an onset run and of the question that goes on from it."""
+
+    onset: OnsetConfig
+    own: Any
+
+
+def answer(question: Question, doc: str | None, argv: list[str] | None) -> None:
+    """The command line of a question: about the run that `--run` names, or else one that is trained first."""
+    parser = Parser(prog=f"python -m experiments.{question.name}", description=(doc or "").split("\n\n")[0])
+    parser.add_argument("--run", type=Path, help="folder of a finished run of experiments.onset (default: train first)")
+    first = Parser(add_help=False)
+    first.add_argument("--run", type=Path)
+    use_every_core()
+    folder = first.parse_known_args(argv)[0].run
+    try:
+        if folder:
+            config, _ = parse_config(parser, question.presets, "laptop", argv)
+        else:
+            parser.add_argument("--out", type=Path, help="folder of the run (default: runs/PRESET-SEED)")
+            presets = {name: Both(onset=onset.PRESETS[name], own=own) for name, own in question.presets.items()}
+            both, options = parse_config(parser, presets, "laptop", argv)
+            config, folder = both.own, options.out or Path("runs") / f"{options.preset}-{both.onset.seed}"
+            onset.train(both.onset, folder)
+        found, summary = extend(question, open_run(folder), config)
+    except OptionError as error:
+        parser.refuse(error)
+    print(f"\n{question.table(found)}\n\n{summary[question.name]['sentence']}\n{agreement(summary)}\n")
+    print(folder / f"{question.name}.curves.nc")
+
+
+def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, dict[str, Any]]:
+    """Ask a question and add what is found to the record of the run; returns it, and the run's whole summary."""
+    with tqdm(total=len(run.steps), unit="snapshot", disable=None, dynamic_ncols=True) as bar:
+        results = question.measure(run, config, bar.update)
+    found = question.statistics(run, results)
+    record.write_results(run.folder / f"{question.name}.results.nc", results)
+    record.write_results(run.folder / f"{question.name}.curves.nc", found.curves())
+    return found, record.extend_summary(run.folder, {question.name: question.summarise(found)})

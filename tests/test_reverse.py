@@ -1,0 +1,130 @@
+"""Reverse diffusion: with the exact score it draws from the grammar, with the memorizer from the training set."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from scipy.stats import chi2
+
+from hierdiff.grammar import random_grammar
+from hierdiff.noising import corrupt, leaf_log_likelihood, linear_schedule
+from hierdiff.posterior import empirical_posterior, leaf_posterior, log_evidence, window_posterior
+from hierdiff.reverse import respaced, reverse, u_turn
+from hierdiff.sampling import sample
+
+SCHEDULE = linear_schedule(200)
+GRAMMAR = random_grammar(jax.random.key(3), depth=2, vocab=3, rules=2, sigma=1.0)
+
+
+def exact(x_t, t):
+    return leaf_posterior(GRAMMAR, leaf_log_likelihood(x_t, SCHEDULE.alpha_bar[t - 1]))
+
+
+def start(n, grammar=GRAMMAR, key=0):
+    return jax.random.normal(jax.random.key(key), (n, grammar.leaves, grammar.vocab))
+
+
+def test_samples_of_the_exact_score_follow_the_grammar():
+    """Chi-squared over blocks of every height at every place, at a false-alarm rate of 1e-4 each."""
+    n, times = 6000, respaced(SCHEDULE.levels, SCHEDULE.levels)
+    tokens = np.asarray(jax.jit(lambda x: reverse(jax.random.key(1), exact, SCHEDULE, x, times))(start(n)))
+    assert np.isfinite(log_evidence(GRAMMAR, jnp.log(jax.nn.one_hot(tokens, 3)))).all()
+    levels, log_prob = oracles.derivations(GRAMMAR)
+    for height in range(GRAMMAR.depth + 1):
+        width = GRAMMAR.branching**height
+        for place in range(0, GRAMMAR.leaves, width):
+            code = (levels[-1][:, place : place + width] * 3 ** np.arange(width)).sum(1)
+            expected = n * np.bincount(code, np.exp(log_prob), minlength=3**width)
+            drawn = np.bincount((tokens[:, place : place + width] * 3 ** np.arange(width)).sum(1), minlength=3**width)
+            possible = expected > 0
+            assert drawn[~possible].sum() == 0
+            statistic = ((drawn - expected)[possible] ** 2 / expected[possible]).sum()
+            assert statistic < chi2.ppf(1 - 1e-4, possible.sum() - 1), (height, place)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_the_memorizer_returns_training_sequences(deterministic):
+    train = sample(jax.random.key(5), GRAMMAR, 6).leaves
+
+    def memorizer(x_t, t):
+        return empirical_posterior(train, x_t, SCHEDULE.alpha_bar[t - 1])
+
+    times = respaced(SCHEDULE.levels, 50)
+    tokens = reverse(jax.random.key(1), memorizer, SCHEDULE, start(200), times, deterministic=deterministic)
+    known = (np.asarray(tokens)[:, None] == np.asarray(train)[None]).all(-1)
+    assert known.any(1).all()
+    assert known.any(0).sum() > 1
+
+
+def test_noise_is_shared_and_does_not_depend_on_the_split_into_batches():
+    times = respaced(SCHEDULE.levels, 20)
+    whole = reverse(jax.random.key(1), exact, SCHEDULE, start(30), times)
+    small = reverse(jax.random.key(1), exact, SCHEDULE, start(30), times, batch=7)
+    np.testing.assert_array_equal(whole, small)
+    part = reverse(jax.random.key(1), exact, SCHEDULE, start(30)[10:], times, first=10)
+    np.testing.assert_array_equal(whole[10:], part)
+    other = reverse(jax.random.key(2), exact, SCHEDULE, start(30), times)
+    assert (np.asarray(whole) != np.asarray(other)).any()
+
+
+def test_the_deterministic_variant_depends_on_its_start_alone():
+    times = respaced(SCHEDULE.levels, 20)
+    a, b = (reverse(jax.random.key(k), exact, SCHEDULE, start(30), times, deterministic=True) for k in (1, 2))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_one_step_draws_from_the_gaussian_posterior():
+    """Of q(x_s | x_t, x_0) for a known x_0: mean and variance, by linear regression of x_t and noise (Bayes' rule)."""
+    x_0 = jnp.zeros(3).at[1].set(1.0)
+    t, s = 100, 40
+    ab_t, ab_s = (float(SCHEDULE.alpha_bar[i - 1]) for i in (t, s))
+    seen = []
+
+    def denoiser(x_t, t):
+        jax.debug.callback(lambda x: seen.append(np.array(x)), x_t, ordered=True)
+        return jnp.broadcast_to(x_0, x_t.shape)
+
+    n = 20_000
+    tokens = jnp.ones((n, 1), jnp.int32)
+    x_t = corrupt(jax.random.key(0), tokens, ab_t, 3)
+    reverse(jax.random.key(1), denoiser, SCHEDULE, x_t, np.array([t, s], np.int32), batch=n)
+    jax.effects_barrier()
+    before, after = (x.reshape(n, 3) for x in seen)
+    # If x_t has the law of noised data at t, then x_s has the law of noised data at s.
+    np.testing.assert_allclose(after.mean(0), np.sqrt(ab_s) * np.asarray(x_0), atol=5 / np.sqrt(n))
+    np.testing.assert_allclose(after.var(0), 1 - ab_s, rtol=0.05)
+    noise = before - np.sqrt(ab_t) * np.asarray(x_0)
+    covariance = (noise * (after - np.sqrt(ab_s) * np.asarray(x_0))).mean()
+    assert covariance == pytest.approx(np.sqrt(ab_t / ab_s) * (1 - ab_s), rel=0.05)
+
+
+def test_a_short_u_turn_comes_back_and_a_long_one_forgets():
+    tokens = sample(jax.random.key(2), GRAMMAR, 400).leaves
+    shares = []
+    for level in (5, 60, 200):
+        back = u_turn(jax.random.key(3), exact, SCHEDULE, tokens, 3, respaced(level, 30))
+        shares.append(float((back == tokens).mean()))
+    assert shares[0] > 0.999
+    assert shares[0] > shares[1] > shares[2] + 0.05
+    agree_by_chance = np.mean([(np.asarray(tokens)[i] == np.asarray(tokens)[i - 7]).mean() for i in range(400)])
+    assert shares[2] == pytest.approx(agree_by_chance, abs=0.08)
+
+
+def test_any_denoiser_will_do():
+    def window(x_t, t):
+        return window_posterior(GRAMMAR, leaf_log_likelihood(x_t, SCHEDULE.alpha_bar[t - 1]), height=1)
+
+    tokens = reverse(jax.random.key(1), window, SCHEDULE, start(50), respaced(200, 20))
+    assert tokens.shape == (50, GRAMMAR.leaves)
+    assert ((tokens >= 0) & (tokens < 3)).all()
+
+
+def test_levels_are_decreasing_distinct_and_end_at_one():
+    for begin, steps in ((500, 500), (500, 50), (7, 50), (1, 3)):
+        times = respaced(begin, steps)
+        assert (times[0], times[-1]) == (begin, 1)
+        assert (np.diff(times) < 0).all()
+        assert len(times) == min(begin, steps)
+    with pytest.raises(ValueError, match="steps: got 0"):
+        respaced(10, 0)

@@ -1,0 +1,154 @@
+"""The scripts that go on from a finished run: what they add to it, and their words for bad input."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from experiments import losses, membership, neighbours, onset, stopping, uturn
+from hierdiff import record
+from hierdiff.run import open_run, snapshots
+
+SCRIPTS = {"neighbours": neighbours, "membership": membership, "losses": losses, "uturn": uturn}
+SMALL = {
+    "neighbours": ["--samples", "100", "--reverse-steps", "6"],
+    "membership": ["--targets", "100", "--draws", "2"],
+    "losses": ["--targets", "100"],
+    "uturn": ["--starts", "50", "--turns", "0.3", "--reverse-steps", "6"],
+}
+TRAINING = ["--preset", "smoke", "--depth", "2", "--steps", "120", "--snapshots", "3", "--held-out", "100"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    onset.main([*TRAINING, "--sets", "3", "--out", str(folder)])
+    return folder
+
+
+def test_snapshots_are_the_last_of_the_checkpoints(folder):
+    run = open_run(folder)
+    steps = record.read_results(folder / "results.nc").step.values
+    assert len(run.steps) == 3
+    assert run.steps[-1] == steps[-1]
+    assert set(run.steps) <= set(steps)
+    kept = [weights for _, weights in snapshots(run)]
+    assert any(not np.array_equal(a, b) for a, b in zip(*(x.flat_state().leaves for x in kept[:2]), strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_a_script_adds_its_results_to_the_run(name, folder, capsys):
+    SCRIPTS[name].main(["--run", str(folder), *SMALL[name]])
+    printed = capsys.readouterr().out
+    summary = record.read_json(folder / "summary.json")
+    assert summary[name]["sentence"] in printed
+    assert "onset" in summary
+    curves = record.read_results(folder / f"{name}.curves.nc")
+    assert curves.step.values.tolist() == record.snapshot_steps(folder)
+    for variable in curves.data_vars:
+        if not str(variable).endswith("_error"):
+            assert np.isfinite(curves[variable]).all(), variable
+            assert (curves[f"{variable}_error"] >= 0).all(), variable
+    assert "Onset in steps, by measure: sample split" in printed
+
+
+def test_own_and_other_sets_are_told_apart(folder):
+    """At random weights a network knows nothing of any set: what is own and what is other differ by chance alone."""
+    run = open_run(folder)
+    results = neighbours.measure(run, neighbours.NeighboursConfig(samples=100, reverse_steps=4), lambda: None)
+    assert dict(results.own_distance.sizes) == {"step": 3, "pair": 3, "group": 50}
+    total = results.own_histogram.sum("distance")
+    np.testing.assert_allclose(total, 1, atol=1e-6)
+    mean = (results.own_histogram * results.distance).sum("distance")
+    np.testing.assert_allclose(mean, results.own_distance, atol=1e-5)
+    assert (results.validity >= 0).all()
+    assert (results.validity <= 1).all()
+    np.testing.assert_allclose(results.validity.sel(height=0), 1)
+
+
+def test_the_held_out_residual_vanishes_within_its_error(folder):
+    run = open_run(folder)
+    results = losses.measure(run, losses.LossesConfig(targets=200), lambda: None)
+    curves = losses.statistics(run, results).curves().sel(inputs="held-out")
+    assert (np.abs(curves.known_average) < 4 * curves.known_average_error).all()
+    assert (np.abs(curves.residual_average) < 4 * curves.residual_average_error).all()
+
+
+def test_the_ratio_of_means_and_the_mean_of_ratios_are_two_things():
+    values = {"overlap": [0.2, 0.9], "exact": [0.4, 0.6], "ratio": [0.5, 1.5], "counted": [1.0, 1.0]}
+    dims = {"network": 3, "turn": 1, "start": 3, "group": 50}
+    full = {
+        name: (list(dims), np.broadcast_to(np.repeat(x, 25), tuple(dims.values())).copy()) for name, x in values.items()
+    }
+    coordinates = {"turn": [0.3], "start": list(uturn.STARTS)}
+    results = xr.Dataset(full, coordinates)
+    for name in ("overlap", "ratio"):
+        results[name] = results[name].expand_dims(step=[1, 2])
+
+    class Three:
+        sets_of = {"network": np.arange(3)[:, None]}  # noqa: RUF012
+
+    mean = uturn.statistics(Three, results).mean  # pyright: ignore[reportArgumentType]
+    np.testing.assert_allclose(mean.ratio_of_means, 1.1)
+    np.testing.assert_allclose(mean.mean_of_ratios, 1.0)
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_bad_input_ends_with_status_2_and_one_sentence(name, folder, tmp_path, capsys):
+    (tmp_path / "damaged").mkdir()
+    for file in ("config.json", "summary.json"):
+        (tmp_path / "damaged" / file).write_bytes((folder / file).read_bytes())
+    (tmp_path / "damaged" / "snapshots").mkdir()
+    (tmp_path / "damaged" / "snapshots" / "00000010.npz").write_bytes(b"PK\x03\x04 half a file")
+    cases = [
+        (["--run", str(tmp_path / "none")], "needs the folder of a finished run of experiments.onset"),
+        (["--run", str(folder), "--depth", "3"], f"--depth is not an option of python -m experiments.{name}"),
+        (["--run", str(tmp_path / "damaged"), *SMALL[name]], "00000010.npz, needs a snapshot of this run's networks"),
+    ]
+    for options, sentence in cases:
+        with pytest.raises(SystemExit) as stop:
+            SCRIPTS[name].main(options)
+        printed = capsys.readouterr()
+        assert stop.value.code == 2
+        assert sentence in printed.err
+        assert printed.err.strip().count("\n") <= 1
+
+
+def test_more_targets_than_sequences_are_refused(folder, capsys):
+    for script in (membership, losses):
+        with pytest.raises(SystemExit):
+            script.main(["--run", str(folder), "--targets", "5000"])
+        assert "--targets: got 5000, needs at most the size of a data set, 200" in capsys.readouterr().err
+
+
+def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, monkeypatch, capsys):
+    small = {
+        "neighbours": neighbours.NeighboursConfig(samples=100, reverse_steps=4),
+        "membership": membership.MembershipConfig(targets=100, draws=1),
+    }
+    monkeypatch.setitem(neighbours.PRESETS, "smoke", small["neighbours"])
+    monkeypatch.setitem(membership.PRESETS, "smoke", small["membership"])
+    command = [*TRAINING, "--seeds", "0", "1", "--sizes", "100", "--out", str(tmp_path)]
+    stopping.main(command)
+    first = record.read_json(tmp_path / "stopping.json")
+    assert [row["rule"] for row in first["table"]] == list(stopping.RULES)
+    assert len(first["stops"]) == 6
+    assert first["stops"][2]["step"] == pytest.approx(50 * 100 / 64)
+    assert "From the smallest sample split to the smallest test loss" in capsys.readouterr().out
+
+    def fail(*_):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(onset, "train", fail)
+    stopping.main(command)
+    assert record.read_json(tmp_path / "stopping.json")["table"] == first["table"]
+
+
+def test_means_over_grammars_have_students_intervals():
+    stops = [
+        {"size": 100, "rule": rule, "reached": True, "step": 100.0 * k, **dict.fromkeys(stopping.COSTS, float(k))}
+        for k in (1, 2, 3)
+        for rule in stopping.RULES
+    ]
+    row = stopping.summarise(stops)[0]
+    assert row["step"]["mean"] == 200
+    assert row["excess loss"]["half_width"] == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)
