@@ -1,4 +1,4 @@
-"""How fast are the exact posterior and a training step, and what do they need?
+"""How fast are the exact posterior, reverse diffusion and a training step, and what do they need?
 
 Rates are the best of several rounds, in which the things compared take turns on the same machine.
 
@@ -25,10 +25,12 @@ from hierdiff import record
 from hierdiff.devices import ensemble_mesh, over_networks, use_every_core
 from hierdiff.grammar import random_grammar
 from hierdiff.laboratory import OnsetConfig
+from hierdiff.measures.neighbours import nearest_distances
 from hierdiff.networks import build_network
 from hierdiff.noising import corrupt, leaf_log_likelihood, linear_schedule
 from hierdiff.options import OptionError, Parser
 from hierdiff.posterior import leaf_posterior
+from hierdiff.reverse import respaced, reverse
 from hierdiff.sampling import sample
 from hierdiff.training import cross_entropy, make_trainer
 
@@ -45,6 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     figures = {
         "posterior": posterior_against_numpy(),
         "depth": posterior_against_depth(),
+        "reverse": reverse_chain(),
+        "neighbours": nearest_neighbours(),
         "training": training_step(PRESETS[options.preset]),
         "peak_memory_MiB": peak_memory(),
     }
@@ -80,6 +84,32 @@ def posterior_against_depth() -> list[dict[str, float]]:
         scratch = memory.temp_size_in_bytes / 2**20 if memory else float("nan")
         rows.append({"depth": depth, "leaves_per_s": ll.shape[0] * ll.shape[1] / best, "scratch_MiB": scratch})
     return rows
+
+
+def reverse_chain() -> dict[str, float]:
+    """Sequence-steps a second of reverse diffusion with the exact score at depth 4, on all devices."""
+    grammar, schedule, mesh = random_grammar(jax.random.key(0)), linear_schedule(500), ensemble_mesh(jax.device_count())
+    n, times = 2048 * mesh.size, respaced(schedule.levels, 50)
+
+    def generate(start, first):
+        def exact(x_t, t):
+            return leaf_posterior(grammar, leaf_log_likelihood(x_t, schedule.alpha_bar[t - 1]))
+
+        return reverse(jax.random.key(1), exact, schedule, start, times, first=first)
+
+    run = jax.jit(over_networks(generate, mesh, stacked=2))
+    start = jax.random.normal(jax.random.key(0), (mesh.size, n // mesh.size, grammar.leaves, grammar.vocab))
+    first = jnp.arange(0, n, n // mesh.size, dtype=jnp.uint32)
+    (best,) = seconds_in_turn(lambda: jax.block_until_ready(run(start, first)), rounds=3)
+    rate = n * len(times) / best
+    return {"sequence_steps_per_s": rate, "s_for_50000_in_500_steps": 50_000 * 500 / rate}
+
+
+def nearest_neighbours() -> dict[str, float]:
+    """Seconds for the nearest of 12,000 sequences to each of 50,000, of 16 symbols."""
+    a, b = (jax.random.randint(jax.random.key(k), (n, 16), 0, 6) for k, n in ((0, 50_000), (1, 12_000)))
+    (best,) = seconds_in_turn(lambda: jax.block_until_ready(nearest_distances(a, b, vocab=6)), rounds=3)
+    return {"s": best}
 
 
 def training_step(config: OnsetConfig) -> dict[str, float]:
@@ -187,7 +217,7 @@ def peak_memory() -> float:
 
 def table(figures: dict) -> str:
     """The figures in words."""
-    posterior, training = figures["posterior"], figures["training"]
+    posterior, reverse_, training = (figures[name] for name in ("posterior", "reverse", "training"))
     lines = [
         f"exact posterior, depth 4, 10,000 sequences: {posterior['sequences_per_s']:,.0f} sequences/s, "
         f"{posterior['ratio']:.1f} times dense NumPy ({posterior['numpy_sequences_per_s']:,.0f})",
@@ -196,6 +226,9 @@ def table(figures: dict) -> str:
             f"{row['scratch_MiB']:.1f} MiB scratch"
             for row in figures["depth"]
         ],
+        f"reverse diffusion with the exact score, depth 4: {reverse_['sequence_steps_per_s']:,.0f} sequence-steps/s "
+        f"({reverse_['s_for_50000_in_500_steps']:.0f} s for 50,000 samples in 500 steps)",
+        f"nearest of 12,000 sequences to each of 50,000: {figures['neighbours']['s']:.2f} s",
         f"training: {training['samples_per_s']:,.0f} samples/s ({training['ms_per_step']:.0f} ms a step of all "
         f"networks), {training['matrix_Gflop_per_s']:.0f} of {training['machine_matrix_Gflop_per_s']:.0f} Gflop/s in "
         f"matrix products ({training['share']:.0%})",

@@ -20,6 +20,7 @@ from experiments import membership, neighbours, onset, snapshots
 from hierdiff import record
 from hierdiff.devices import use_every_core
 from hierdiff.laboratory import OnsetConfig
+from hierdiff.measures.probe import GROUPS
 from hierdiff.onset import locate_minimum, locate_onset
 from hierdiff.options import OptionError, Parser, option, parse_config, require
 from hierdiff.run import open_run
@@ -89,7 +90,11 @@ def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list
         record.open_folder(place, config)
     for question in (neighbours.QUESTION, membership.QUESTION):
         if not (place / f"{question.name}.curves.nc").exists():
-            snapshots.extend(question, open_run(place), question.presets[preset])
+            own = question.presets[preset]
+            if question is membership.QUESTION:
+                most = config.size // GROUPS * GROUPS
+                own = dataclasses.replace(own, targets=min(own.targets, most))
+            snapshots.extend(question, open_run(place), own)
     files = {name: record.read_results(place / f"{name}.nc") for name, _ in COSTS.values()}
     at = {"noise": config.measure.onset_noise, "height": min(2, config.grammar.depth)}
     curves = files["curves"]

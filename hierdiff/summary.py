@@ -152,19 +152,21 @@ def with_error(curves: xr.Dataset, name: str, digits: int) -> str:
 
 
 def agreement(summary: dict[str, Any]) -> str:
-    """Onsets by other measures, where they have been measured, beside the onset by the sample split."""
+    """Onsets by other measures, where they have been measured, beside the onset by the sample split: do they agree?"""
     found = [f"sample split {_step(summary['onset']['step'])}"]
     if "neighbours" in summary:
         of_samples = summary["neighbours"]
-        whole = of_samples["copies_since"][-1]["step"]
         found += [
             f"paired samples {_step(of_samples['paired']['step'])}",
-            f"nearer to the own set from {_step(of_samples['nearer_since'])}",
-            f"copies of whole sequences from {_step(whole)}",
+            f"samples nearer to the own set {_step(of_samples['nearer_since'])}",
+        ]
+        found += [
+            f"copies of blocks of height {row['height']} {_step(row['step'])}" for row in of_samples["copies_since"][1:]
         ]
     if "membership" in summary:
-        found.append(f"membership from {_step(summary['membership']['since'])}")
-    return f"Onset in steps, by measure: {'; '.join(found)}; smallest test loss {_step(summary['best']['step'])}."
+        found.append(f"membership {_step(summary['membership']['since'])}")
+    found.append(f"smallest test loss {_step(summary['best']['step'])}")
+    return f"Onset by measure (minimum, or step since which it shows), in steps: {'; '.join(found)}."
 
 
 def _step(step: float | None) -> str:
@@ -172,9 +174,9 @@ def _step(step: float | None) -> str:
 
 
 def two_minima(summary: dict[str, Any]) -> bool:
-    """Whether the split turns up again, before the best step, from another minimum than its smallest."""
+    """Whether the split turns up, before the best step, from another minimum than that in the onset's interval."""
     last, onset = summary["last_significant_minimum"], summary["onset"]
-    return last is not None and not (onset["reached"] and abs(np.log(last["step"] / onset["step"])) <= 0.2)
+    return last is not None and not (onset["reached"] and onset["low"] <= last["step"] <= onset["high"])
 
 
 def verdict(summary: dict[str, Any]) -> str:

@@ -48,7 +48,7 @@ def test_a_script_adds_its_results_to_the_run(name, folder, capsys):
         if not str(variable).endswith("_error"):
             assert np.isfinite(curves[variable]).all(), variable
             assert (curves[f"{variable}_error"] >= 0).all(), variable
-    assert "Onset in steps, by measure: sample split" in printed
+    assert "Onset by measure" in printed
 
 
 def test_own_and_other_sets_are_told_apart(folder):
