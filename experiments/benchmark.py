@@ -30,7 +30,7 @@ from hierdiff.networks import build_network
 from hierdiff.noising import corrupt, leaf_log_likelihood, linear_schedule
 from hierdiff.options import OptionError, Parser
 from hierdiff.posterior import leaf_posterior
-from hierdiff.reverse import respaced, reverse
+from hierdiff.reverse import exact_denoiser, respaced, reverse
 from hierdiff.sampling import sample
 from hierdiff.training import cross_entropy, make_trainer
 
@@ -92,10 +92,7 @@ def reverse_chain() -> dict[str, float]:
     n, times = 2048 * mesh.size, respaced(schedule.levels, 50)
 
     def generate(start, first):
-        def exact(x_t, t):
-            return leaf_posterior(grammar, leaf_log_likelihood(x_t, schedule.alpha_bar[t - 1]))
-
-        return reverse(jax.random.key(1), exact, schedule, start, times, first=first)
+        return reverse(jax.random.key(1), exact_denoiser(grammar, schedule), schedule, start, times, first=first)
 
     run = jax.jit(over_networks(generate, mesh, stacked=2))
     start = jax.random.normal(jax.random.key(0), (mesh.size, n // mesh.size, grammar.leaves, grammar.vocab))

@@ -15,13 +15,14 @@ import xarray as xr
 
 from experiments.snapshots import Question, answer
 from hierdiff.devices import over_networks
+from hierdiff.measures.divergence import log_of
 from hierdiff.measures.losses import decomposition
-from hierdiff.measures.probe import GROUPS, Probe, in_groups, make_probe, probe_times, require_groups
+from hierdiff.measures.probe import GROUPS, Probe, in_groups, make_probe, probe_times, require_groups, require_size
 from hierdiff.onset import estimate, first_significant, locate_minimum
-from hierdiff.options import option, require
+from hierdiff.options import option
 from hierdiff.replicates import Statistics, replicate
 from hierdiff.run import Run, measure_snapshots
-from hierdiff.sampling import sample
+from hierdiff.sampling import coincidences, sample
 from hierdiff.summary import interval, plain, with_error
 
 TRAINING, HELD_OUT = INPUTS = ("training", "held-out")
@@ -45,12 +46,13 @@ def measure(run: Run, config: LossesConfig, done: Callable[[], object]) -> xr.Da
     grammar, schedule, data, network, set_of = run.setting[:5]
     noise, n = run.config.measure.noise, config.targets
     have = data.train.shape[1]
-    require(n <= have, "targets", n, f"at most the size of a data set, {have}")
+    require_size("targets", n, have)
     fresh_key, times_key, probe_key = jax.random.split(jax.random.fold_in(run.setting.snapshots_key, 3), 3)
-    leaves = jnp.concatenate([*data.train[:, :n], sample(fresh_key, grammar, n).leaves])
+    others = sample(fresh_key, grammar, n).leaves
+    leaves = jnp.concatenate([*data.train[:, :n], others])
     keys = jax.random.split(times_key, len(leaves) // n)
     t = jnp.concatenate([probe_times(key, n, noise, schedule.levels) for key in keys], axis=1)
-    probe = make_probe(probe_key, grammar, schedule, leaves, t)
+    probe = make_probe(probe_key, grammar, schedule, leaves, t, filtered=(0,))
 
     def parts(params, own, probe):
         """To the exact posterior, and residual: each `(levels, inputs, n)`."""
@@ -81,15 +83,14 @@ def measure(run: Run, config: LossesConfig, done: Callable[[], object]) -> xr.Da
     floor = np.moveaxis(floor, 1, 0)
     results["exact_residual"] = DIMENSIONS["residual"], floor[:, :-1]
     results["exact_residual_average"] = DIMENSIONS["residual_average"], floor[:, -1]
-    return results
+    return results.assign_attrs(coincidences=coincidences(others, data.train))
 
 
 @jax.jit
 def exact_residuals(probe: Probe) -> jax.Array:
     """The residual of the exact posterior, `(levels, n)`: zero on average over any sequences, seen or not."""
     exact = probe.exact[:, 0]
-    log_exact = jnp.log(jnp.maximum(exact, jnp.finfo(exact.dtype).tiny))
-    return decomposition(jnp.broadcast_to(probe.leaves[None], exact.shape[:-1]), exact, log_exact)[1]
+    return decomposition(jnp.broadcast_to(probe.leaves[None], exact.shape[:-1]), exact, log_of(exact))[1]
 
 
 BY_LEVEL, AVERAGED = ("network", "noise", "inputs", "group"), ("network", "inputs", "group")

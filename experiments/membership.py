@@ -18,15 +18,16 @@ import xarray as xr
 
 from experiments.snapshots import Question, answer
 from hierdiff.devices import over_networks
+from hierdiff.measures.divergence import log_of
 from hierdiff.measures.membership import area_under_curve, true_positive_rate
-from hierdiff.measures.probe import GROUPS, require_groups
+from hierdiff.measures.probe import GROUPS, require_groups, require_size
 from hierdiff.noising import corrupt, leaf_log_likelihood
 from hierdiff.onset import first_significant
 from hierdiff.options import option, require
 from hierdiff.posterior import leaf_posterior
 from hierdiff.replicates import Statistics, replicate
 from hierdiff.run import Run, measure_snapshots
-from hierdiff.sampling import sample
+from hierdiff.sampling import coincidences, sample
 from hierdiff.summary import with_error
 from hierdiff.training import cross_entropy, stratified_times
 
@@ -57,7 +58,7 @@ def measure(run: Run, config: MembershipConfig, done: Callable[[], object]) -> x
     """Score the first training sequences of each network's own set, and as many that no network has seen."""
     grammar, schedule, data, network, set_of = run.setting[:5]
     have = data.train.shape[1]
-    require(config.targets <= have, "targets", config.targets, f"at most the size of a data set, {have}")
+    require_size("targets", config.targets, have)
     others_key, noise_key = jax.random.split(jax.random.fold_in(run.setting.snapshots_key, 2))
     others = sample(others_key, grammar, config.targets).leaves
     # One row of targets for each data set, and the others last; each row meets its own noise.
@@ -77,7 +78,7 @@ def measure(run: Run, config: MembershipConfig, done: Callable[[], object]) -> x
         def one(target):
             t, x_t = noised(*target)
             exact = leaf_posterior(grammar, leaf_log_likelihood(x_t, schedule.alpha_bar[t - 1]))
-            return cross_entropy(target[0], jnp.log(jnp.maximum(exact, jnp.finfo(exact.dtype).tiny)))
+            return cross_entropy(target[0], log_of(exact))
 
         return jax.lax.map(lambda row: jax.lax.map(lambda key: one((row[0], key)), row[1]).mean(0), (targets, keys))
 
@@ -103,7 +104,8 @@ def measure(run: Run, config: MembershipConfig, done: Callable[[], object]) -> x
         return {"score": np.stack([bayes - loss, -loss])}
 
     dimensions = {"score": ("attack", "network", "known", "target")}
-    return measure_snapshots(run, on_snapshot, dimensions, {"attack": list(ATTACKS), "known": [True, False]})
+    results = measure_snapshots(run, on_snapshot, dimensions, {"attack": list(ATTACKS), "known": [True, False]})
+    return results.assign_attrs(coincidences=coincidences(others, data.train))
 
 
 def statistics(run: Run, results: xr.Dataset) -> Statistics:

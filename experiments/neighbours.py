@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -21,14 +20,12 @@ from hierdiff.devices import over_networks
 from hierdiff.measures.blocks import copies, validity
 from hierdiff.measures.neighbours import histogram_divergence, nearest_distances
 from hierdiff.measures.probe import GROUPS, in_groups, require_groups
-from hierdiff.noising import leaf_log_likelihood
 from hierdiff.onset import estimate, first_significant, locate_minimum, locate_onset
 from hierdiff.options import option, require
-from hierdiff.posterior import leaf_posterior
 from hierdiff.replicates import Statistics, replicate
-from hierdiff.reverse import respaced, reverse
+from hierdiff.reverse import exact_denoiser, network_denoiser, respaced, reverse
 from hierdiff.run import Run, measure_snapshots, own_and_other
-from hierdiff.sampling import sample
+from hierdiff.sampling import coincidences, sample
 from hierdiff.summary import interval, plain, with_error
 
 
@@ -61,13 +58,9 @@ def measure(run: Run, config: NeighboursConfig, done: Callable[[], object]) -> x
     first, second = np.array(run.pairs).T
 
     def generate(params, start):
-        def denoiser(x_t, t):
-            return jnp.exp(network.log_posterior(params, x_t, t, None))
+        return reverse(noise_key, network_denoiser(network, params), schedule, start, times)
 
-        return reverse(noise_key, denoiser, schedule, start, times)
-
-    def exact(x_t, t):
-        return leaf_posterior(grammar, leaf_log_likelihood(x_t, schedule.alpha_bar[t - 1]))
+    exact = exact_denoiser(grammar, schedule)
 
     def histograms(tokens: jax.Array) -> tuple[np.ndarray, np.ndarray]:
         """Mean distance to each training set, `(sets, groups)`, and its histogram, `(sets, distances, groups)`."""
@@ -106,8 +99,7 @@ def measure(run: Run, config: NeighboursConfig, done: Callable[[], object]) -> x
         DIMENSIONS["validity"],
         np.broadcast_to(valid(of_exact), (len(set_of), *valid(of_exact).shape)),
     )
-    results.attrs["samples"] = n
-    return results
+    return results.assign_attrs(samples=n, coincidences=coincidences(fresh, data.train))
 
 
 # Of each variable, the dimensions beside the step.

@@ -6,23 +6,24 @@ the exact scores, and writes a run's folder.
     python -m experiments.onset --depth 4
 """
 
+import shutil
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
-from flax import nnx
 from tqdm import tqdm
 
 from figures.onset import draw
 from hierdiff import record
 from hierdiff.devices import use_every_core
 from hierdiff.grammar import GrammarConfig
-from hierdiff.laboratory import OnsetConfig, make_inputs, set_up, train_and_measure
+from hierdiff.laboratory import OnsetConfig, set_up
 from hierdiff.measures.divergence import pairs
 from hierdiff.measures.probe import MeasureConfig
 from hierdiff.networks import NetworkConfig
-from hierdiff.options import OptionError, Parser, parse_config
+from hierdiff.options import OptionError, Parser, parse_config, require
+from hierdiff.resume import only_writer, saved_steps
+from hierdiff.run import carry_out
 from hierdiff.summary import statistics, summarise, table
 from hierdiff.training import TrainConfig
 
@@ -59,50 +60,63 @@ def main(argv: list[str] | None = None) -> None:
     """The command line."""
     parser = Parser(prog="python -m experiments.onset", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/PRESET-SEED)")
+    meaning = "go on with a run that was left (auto: if there is one; never: start anew, and discard it)"
+    parser.add_argument("--resume", choices=RESUME, default="auto", help=meaning)
     config, options = parse_config(parser, PRESETS, "laptop", argv)
     folder = options.out or Path("runs") / f"{options.preset}-{config.seed}"
     use_every_core()
     try:
-        train(config, folder)
+        train(config, folder, resume=options.resume)
     except OptionError as error:
         parser.refuse(error)
 
 
-def train(config: OnsetConfig, folder: Path) -> None:
-    """Do the experiment of `config` in `folder`; a loss that is not finite ends the program."""
-    record.open_folder(folder, config)
+RESUME = ("auto", "never", "must")
+
+
+def train(config: OnsetConfig, folder: Path, *, resume: str = "auto") -> None:
+    """Do the experiment of `config` in `folder`, or what is left of it.
+
+    A loss that is not finite and a file that cannot be written end the program with one sentence.
+    """
     try:
-        run(config, folder)
+        record.open_folder(folder, config)
+        with only_writer(folder):
+            there = bool(saved_steps(folder / "state")) or (folder / "summary.json").exists()
+            require(there or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none")
+            if resume == "never":
+                record.discard(folder)
+            if not (folder / "summary.json").exists():
+                run(config, folder)
+            show(folder)
     except FloatingPointError as error:
         raise SystemExit(f"stopped: {error}; a smaller --learning-rate may do") from None
+    except OSError as error:
+        raise SystemExit(f"stopped: {error}; once there is room, the same command goes on") from None
 
 
 def run(config: OnsetConfig, folder: Path) -> None:
-    """Do the experiment of `config` and leave its record in `folder`."""
+    """Train and measure, and leave the record in `folder`; the summary is written last."""
     setting = set_up(config)
     print(
         f"{len(setting.set_of)} networks on {config.sets} disjoint sets of {config.size} sequences of "
         f"{setting.grammar.leaves} symbols; {setting.data.coincidences} sequences are in more than one set by chance"
     )
-    started, rows = time.monotonic(), []
+    rows = []
     focus = config.measure.noise.index(config.measure.onset_noise)
     across = [setting.set_of[a] != setting.set_of[b] for a, b in pairs(len(setting.set_of))]
     with tqdm(total=config.train.steps, unit="step", disable=None, dynamic_ncols=True) as bar:
 
-        def report(step: int, measured: dict[str, np.ndarray]) -> None:
+        def report(step: int, measured: dict[str, np.ndarray], seconds: float) -> None:
             bar.update(step - bar.n)
             if measured:
                 row = {name: float(np.mean(measured[name])) for name in ("excess", "test_loss", "train_loss")}
                 row["split"] = float(np.mean(measured["split"][focus][across]))
                 bar.set_postfix({name: f"{row[name]:.3f}" for name in ("excess", "split")})
-                rows.append({"step": step, **row, "seconds": time.monotonic() - started})
+                rows.append({"step": step, **row, "seconds": seconds})
                 record.write_lines(folder / "metrics.jsonl", rows)
 
-        def keep(step: int, weights: nnx.State) -> None:
-            record.write_snapshot(folder, step, weights)
-
-        inputs = make_inputs(setting, config.measure)
-        results = train_and_measure(config, setting, inputs, report, keep)
+        results = carry_out(config, setting, folder, report)
     results.attrs.update({k: str(v) for k, v in record.provenance().items() if k in ("command", "commit", "device")})
     record.write_results(folder / "results.nc", results)
     found = statistics(results)
@@ -114,11 +128,18 @@ def run(config: OnsetConfig, folder: Path) -> None:
         attributes={name: results.attrs[name] for name in ("coincidences", "seconds_training", "seconds_measuring")},
     )
     record.write_json(folder / "summary.json", summary)
+
+
+def show(folder: Path) -> None:
+    """Draw the picture of a finished run and print what was found; its state is no longer needed."""
+    shutil.rmtree(folder / "state", ignore_errors=True)
     draw(folder)
+    summary = record.read_json(folder / "summary.json")
     print(f"\n{table(summary)}\n\n{summary['verdict']}\n")
     print(f"training {summary['seconds_training']:.0f} s, measuring {summary['seconds_measuring']:.0f} s")
     for path in sorted(folder.iterdir()):
-        print(path)
+        if not path.name.startswith("."):
+            print(path)
 
 
 if __name__ == "__main__":

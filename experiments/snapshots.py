@@ -12,7 +12,8 @@ from experiments import onset
 from hierdiff import record
 from hierdiff.devices import use_every_core
 from hierdiff.laboratory import OnsetConfig
-from hierdiff.options import OptionError, Parser, parse_config
+from hierdiff.measures.probe import require_size
+from hierdiff.options import OptionError, Parser, parse_config, require
 from hierdiff.replicates import Statistics
 from hierdiff.run import Run, open_run
 from hierdiff.summary import agreement
@@ -41,6 +42,11 @@ class Both:
     onset: OnsetConfig
     own: Any
 
+    def __post_init__(self):
+        require(self.onset.train.snapshots > 0, "snapshots", self.onset.train.snapshots, "an integer of at least 1")
+        for name in {"targets", "starts"} & set(vars(self.own)):
+            require_size(name, getattr(self.own, name), self.onset.size)
+
 
 def answer(question: Question, doc: str | None, argv: list[str] | None) -> None:
     """The command line of a question: about the run that `--run` names, or else one that is trained first."""
@@ -62,7 +68,7 @@ def answer(question: Question, doc: str | None, argv: list[str] | None) -> None:
         found, summary = extend(question, open_run(folder), config)
     except OptionError as error:
         parser.refuse(error)
-    print(f"\n{question.table(found)}\n\n{summary[question.name]['sentence']}\n{agreement(summary)}\n")
+    print(f"\n{question.table(found)}\n\n{summary[question.name]['sentence']}\n{summary['agreement']}\n")
     print(folder / f"{question.name}.curves.nc")
 
 
@@ -70,7 +76,11 @@ def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, dict[
     """Ask a question and add what is found to the record of the run; returns it, and the run's whole summary."""
     with tqdm(total=len(run.steps), unit="snapshot", disable=None, dynamic_ncols=True) as bar:
         results = question.measure(run, config, bar.update)
+    seen = results.attrs.get("coincidences", 0)
+    if seen:
+        print(f"{seen} of the sequences that should be new turn up in a training set by chance")
     found = question.statistics(run, results)
     record.write_results(run.folder / f"{question.name}.results.nc", results)
     record.write_results(run.folder / f"{question.name}.curves.nc", found.curves())
-    return found, record.extend_summary(run.folder, {question.name: question.summarise(found)})
+    summary = record.extend_summary(run.folder, {question.name: question.summarise(found)})
+    return found, record.extend_summary(run.folder, {"agreement": agreement(summary)})

@@ -26,6 +26,7 @@ from hierdiff.options import OptionError, Parser, option, parse_config, require
 from hierdiff.run import open_run
 
 RULES = ("smallest sample split", "smallest test loss", "fixed epochs")
+LATE = "test loss minus split"
 # What is read where a rule stops: the name in the table, the file, the variable and where in it.
 COSTS = {
     "excess loss": ("curves", "excess"),
@@ -66,13 +67,19 @@ def main(argv: list[str] | None = None) -> None:
     folder = options.out or Path("runs") / f"stopping-{options.preset}"
     use_every_core()
     try:
-        stops = [
-            {"seed": seed, "size": size, **stop}
+        for name in ("seed", "size"):
+            got, preset = (getattr(each, name) for each in (config.onset, onset.PRESETS[options.preset]))
+            require(got == preset, name, got, f"to be left out: --{name}s gives them all")
+        # All configurations are checked before the first one is trained.
+        each = [
+            dataclasses.replace(config.onset, seed=seed, size=size)
             for size in config.own.sizes
             for seed in config.own.seeds
-            for stop in compare(
-                dataclasses.replace(config.onset, seed=seed, size=size), folder, options.preset, config.own.epochs
-            )
+        ]
+        stops = [
+            {"seed": run.seed, "size": run.size, **stop}
+            for run in each
+            for stop in compare(run, folder, options.preset, config.own.epochs)
         ]
     except OptionError as error:
         parser.refuse(error)
@@ -84,10 +91,7 @@ def main(argv: list[str] | None = None) -> None:
 def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list[dict[str, Any]]:
     """Train and measure one run, unless it is there; the step and the costs where each rule stops."""
     place = folder / f"seed-{config.seed}-size-{config.size}"
-    if not (place / "summary.json").exists():
-        onset.train(config, place)
-    else:
-        record.open_folder(place, config)
+    onset.train(config, place)
     for question in (neighbours.QUESTION, membership.QUESTION):
         if not (place / f"{question.name}.curves.nc").exists():
             own = question.presets[preset]
@@ -103,8 +107,9 @@ def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list
         "smallest sample split": locate_onset(curves.step, split),
         "smallest test loss": locate_minimum(curves.step, loss),
     }
-    fixed = min(epochs * config.size / config.train.batch, config.train.steps)
-    steps = {rule: (found.step, found.reached) for rule, found in stops.items()} | {"fixed epochs": (fixed, True)}
+    fixed, last = epochs * config.size / config.train.batch, config.train.steps
+    steps = {rule: (float(found.step), bool(found.reached)) for rule, found in stops.items()}
+    steps["fixed epochs"] = min(fixed, last), fixed <= last
     return [
         {
             "rule": rule,
@@ -125,20 +130,31 @@ def read(curve: xr.DataArray, at: dict[str, Any], step: float) -> float:
 
 
 def summarise(stops: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over the grammars with 95% intervals (Student's), for each size and rule."""
+    """Means over the grammars with 95% intervals (Student's), for each size and rule; last, the cost of stopping late.
+
+    That is the difference between the smallest test loss and the smallest split, grammar by grammar.
+    """
     rows = []
     for size in dict.fromkeys(stop["size"] for stop in stops):
-        for rule in RULES:
-            these = [stop for stop in stops if stop["size"] == size and stop["rule"] == rule]
-            row = {"size": size, "rule": rule, "grammars": len(these), "reached": sum(x["reached"] for x in these)}
-            for name in ("step", *COSTS):
-                values = np.array([stop[name] for stop in these])
-                half = float("nan")
-                if len(values) > 1:
-                    half = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values))
-                row[name] = {"mean": values.mean(), "half_width": half}
-            rows.append(row)
+        by_rule = {rule: [stop for stop in stops if (stop["size"], stop["rule"]) == (size, rule)] for rule in RULES}
+        values = {
+            rule: {name: np.array([stop[name] for stop in these]) for name in ("step", *COSTS)}
+            for rule, these in by_rule.items()
+        }
+        early, late = values[RULES[0]], values[RULES[1]]
+        values[LATE] = {name: late[name] - early[name] for name in early}
+        for rule, by_name in values.items():
+            reached = sum(stop["reached"] for stop in by_rule.get(rule, []))
+            row = {"size": size, "rule": rule, "grammars": len(early["step"]), "reached": reached}
+            rows.append(row | {name: mean_and_half_width(x) for name, x in by_name.items()})
     return rows
+
+
+def mean_and_half_width(values: np.ndarray) -> dict[str, float]:
+    """Mean, and half the width of its 95% interval; nan for a single value."""
+    n = len(values)
+    half = stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n) if n > 1 else float("nan")
+    return {"mean": float(values.mean()), "half_width": float(half)}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -150,20 +166,21 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     for row in rows:
         cells = [f"{row[name]['mean']:,.{d}f} +- {row[name]['half_width']:,.{d}f}" for name, d in digits.items()]
-        reached = f"{row['reached']}/{row['grammars']}"
+        reached = "" if row["rule"] == LATE else f"{row['reached']}/{row['grammars']}"
         lines.append(f"{row['size']:8,} {row['rule']:>22} {reached:>8} " + " ".join(f"{cell:>22}" for cell in cells))
     return "\n".join(lines)
 
 
 def sentence(rows: list[dict[str, Any]]) -> str:
-    """What the smallest test loss costs above the smallest split, at each size."""
+    """What the smallest test loss changes against the smallest split, at each size."""
     parts = []
-    for early, late in zip(rows[::3], rows[1::3], strict=True):
-        auc, excess = (tuple(row[name]["mean"] for row in (early, late)) for name in ("membership AUC", "excess loss"))
-        parts.append(
-            f"with {early['size']:,} sequences the excess loss falls from {excess[0]:.3f} to {excess[1]:.3f} and the "
-            f"membership AUC goes from {auc[0]:.2f} to {auc[1]:.2f}"
-        )
+    for row in rows:
+        if row["rule"] == LATE:
+            excess, auc = row["excess loss"], row["membership AUC"]
+            parts.append(
+                f"with {row['size']:,} sequences the excess loss changes by {excess['mean']:+.3f} +- "
+                f"{excess['half_width']:.3f} nats, the membership AUC by {auc['mean']:+.3f} +- {auc['half_width']:.3f}"
+            )
     return f"From the smallest sample split to the smallest test loss: {'; '.join(parts)}."
 
 

@@ -18,15 +18,14 @@ import xarray as xr
 
 from experiments.snapshots import Question, answer
 from hierdiff.devices import over_networks
-from hierdiff.measures.probe import GROUPS, in_groups, noise_level, require_groups
-from hierdiff.noising import leaf_log_likelihood
+from hierdiff.measures.probe import GROUPS, in_groups, noise_level, require_groups, require_size
 from hierdiff.onset import first_significant
 from hierdiff.options import option, require
-from hierdiff.posterior import empirical_posterior, leaf_posterior
+from hierdiff.posterior import empirical_posterior
 from hierdiff.replicates import Statistics, replicate
-from hierdiff.reverse import Denoiser, respaced, u_turn
+from hierdiff.reverse import Denoiser, exact_denoiser, network_denoiser, respaced, u_turn
 from hierdiff.run import Run, measure_snapshots
-from hierdiff.sampling import sample
+from hierdiff.sampling import coincidences, sample
 from hierdiff.summary import with_error
 
 TRAINING, HELD_OUT, RANDOM = STARTS = ("training", "held-out", "random")
@@ -58,7 +57,7 @@ def measure(run: Run, config: UTurnConfig, done: Callable[[], object]) -> xr.Dat
     """The share of symbols that come back, from the same starts with the same noise for every denoiser."""
     grammar, schedule, data, network, set_of = run.setting[:5]
     n, have = config.starts, data.train.shape[1]
-    require(n <= have, "starts", n, f"at most the size of a data set, {have}")
+    require_size("starts", n, have)
     key = jax.random.fold_in(run.setting.snapshots_key, 4)
     fresh_key, random_key, noise_key = jax.random.split(key, 3)
     others = [
@@ -80,16 +79,10 @@ def measure(run: Run, config: UTurnConfig, done: Callable[[], object]) -> xr.Dat
         return (back == tokens[None]).mean(-1).reshape(len(turns), -1, n)
 
     def of_network(params, own, starts):
-        def denoiser(x_t, t):
-            return jnp.exp(network.log_posterior(params, x_t, t, None))
-
-        return overlaps(denoiser, starts[own])
+        return overlaps(network_denoiser(network, params), starts[own])
 
     def filtered(k: int) -> Denoiser:
-        def denoiser(x_t, t):
-            return leaf_posterior(grammar, leaf_log_likelihood(x_t, schedule.alpha_bar[t - 1]), filtered=k)
-
-        return denoiser
+        return exact_denoiser(grammar, schedule, filtered=k)
 
     def empirical(train: jax.Array) -> Denoiser:
         return lambda x_t, t: empirical_posterior(train, x_t, schedule.alpha_bar[t - 1])
@@ -109,15 +102,13 @@ def measure(run: Run, config: UTurnConfig, done: Callable[[], object]) -> xr.Dat
     results["exact"] = dims, in_groups(exact)
     results["counted"] = dims, in_groups((exact > 0).astype(float))
     # From random strings, against the filtered and the empirical posteriors.
-    strings = starts[0, 2 * n :]
-    by_k = [jax.jit(lambda x, k=k: overlaps(filtered(k), x))(strings) for k in range(grammar.depth + 1)]
-    by_k = in_groups(np.stack([np.asarray(x)[:, 0] for x in by_k], 1))
+    by_k = [jax.jit(lambda x, k=k: overlaps(filtered(k), x))(starts[0]) for k in range(grammar.depth + 1)]
+    by_k = in_groups(np.stack([np.asarray(x)[:, -1] for x in by_k], 1))
     results["of_filtered"] = ("network", "turn", "filtered", "group"), np.broadcast_to(by_k, (len(set_of), *by_k.shape))
-    by_set = jax.jit(lambda train: jax.lax.map(lambda each: overlaps(empirical(each), strings)[:, 0], train))(
-        data.train
-    )
+    by_set = jax.jit(lambda sets: jax.lax.map(lambda each: overlaps(empirical(each), starts[0])[:, -1], sets))
+    by_set = by_set(data.train)
     results["of_empirical"] = ("network", "turn", "group"), in_groups(np.asarray(by_set))[set_of]
-    return results
+    return results.assign_attrs(coincidences=coincidences(others[0], data.train))
 
 
 def statistics(run: Run, results: xr.Dataset) -> Statistics:

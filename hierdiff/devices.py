@@ -13,9 +13,13 @@ from jax.sharding import Mesh, PartitionSpec
 
 
 def use_every_core() -> None:
-    """Make each CPU core that this process may use a JAX device. Call it before JAX is used for anything."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", cores)
+    """Make each CPU core that this process may use a JAX device, unless their number is chosen already.
+
+    Call it before JAX is used for anything.
+    """
+    if jax.config.jax_num_cpu_devices < 0:  # pyright: ignore[reportAttributeAccessIssue]
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", cores)
 
 
 def ensemble_mesh(networks: int) -> Mesh:

@@ -1,22 +1,29 @@
 """The controlled experiment: train an ensemble on disjoint data sets and measure it at every checkpoint."""
 
 import dataclasses
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from hierdiff.devices import ensemble_mesh, over_networks
 from hierdiff.grammar import Grammar, GrammarConfig, random_grammar
-from hierdiff.measures.divergence import divergence, pairs, sample_split
-from hierdiff.measures.probe import GROUPS, MeasureConfig, Probe, in_groups, make_probe, noise_level, probe_times
+from hierdiff.measures.divergence import divergence, log_of, pairs, sample_split
+from hierdiff.measures.probe import (
+    GROUPS,
+    MeasureConfig,
+    Probe,
+    in_groups,
+    make_probe,
+    noise_level,
+    probe_times,
+    require_size,
+)
 from hierdiff.measures.slope import slope_products
 from hierdiff.measures.spectrum import SpectrumProbe, learned_products, level_spectrum, make_spectrum_probe
 from hierdiff.networks import Network, NetworkConfig, build_network
@@ -24,7 +31,7 @@ from hierdiff.noising import Schedule, linear_schedule
 from hierdiff.options import option, require
 from hierdiff.posterior import empirical_posterior
 from hierdiff.sampling import DataSets, data_sets
-from hierdiff.training import TrainConfig, check_finite, cross_entropy, make_trainer
+from hierdiff.training import TrainConfig, Trainer, TrainState, check_finite, cross_entropy, make_trainer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,8 +55,7 @@ class OnsetConfig:
         require(self.seeds_per_set >= 1, "seeds_per_set", self.seeds_per_set, "an integer of at least 1")
         require(self.size >= 1, "size", self.size, "an integer of at least 1")
         require(self.noise_levels > 20, "noise_levels", self.noise_levels, "an integer above 20")
-        need = f"at most the size of a data set, {self.size}"
-        require(self.measure.members <= self.size, "members", self.measure.members, need)
+        require_size("members", self.measure.members, self.size)
         levels = [noise_level(share, self.noise_levels) for share in self.measure.noise]
         need = f"values that are distinct among the {self.noise_levels} noise levels, not {levels}"
         require(len(set(levels)) == len(levels), "noise", self.measure.noise, need)
@@ -112,9 +118,8 @@ def make_inputs(setting: Setting, measure: MeasureConfig) -> Inputs:
     sizes = [len(data.held_out), *len(data.train) * [measure.members]]
     keys = jax.random.split(times_key, len(sizes))
     times = [probe_times(key, n, measure.noise, schedule.levels) for n, key in zip(sizes, keys, strict=True)]
-    probe = make_probe(
-        probe_key, grammar, schedule, jnp.concatenate([data.held_out, members]), jnp.concatenate(times, axis=1)
-    )
+    leaves, t = jnp.concatenate([data.held_out, members]), jnp.concatenate(times, axis=1)
+    probe = make_probe(probe_key, grammar, schedule, leaves, t, filtered=tuple(range(grammar.depth + 1)))
     held_out = probe.part(slice(sizes[0]))
     fixed = list(zip(held_out.x_t[:-1], held_out.t[:-1], strict=True))
     spectra = [
@@ -133,51 +138,42 @@ def make_inputs(setting: Setting, measure: MeasureConfig) -> Inputs:
     )
 
 
-def train_and_measure(
-    config: OnsetConfig,
-    setting: Setting,
-    inputs: Inputs,
-    report: Callable[[int, dict[str, np.ndarray]], None],
-    keep: Callable[[int, nnx.State], None],
-) -> xr.Dataset:
-    """Train the ensemble of `config`, and measure it at each checkpoint.
+class Training(NamedTuple):
+    """An ensemble about to be trained: its trainer with the data and keys on the devices, and the first state."""
 
-    `report(step, measured)` is called now and then, with an empty `measured` between checkpoints; `keep(step, weights)`
-    is given the averaged weights of the checkpoints that become snapshots.
+    trainer: Trainer
+    data: Array
+    keys: Array
+    state: TrainState
 
-    Raises:
-      FloatingPointError: a loss is not finite; the message says at which step, of which network.
-    """
+
+def prepare(config: OnsetConfig, setting: Setting) -> Training:
+    """Draw the first weights of every network."""
     networks, vocab = len(setting.set_of), setting.grammar.vocab
     trainer = make_trainer(setting.network, setting.schedule, config.train, setting.mesh, vocab=vocab, size=config.size)
     init_keys = jax.random.split(setting.init_key, networks)
     if config.common_start:
         init_keys = jnp.broadcast_to(init_keys[:1], init_keys.shape)
-    keys = jax.random.split(setting.train_key, networks)
     state, data = trainer.init(init_keys, setting.data.train[setting.set_of])
-    measure = make_measure(setting, inputs)
-    snapshots = config.train.snapshot_steps()
+    return Training(trainer, data, jax.random.split(setting.train_key, networks), state)
 
-    done, measured, seconds_measuring, started = 0, [], 0.0, time.monotonic()
-    for checkpoint in config.train.checkpoint_steps():
+
+def train(config: TrainConfig, training: Training, done: int = 0) -> Iterator[tuple[int, TrainState]]:
+    """Train to the end from step `done`; gives step and state at each checkpoint, and 200 times or more in all.
+
+    A state is used up when the next one is asked for.
+
+    Raises:
+      FloatingPointError: a loss is not finite; the message says at which step, of which network.
+    """
+    trainer, data, keys, state = training
+    for checkpoint in config.checkpoint_steps():
         while done < checkpoint:
-            until = min(checkpoint, done + max(1, config.train.steps // 200))
+            until = min(checkpoint, done + max(1, config.steps // 200))
             state = trainer.advance(state, data, keys, done, until)
             check_finite(state)
             done = until
-            if done < checkpoint:
-                report(done, {})
-        jax.block_until_ready(state)
-        before = time.monotonic()
-        measured.append(jax.device_get(measure(state.average)))
-        seconds_measuring += time.monotonic() - before
-        report(done, measured[-1])
-        if done in snapshots:
-            keep(done, jax.device_get(state.average))
-    results = label(config, setting, inputs, measured)
-    results.attrs["seconds_measuring"] = seconds_measuring
-    results.attrs["seconds_training"] = time.monotonic() - started - seconds_measuring
-    return results
+            yield done, state
 
 
 def make_measure(setting: Setting, inputs: Inputs) -> Callable[[Any], dict[str, jax.Array]]:
@@ -294,8 +290,8 @@ def label(config: OnsetConfig, setting: Setting, inputs: Inputs, measured: list[
         {"coincidences": setting.data.coincidences},
     )
     exact = inputs.held_out.exact[:-1]
-    # BP_k is nowhere zero where BP_0 is not, but it may lie below float32's smallest number.
-    scale = divergence(exact[:, :1], jnp.log(jnp.maximum(exact, jnp.finfo(exact.dtype).tiny)))
+    # BP_k is nowhere zero where BP_0 is not.
+    scale = divergence(exact[:, :1], log_of(exact))
     _, increments = jax.vmap(lambda probe: learned_products(probe.windows[-1:], probe))(inputs.spectrum)
     memories = inputs.empirical[:, setting.set_of]
     empirical = jnp.square(memories[:, first] - memories[:, second]).sum((-1, -2))

@@ -5,59 +5,69 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 from scipy.special import stdtr
 
 from hierdiff.replicates import Curve, Resampling
 
 
-class Minimum(NamedTuple):
-    """A minimum along training; where it is not reached, `step` is the first or the last checkpoint."""
+class Minima(NamedTuple):
+    """The minima of curves along training; where one is not reached, `step` is the first or the last checkpoint."""
 
-    step: float
-    value: float
-    reached: bool
+    step: Float[np.ndarray, "*curves"]
+    value: Float[np.ndarray, "*curves"]
+    reached: Bool[np.ndarray, "*curves"]
 
 
-def locate_minimum(steps: ArrayLike, curve: ArrayLike) -> Minimum:
-    """The minimum of a curve, between checkpoints by a parabola in log(step).
+def locate_minimum(steps: ArrayLike, curves: ArrayLike) -> Minima:
+    """The minimum of each curve, `(*curves, steps)`, between checkpoints by a parabola in log(step).
 
     The parabola is the least-squares fit to the smallest point and up to two neighbours on each side. A smallest
     point that is the first or the last checkpoint is no minimum: not reached.
     """
-    log_step, curve = np.log(np.asarray(steps, float)), np.asarray(curve, float)
-    lowest = int(np.argmin(curve))
-    smallest = float(np.exp(log_step[lowest])), float(curve[lowest])
-    if lowest in (0, len(curve) - 1):
-        return Minimum(*smallest, False)
-    near = slice(max(0, lowest - 2), lowest + 3)
-    bend, slope, level = np.polyfit(log_step[near] - log_step[lowest], curve[near], 2)
-    shift = -slope / (2 * bend) if bend > 0 else np.inf
-    left, right = log_step[lowest - 1] - log_step[lowest], log_step[lowest + 1] - log_step[lowest]
-    if not left <= shift <= right:
-        return Minimum(*smallest, True)
-    return Minimum(float(np.exp(log_step[lowest] + shift)), float(level + slope * shift / 2), True)
+    curves = np.asarray(curves, float)
+    return _locate(np.asarray(steps, float), curves, np.zeros(curves.shape[:-1], int))
 
 
-def after_transient(curve: Float[np.ndarray, " steps"]) -> int:
-    """The index of the peak from which the curve falls furthest: untrained networks agree, so a split first rises."""
-    peaks = np.maximum.accumulate(curve)
-    trough = int(np.argmax(peaks - curve))
-    return int(np.argmax(curve[: trough + 1]))
+def locate_onset(steps: ArrayLike, splits: ArrayLike) -> Minima:
+    """The minimum of each sample split after its initial transient; not reached where the split never falls."""
+    splits = np.asarray(splits, float)
+    return _locate(np.asarray(steps, float), splits, after_transient(splits))
 
 
-def locate_onset(steps: ArrayLike, split: ArrayLike) -> Minimum:
-    """The minimum of a sample split after its initial transient; not reached where the split never falls."""
-    steps, split = np.asarray(steps), np.asarray(split, float)
-    start = after_transient(split)
-    return locate_minimum(steps[start:], split[start:])
+def after_transient(curves: Float[np.ndarray, "*curves steps"]) -> np.ndarray:
+    """The index of the peak from which a curve falls furthest: untrained networks agree, so a split first rises."""
+    trough = np.argmax(np.maximum.accumulate(curves, -1) - curves, -1)
+    before = np.arange(curves.shape[-1]) <= trough[..., None]
+    return np.asarray(np.argmax(np.where(before, curves, -np.inf), -1))
+
+
+def _locate(steps: np.ndarray, curves: np.ndarray, start: np.ndarray) -> Minima:
+    """The minimum of each curve from checkpoint `start` on."""
+    shape, last = curves.shape[:-1], len(steps) - 1
+    log_step, curves, start = np.log(steps), curves.reshape(-1, len(steps)), start.ravel()
+    lowest = np.argmin(np.where(np.arange(len(steps)) < start[:, None], np.inf, curves), 1)
+    step, value = log_step[lowest], curves[np.arange(len(curves)), lowest]
+    reached = (lowest > start) & (lowest < last)
+    # Curves with the same smallest checkpoint are fitted together.
+    for middle, first in {*zip(lowest[reached], np.maximum(start, lowest - 2)[reached], strict=True)}:
+        rows = reached & (lowest == middle) & (np.maximum(start, lowest - 2) == first)
+        near = slice(first, middle + 3)
+        bend, slope, level = np.polyfit(log_step[near] - log_step[middle], curves[rows, near].T, 2)
+        shift = np.where(bend > 0, -slope / np.where(bend > 0, 2 * bend, 1), np.inf)
+        left, right = log_step[middle - 1] - log_step[middle], log_step[middle + 1] - log_step[middle]
+        within = (left <= shift) & (shift <= right)
+        step[rows] += np.where(within, shift, 0)
+        value[rows] = np.where(within, level + slope * np.where(within, shift, 0) / 2, value[rows])
+    return Minima(*(np.asarray(x.reshape(shape)) for x in (np.exp(step), value, reached)))
 
 
 class Estimate(NamedTuple):
     """A step along training with its 95% interval, which is open (0 or inf) where it leaves the run.
 
-    `step`, `low`, `high` and `value` are nan where the minimum is not reached.
+    `step`, `low`, `high` and `value` are nan where the minimum is not reached; `from_start` says that the curve rises,
+    significantly, from the first checkpoint on.
     """
 
     step: float
@@ -65,53 +75,56 @@ class Estimate(NamedTuple):
     high: float
     value: float
     reached: bool
+    from_start: bool
     log_steps: Float[np.ndarray, " R"]
 
 
-def estimate(curve: Curve, resampling: Resampling, locate: Callable[[ArrayLike, ArrayLike], Minimum]) -> Estimate:
+def estimate(curve: Curve, resampling: Resampling, locate: Callable[[ArrayLike, ArrayLike], Minima]) -> Estimate:
     """Where `locate` finds the minimum of a curve, with its interval on log(step).
 
-    A minimum counts only if the curve rises from it by more than two standard errors. A replicate that does not reach
+    A minimum counts only if the curve rises from it significantly, at 95%. A replicate that does not reach
     its minimum counts as the first or the last step, where it is smallest; where more than 2.5% do so at one end, or
     the interval leaves the run there, that end is open.
     """
     steps = curve.steps
-    minimum, found = locate(steps, curve.mean), [locate(steps, each) for each in curve.replicates]
-    log_steps = np.log([each.step for each in found])
-    nearest = int(np.argmin(np.abs(np.log(steps / minimum.step))))
-    if not minimum.reached or not resampling.rises(curve, nearest, len(steps)):
-        return Estimate(np.nan, np.nan, np.nan, np.nan, False, log_steps)
-    early = np.mean([not each.reached and each.step < minimum.step for each in found])
-    late = np.mean([not each.reached and each.step > minimum.step for each in found])
+    minimum, found = locate(steps, curve.mean), locate(steps, curve.replicates)
+    log_steps, step = np.log(found.step), float(minimum.step)
+    nearest = int(np.argmin(np.abs(np.log(steps / step))))
+    rises = resampling.rises(curve, nearest, len(steps))
+    if not minimum.reached or not rises:
+        return Estimate(np.nan, np.nan, np.nan, np.nan, False, rises and nearest == 0, log_steps)
+    early = np.mean(~found.reached & (found.step < step))
+    late = np.mean(~found.reached & (found.step > step))
     half = resampling.half_width(log_steps)
-    low, high = minimum.step * math.exp(-half), minimum.step * math.exp(half)
+    low, high = step * math.exp(-half), step * math.exp(half)
     return Estimate(
-        minimum.step,
+        step,
         0.0 if early > 0.025 or low < steps[0] else low,
         np.inf if late > 0.025 or high > steps[-1] else high,
-        minimum.value,
+        float(minimum.value),
         True,
+        False,
         log_steps,
     )
 
 
-def last_significant_minimum(curve: Curve, resampling: Resampling, before: float) -> Minimum | None:
-    """The last local minimum at a step below `before` from which the curve rises by over two standard errors.
+def last_significant_minimum(curve: Curve, resampling: Resampling, before: float) -> float | None:
+    """The step of the last local minimum below `before` from which the curve rises significantly, at 95%.
 
     Networks that learn the heights of the tree one after another show a bump each time, and the global minimum may
     lie before an early one. The rise is read up to `before`.
     """
     steps, mean, _ = curve
     end = int(np.searchsorted(steps, before, side="right"))
-    for i in reversed(range(max(after_transient(mean), 1), end - 1)):
+    for i in reversed(range(max(int(after_transient(mean)), 1), end - 1)):
         if mean[i - 1] > mean[i] <= mean[i + 1] and resampling.rises(curve, i, end):
-            return locate_minimum(steps[i - 1 : i + 2], mean[i - 1 : i + 2])
+            return float(locate_minimum(steps[i - 1 : i + 2], mean[i - 1 : i + 2]).step)
     return None
 
 
 def first_significant(curve: Curve, resampling: Resampling) -> float:
-    """The first step from which on the curve lies above zero by over two standard errors; nan where there is none."""
-    below = np.flatnonzero(curve.mean <= 2 * resampling.error(curve.replicates))
+    """The first step from which on the curve lies significantly above zero, at 95%; nan where there is none."""
+    below = np.flatnonzero(~resampling.significant(curve.mean, curve.replicates))
     start = 0 if len(below) == 0 else int(below[-1]) + 1
     return float(curve.steps[start]) if start < len(curve.steps) else float("nan")
 
@@ -137,7 +150,7 @@ def ratio(onset: Estimate, best: Estimate, resampling: Resampling) -> Ratio:
         return Ratio(np.nan, np.nan, np.nan, before)
     half = resampling.half_width(best.log_steps - onset.log_steps)
     middle = best.step / onset.step
-    low = middle * math.exp(-half) if onset.high < np.inf else 0.0
+    low = middle * math.exp(-half) if onset.high < np.inf and best.low > 0 else 0.0
     high = middle * math.exp(half) if best.high < np.inf and onset.low > 0 else np.inf
     return Ratio(middle, low, high, before)
 

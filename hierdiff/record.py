@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -58,39 +59,37 @@ def read_results(path: Path) -> xr.Dataset:
     return xr.load_dataset(path, engine="h5netcdf")
 
 
-def write_snapshot(folder: Path, step: int, weights: Any) -> None:
-    """The weights of an ensemble, a pytree of arrays, as `snapshots/STEP.npz`: an array for each path in the tree."""
-    (folder / "snapshots").mkdir(exist_ok=True)
-    arrays = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(weights)}
-    write_whole(snapshot_path(folder, step), lambda temporary: np.savez(temporary, **arrays))
+def write_arrays(path: Path, tree: Any) -> None:
+    """A pytree of arrays as npz, an array for each path in the tree."""
+    arrays = {jax.tree_util.keystr(name): leaf for name, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    write_whole(path, lambda temporary: np.savez(temporary, **arrays))
 
 
-def read_snapshot(folder: Path, step: int, template: Any) -> Any:
-    """The weights kept at one step, in the form of `template`, a pytree of arrays or their shapes.
+def read_arrays(path: Path, template: Any) -> Any:
+    """What `write_arrays` wrote, in the form of `template`, a pytree of arrays or their shapes.
 
     Raises:
-      ValueError: the file is none of a snapshot of such weights.
+      ValueError: the file is damaged, or holds other arrays.
     """
-    path = snapshot_path(folder, step)
     wanted, form = jax.tree_util.tree_flatten_with_path(template)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             leaves = [arrays[jax.tree_util.keystr(name)] for name, _ in wanted]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         leaves = []
     good = [x.shape for x in leaves] == [x.shape for _, x in wanted]
-    require(good, "run", str(path), "a snapshot of this run's networks; this file is damaged or of others")
+    require(good, "run", str(path), "arrays of this run's networks; this file is damaged or of others")
     return jax.tree_util.tree_unflatten(form, leaves)
 
 
 def snapshot_steps(folder: Path) -> list[int]:
     """The steps whose weights are kept."""
-    return sorted(int(path.stem) for path in (folder / "snapshots").glob("*.npz"))
+    return sorted(int(path.stem) for path in (folder / "snapshots").glob("[0-9]*.npz"))
 
 
-def snapshot_path(folder: Path, step: int) -> Path:
-    """Where the weights of one step are kept."""
-    return folder / "snapshots" / f"{step:08d}.npz"
+def step_file(folder: Path, what: str, step: int) -> Path:
+    """The file of one step in a subfolder of a run."""
+    return folder / what / f"{step:08d}.npz"
 
 
 def read_json(path: Path) -> Any:
@@ -99,7 +98,7 @@ def read_json(path: Path) -> Any:
 
 
 def open_folder(folder: Path, config: Any) -> None:
-    """Make `folder` the run of `config`: write its config.json, or find the same there.
+    """Make `folder` the run of `config`: write its config.json, or find the same options there.
 
     Raises:
       ValueError: `folder` cannot be written, or holds a run of another configuration; the message says what differs.
@@ -121,7 +120,17 @@ def open_folder(folder: Path, config: Any) -> None:
         require(
             not changed, "out", str(folder), f"another folder: this one holds a run with other {', '.join(changed)}"
         )
+        return
     write_json(path, {"options": options, **provenance()})
+
+
+def discard(folder: Path) -> None:
+    """Take away all that a run has left in `folder`, but its configuration."""
+    for name in ("state", "snapshots"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for pattern in ("*results.nc", "*curves.nc", "summary.json", "metrics.jsonl", "onset.png"):
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def provenance() -> dict[str, Any]:
@@ -148,7 +157,7 @@ def _module() -> str:
 
 
 def extend_summary(folder: Path, more: dict[str, Any]) -> dict[str, Any]:
-    """Add to the summary of a run, and return the whole of it."""
+    """Add to the summary of a run, and return the whole of it as it was given."""
     summary = read_json(folder / "summary.json") | more
     write_json(folder / "summary.json", summary)
     return summary

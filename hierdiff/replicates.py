@@ -67,11 +67,16 @@ class Resampling(NamedTuple):
         variance, freedom = self.variance(log_steps)
         return float(stdtrit(freedom, 0.975) * np.sqrt(variance))
 
+    def significant(self, mean: Float[np.ndarray, "..."], replicates: Float[np.ndarray, "R ..."]) -> np.ndarray:
+        """Whether a statistic lies above zero: its 95% interval, by Student's quantile, does."""
+        variance, freedom = self.variance(replicates)
+        return np.asarray(mean > stdtrit(freedom, 0.975) * np.sqrt(variance))
+
     def rises(self, curve: Curve, start: int, end: int) -> bool:
-        """Whether the curve rises from checkpoint `start`, before `end`, by more than two standard errors."""
+        """Whether the curve rises significantly from checkpoint `start` to its highest one before `end`."""
         highest = start + int(np.argmax(curve.mean[start:end]))
-        rise = curve.mean[highest] - curve.mean[start]
-        return bool(rise > 2 * self.error(curve.replicates[:, highest] - curve.replicates[:, start]))
+        rises = curve.replicates[:, highest] - curve.replicates[:, start]
+        return bool(self.significant(np.asarray(curve.mean[highest] - curve.mean[start]), rises))
 
 
 def resampling(*, sets: int, groups: int, replicates: int = 1000, seed: int = 0) -> Resampling:

@@ -4,14 +4,18 @@ A denoiser is a network, the exact posterior, BP_k, a window posterior or the em
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from hierdiff.noising import Schedule, corrupt
+from hierdiff.grammar import Grammar
+from hierdiff.networks import Network
+from hierdiff.noising import Schedule, corrupt, leaf_log_likelihood
 from hierdiff.options import require
+from hierdiff.posterior import leaf_posterior
 
 Denoiser = Callable[[Array, Array], Array]
 
@@ -83,6 +87,8 @@ def u_turn(
     tokens: Int[Array, "n L"],
     vocab: int,
     times: Int[np.ndarray | Array, " steps"],
+    *,
+    first: int | Array = 0,
     **options,
 ) -> Int[Array, "n L"]:
     """Noise `tokens` to the level `times[0]` and reverse them; options as for `reverse`. Consumes `key`.
@@ -90,5 +96,21 @@ def u_turn(
     The noise there and back depends on the key and the number of the sequence: every denoiser meets the same.
     """
     there_key, back_key = jax.random.split(key)
-    x_t = corrupt(there_key, tokens, schedule.alpha_bar[jnp.asarray(times)[0] - 1], vocab)
-    return reverse(back_key, denoiser, schedule, x_t, times, **options)
+    alpha_bar = schedule.alpha_bar[jnp.asarray(times)[0] - 1]
+    keys = jax.vmap(lambda i: jax.random.fold_in(there_key, i))(first + jnp.arange(len(tokens), dtype=jnp.uint32))
+    x_t = jax.vmap(lambda key, row: corrupt(key, row[None], alpha_bar, vocab)[0])(keys, tokens)
+    return reverse(back_key, denoiser, schedule, x_t, times, first=first, **options)
+
+
+def exact_denoiser(grammar: Grammar, schedule: Schedule, *, filtered: int = 0) -> Denoiser:
+    """The exact posterior, or its filtered version BP_k."""
+
+    def denoiser(x_t, t):
+        return leaf_posterior(grammar, leaf_log_likelihood(x_t, schedule.alpha_bar[t - 1]), filtered=filtered)
+
+    return denoiser
+
+
+def network_denoiser(network: Network, params: Any) -> Denoiser:
+    """A network with its weights, a pytree."""
+    return lambda x_t, t: jnp.exp(network.log_posterior(params, x_t, t, None))

@@ -1,5 +1,6 @@
-"""A finished run: its setting, drawn anew from its configuration, and measurements of its snapshots."""
+"""A run: carried out from where it was left, and, once finished, opened again to measure its snapshots."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +12,80 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 from hierdiff import record
-from hierdiff.laboratory import OnsetConfig, Setting, set_up
+from hierdiff.laboratory import OnsetConfig, Setting, label, make_inputs, make_measure, prepare, set_up, train
 from hierdiff.measures.divergence import pairs
 from hierdiff.options import OptionError, rebuild, require
+from hierdiff.resume import Termination, restore, save
+
+# Between checkpoints the state is saved after so many seconds.
+SAVE_AFTER = 600.0
+
+
+def carry_out(
+    config: OnsetConfig, setting: Setting, folder: Path, report: Callable[[int, dict[str, np.ndarray], float], None]
+) -> xr.Dataset:
+    """Train the ensemble of `config` and measure it at each checkpoint, going on from the state saved in `folder`.
+
+    The weights of some checkpoints are kept as snapshots. `report(step, measured, seconds)` is called now and then,
+    with an empty `measured` between checkpoints, and for each checkpoint that was measured before.
+
+    Raises:
+      FloatingPointError: a loss is not finite.
+      OSError: a file cannot be written.
+      SystemExit: SIGTERM has come; the state is saved.
+    """
+    inputs, checkpoints, states = (
+        make_inputs(setting, config.measure),
+        config.train.checkpoint_steps(),
+        folder / "state",
+    )
+    for place in (states, folder / "snapshots"):
+        place.mkdir(exist_ok=True)
+    with Termination() as termination:
+        training = prepare(config, setting)
+        measure, kept = make_measure(setting, inputs), config.train.snapshot_steps()
+        shapes = jax.eval_shape(measure, training.state.average)
+        # Of each checkpoint: what is measured, and the seconds spent so far on training and on measuring.
+        measured = {name: np.zeros((len(checkpoints), *x.shape), x.dtype) for name, x in shapes.items()}
+        seconds = np.zeros((len(checkpoints) + 1, 2))
+        progress = {"state": training.state, "measured": measured, "seconds": seconds}
+        done, progress = restore(states, progress) or (0, progress)
+        measured, seconds = progress["measured"], progress["seconds"]
+        for i, step in enumerate(checkpoints):
+            if step <= done:
+                report(step, {name: x[i] for name, x in measured.items()}, seconds[i].sum())
+
+        saved = clock = time.monotonic()
+
+        def elapsed() -> float:
+            nonlocal clock
+            before, clock = clock, time.monotonic()
+            return clock - before
+
+        for step, state in train(config.train, training._replace(state=progress["state"]), done):
+            if step in checkpoints:
+                i = checkpoints.index(step)
+                jax.block_until_ready(state)
+                seconds[-1, 0] += elapsed()
+                now = jax.device_get(measure(state.average))
+                for name, x in now.items():
+                    measured[name][i] = x
+                if step in kept:
+                    record.write_arrays(record.step_file(folder, "snapshots", step), jax.device_get(state.average))
+                seconds[-1, 1] += elapsed()
+                seconds[i] = seconds[-1]
+                report(step, now, seconds[i].sum())
+            else:
+                report(step, {}, 0.0)
+            if step in checkpoints or termination.came or time.monotonic() - saved > SAVE_AFTER:
+                save(states, step, {"state": state, "measured": measured, "seconds": seconds})
+                saved = time.monotonic()
+            if termination.came:
+                termination.leave()
+    each = [{name: x[i] for name, x in measured.items()} for i in range(len(checkpoints))]
+    results = label(config, setting, inputs, each)
+    results.attrs |= {"seconds_training": float(seconds[-1, 0]), "seconds_measuring": float(seconds[-1, 1])}
+    return results
 
 
 class Run(NamedTuple):
@@ -60,7 +132,10 @@ def snapshots(run: Run) -> Iterator[tuple[int, nnx.State]]:
     template = jax.eval_shape(jax.vmap(run.setting.network.init), keys)
     spread = NamedSharding(run.setting.mesh, PartitionSpec("network"))
     for step in run.steps:
-        yield step, jax.device_put(record.read_snapshot(run.folder, step, template), spread)
+        yield (
+            step,
+            jax.device_put(record.read_arrays(record.step_file(run.folder, "snapshots", step), template), spread),
+        )
 
 
 def measure_snapshots(

@@ -87,6 +87,12 @@ def data_sets(key: Array, grammar: Grammar, *, sets: int, size: int, held_out: i
     return DataSets(train, leaves[sets * size :], int((counts > 1).sum()))
 
 
+def coincidences(leaves: Int[Array, "n L"], train: Int[Array, "sets P L"]) -> int:
+    """How many of the sequences turn up in a training set."""
+    known = {row.tobytes() for row in np.asarray(train).reshape(-1, train.shape[-1])}
+    return sum(row.tobytes() in known for row in np.asarray(leaves))
+
+
 @functools.partial(jax.jit, static_argnames="height")
 def complete(
     key: Array,

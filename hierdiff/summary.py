@@ -81,6 +81,14 @@ def summarise(found: Statistics, *, onset_noise: float, epoch: float, attributes
             read[when], read[f"{when}_error"] = float(at.mean[0]), float(resample.error(at.replicates)[0])
         return read
 
+    def growth(name: str, **where) -> dict[str, Any]:
+        """From the onset to best."""
+        curve = found.curve(name, **where)
+        early, late = curve.at(onset.step), curve.at(until)
+        value, replicates = late.mean - early.mean, late.replicates - early.replicates
+        told = onset.reached and bool(resample.significant(value, replicates)[0])
+        return {"value": float(value[0]), "error": float(resample.error(replicates)[0]), "significant": told}
+
     def minimum(name: str, **where) -> dict[str, Any]:
         """Where a curve begins to rise, and how much later the test loss would have stopped."""
         start = locate(name, **where)
@@ -93,10 +101,11 @@ def summarise(found: Statistics, *, onset_noise: float, epoch: float, attributes
     summary = {
         **minimum("split", noise=onset_noise),
         "best": plain(best),
-        "last_significant_minimum": last._asdict() if last else None,
+        "last_significant_minimum": last,
         "onset_noise": onset_noise,
         "read_at": {"onset": onset.step, "best": until},
         "steps": int(steps[-1]),
+        "sets": resample.sets,
         "epoch": epoch,
         **{name: values(name, noise=onset_noise) for name in (*splits, "slope")},
         "excess": values("excess"),
@@ -104,6 +113,7 @@ def summarise(found: Statistics, *, onset_noise: float, epoch: float, attributes
             {
                 "height": int(h),
                 **minimum("data_dependent", noise=onset_noise, height=h),
+                "growth": growth("data_dependent", noise=onset_noise, height=h),
                 "increment": float(mean.increment.sel(noise=onset_noise, height=h)),
                 **{name: values(name, noise=onset_noise, height=h) for name in spectrum},
             }
@@ -127,6 +137,7 @@ def summarise(found: Statistics, *, onset_noise: float, epoch: float, attributes
             }
             for k in mean.filtered.values
         ],
+        **({"data_onset": plain(locate("data_split", noise=onset_noise))} if "data_split" in mean else {}),
         **attributes,
     }
     return {**summary, "verdict": verdict(summary)}
@@ -140,9 +151,9 @@ def plain(found: Estimate) -> dict[str, Any]:
 def interval(found: dict[str, Any]) -> str:
     """A step and its 95% interval in words; an end beyond the run is open."""
     if not found["reached"]:
-        return "not reached"
+        return "from the start" if found["from_start"] else "not reached"
     low = f"{found['low']:,.0f}" if found["low"] > 0 else "open"
-    high = f"{found['high']:,.0f}" if np.isfinite(found["high"]) else "open"
+    high = f"{found['high']:,.0f}" if _known(found["high"]) else "open"
     return f"{found['step']:,.0f} ({low} to {high})"
 
 
@@ -153,71 +164,93 @@ def with_error(curves: xr.Dataset, name: str, digits: int) -> str:
 
 def agreement(summary: dict[str, Any]) -> str:
     """Onsets by other measures, where they have been measured, beside the onset by the sample split: do they agree?"""
-    found = [f"sample split {_step(summary['onset']['step'])}"]
+    found, since = [f"sample split {interval(summary['onset'])}"], {}
     if "neighbours" in summary:
         of_samples = summary["neighbours"]
         found += [
-            f"paired samples {_step(of_samples['paired']['step'])}",
-            f"samples nearer to the own set {_step(of_samples['nearer_since'])}",
+            f"difference of paired samples {interval(of_samples['paired'])}",
         ]
-        found += [
-            f"copies of blocks of height {row['height']} {_step(row['step'])}" for row in of_samples["copies_since"][1:]
-        ]
+        since = {"samples nearer to the own set": of_samples["nearer_since"]}
+        since |= {f"copies of blocks of height {row['height']}": row["step"] for row in of_samples["copies_since"][1:]}
     if "membership" in summary:
-        found.append(f"membership {_step(summary['membership']['since'])}")
-    found.append(f"smallest test loss {_step(summary['best']['step'])}")
-    return f"Onset by measure (minimum, or step since which it shows), in steps: {'; '.join(found)}."
+        since["membership"] = summary["membership"]["since"]
+    shown = "; ".join(f"{name} {_step(step)}" for name, step in since.items())
+    found.append(f"test loss {interval(summary['best'])}")
+    return f"Minima, by measure: {'; '.join(found)}." + (f" Significant since step: {shown}." if since else "")
+
+
+def _known(x: float | None) -> bool:
+    """Whether a number of a summary is one; what is not finite is null once it has been on disk."""
+    return x is not None and bool(np.isfinite(x))
 
 
 def _step(step: float | None) -> str:
-    return "not reached" if step is None or not np.isfinite(step) else f"{step:,.0f}"
+    return f"{step:,.0f}" if _known(step) else "none"
 
 
 def two_minima(summary: dict[str, Any]) -> bool:
     """Whether the split turns up, before the best step, from another minimum than that in the onset's interval."""
     last, onset = summary["last_significant_minimum"], summary["onset"]
-    return last is not None and not (onset["reached"] and onset["low"] <= last["step"] <= onset["high"])
+    return last is not None and not (onset["reached"] and onset["low"] <= last <= (onset["high"] or np.inf))
 
 
 def verdict(summary: dict[str, Any]) -> str:
     """One sentence: step, height and noise level of the onset, and when the test loss would have stopped."""
     onset, best, noise, later = (summary[name] for name in ("onset", "best", "onset_noise", "ratio"))
-    by_height = [
-        f"{row['onset']['step']:,.0f} ({_height(row)})" for row in summary["heights"] if row["onset"]["reached"]
-    ]
-    again = ""
-    if two_minima(summary):
-        again = f"it turns up from another minimum too, at step {summary['last_significant_minimum']['step']:,.0f}"
-        if by_height:
-            again += f"; by height, the data-dependent part turns up at step {', '.join(by_height)}"
-    if not onset["reached"]:
-        return (
-            f"No onset within {summary['steps']:,} steps: at t/T = {noise} the sample split does not rise, by more "
-            f"than two standard errors, from its smallest value after the transient{'; ' if again else ''}{again}."
+    steps = f"{summary['steps']:,} steps"
+    parts = []
+    if onset["reached"]:
+        parts.append(
+            f"At t/T = {noise} the networks start to lean towards their own samples at step {interval(onset)}, "
+            f"{onset['step'] / summary['epoch']:,.0f} epochs, where the split is smallest"
         )
-    start = (
-        f"At t/T = {noise} the networks start to lean towards their own samples at step {interval(onset)}, "
-        f"{onset['step'] / summary['epoch']:,.0f} epochs, where the split is smallest"
-        f"{' (' if again else ''}{again}{')' if again else ''}"
-    )
-    grown = max(
-        summary["heights"], key=lambda row: row["data_dependent"]["at_best"] - row["data_dependent"]["at_onset"]
-    )
-    widest = max(summary["noise"], key=lambda row: row["share"]["at_best"])
-    by_then = (
-        f"by then the data-dependent part has grown most at {_height(grown)} "
-        f"({grown['data_dependent']['at_onset']:.3f} to {grown['data_dependent']['at_best']:.3f}), and its share of "
-        f"the error is largest at t/T = {widest['noise']:g} ({widest['share']['at_best']:.0%})."
-    )
+    elif onset["from_start"]:
+        parts.append(f"At t/T = {noise} the networks part from the first checkpoint on")
+    else:
+        parts.append(
+            f"No onset within {steps}: at t/T = {noise} the sample split does not rise significantly from its smallest "
+            "value after the transient"
+        )
+    if two_minima(summary):
+        step = summary["last_significant_minimum"]
+        parts.append(f"it turns up from another minimum too, at step {step:,.0f}")
+    if two_minima(summary) or not onset["reached"]:
+        heights = [
+            f"{row['onset']['step']:,.0f} ({_height(row)})" for row in summary["heights"] if row["onset"]["reached"]
+        ]
+        if heights:
+            parts.append(f"by height, the data-dependent part turns up at step {', '.join(heights)}")
     if not best["reached"]:
-        return f"{start}; the test loss has no clear minimum within {summary['steps']:,} steps; {by_then}"
-    if best["step"] <= onset["step"]:
-        return f"{start}, not before the test loss is smallest, at step {interval(best)}."
-    high = f"{later['high']:.1f}" if np.isfinite(later["high"]) else "beyond the run"
-    return (
-        f"{start}; the test loss would have stopped at step {interval(best)}, {later['ratio']:.1f} "
-        f"({later['low']:.1f} to {high}) times later (P(onset < best) = {later['before']:.2f}); {by_then}"
-    )
+        parts.append(f"the test loss has no clear minimum within {steps}")
+    elif onset["reached"]:
+        low, high = (
+            f"{later[end]:.1f}" if _known(later[end]) and later[end] > 0 else "open" for end in ("low", "high")
+        )
+        when = "would have stopped" if best["step"] > onset["step"] else "is smallest before that,"
+        parts.append(
+            f"the test loss {when} at step {interval(best)}, {later['ratio']:.1f} ({low} to {high}) times the onset, "
+            f"with P(onset < best) = {later['before']:.2f}"
+        )
+    else:
+        parts.append(f"the test loss is smallest at step {interval(best)}")
+    if onset["reached"]:
+        parts.append(f"from the onset to {'then' if best['reached'] else 'the end'}, {_grown(summary)}")
+    if summary["sets"] == 2:
+        parts.append("with two data sets, none of this counts the choice of the data")
+    return f"{'; '.join(parts)}."
+
+
+def _grown(summary: dict[str, Any]) -> str:
+    """Where the data-dependent part grows most between the onset and best, and where its share is largest."""
+    told = [row for row in summary["heights"] if row["growth"]["significant"]]
+    widest = max(summary["noise"], key=lambda row: row["share"]["at_best"])
+    share = f"its share of the error is largest at t/T = {widest['noise']:g} ({widest['share']['at_best']:.0%})"
+    if not told:
+        return f"the data-dependent part grows significantly at no height; {share}"
+    most = max(told, key=lambda row: row["growth"]["value"])
+    own = most["data_dependent"]
+    grows = f"the data-dependent part grows most at {_height(most)} ({own['at_onset']:.3f} to {own['at_best']:.3f})"
+    return f"{grows}, and {share}"
 
 
 def _height(row: dict[str, Any]) -> str:
@@ -227,14 +260,14 @@ def _height(row: dict[str, Any]) -> str:
 def table(summary: dict[str, Any]) -> str:
     """A row for each height (the level spectrum), each k (the filtered posteriors) and each noise level."""
 
-    def pair(values: dict[str, float], digits: int = 3) -> str:
+    def pair(values: dict[str, Any], digits: int = 3) -> str:
         """`a > b`, each with its standard error in units of its last digit."""
         shown = [(values[when], values[f"{when}_error"]) for when in ("at_onset", "at_best")]
-        return " > ".join(f"{x:.{digits}f}({10**digits * e:.0f})" if np.isfinite(x) else "-" for x, e in shown)
+        return " > ".join(f"{x:.{digits}f}({10**digits * e:.0f})" if _known(x) else "-" for x, e in shown)
 
     def onset(row: dict[str, Any]) -> str:
         if not row["onset"]["reached"]:
-            return f"{'not reached':>26}"
+            return f"{interval(row['onset']):>26}"
         return f"{interval(row['onset']):>26}  {row['ratio']['before']:.2f}"
 
     at_best = "best" if summary["best"]["reached"] else f"the last step, {summary['steps']:,} (best is not reached)"
@@ -265,13 +298,14 @@ def table(summary: dict[str, Any]) -> str:
         share, slope = pair(row["share"]), pair(row["slope"], 4)
         lines.append(f"{row['noise']:7g} {onset(row):<37} {share:>21} {slope:>24}")
     lines += ["", f"sample split {pair(summary['split'])} nats"]
-    if "seed_split" in summary:
+    if "data_onset" in summary:
+        lines.append(f"what the data make of it turns up at step {interval(summary['data_onset'])}")
         seed, data = pair(summary["seed_split"]), pair(summary["data_split"])
         lines.append(f"of it, two seeds on one data set make {seed} and the data {data}; by height, in squared units:")
         for row in reversed(summary["heights"]):
             seed, data = pair(row["seed_dependent"]), pair(row["of_the_data"])
             lines.append(f"  {_height(row):>15}: seed {seed:>19}, data {data:>19}")
     if two_minima(summary):
-        last = summary["last_significant_minimum"]["step"]
+        last = summary["last_significant_minimum"]
         lines.append(f"the last significant minimum of the split before best is another: step {last:,.0f}")
     return "\n".join(lines)

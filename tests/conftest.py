@@ -1,9 +1,19 @@
 """Every test: types checked at run time, no silent promotion of dtype or rank, two devices."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # The suite compiles hundreds of small programs, and runs each for milliseconds.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+
+# What one test has compiled, no other compiles again; workers inherit the folder.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    cache = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="hierdiff-tests-")
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
 import pytest
@@ -17,7 +27,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture(autouse=True)
 def dtype_promotion(request):
     # optax raises a float to the power of the integer step.
-    own_code_only = request.module.__name__ not in ("test_training", "test_scripts")
+    own_code_only = request.module.__name__ not in ("test_training", "test_scripts", "test_resume")
     with jax.numpy_dtype_promotion("strict" if own_code_only else "standard"):
         yield
 

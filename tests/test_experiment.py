@@ -25,7 +25,7 @@ def run(tmp_path_factory):
 
 def test_a_run_leaves_all_its_files_and_no_others(run):
     folder, printed = run
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir()} - {".lock"}
     assert names == {
         "config.json",
         "metrics.jsonl",
@@ -131,10 +131,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     def explode(*_):
         raise FloatingPointError("the loss of network 1 is not finite at step 7")
 
-    monkeypatch.setattr(onset, "train_and_measure", explode)
+    monkeypatch.setattr(onset, "carry_out", explode)
     with pytest.raises(SystemExit, match="stopped: the loss of network 1 is not finite at step 7; a smaller"):
         onset.main([*OPTIONS, "--out", str(tmp_path / "run")])
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", ".lock"}
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):

@@ -118,7 +118,7 @@ def test_the_rate_of_true_positives():
 
 def test_membership_is_told_of_a_memorizer_and_not_of_the_exact_denoiser():
     leaves = sample(jax.random.key(1), LARGE, 200).leaves
-    of_memory, of_exact = np.zeros(200), np.zeros(200)
+    of_memory, of_exact, of_loss = np.zeros(200), np.zeros(200), np.zeros(200)
     for key in jax.random.split(jax.random.key(2), 4):
         x_t = corrupt(key, leaves, 0.2, LARGE.vocab)
         exact = leaf_posterior(LARGE, leaf_log_likelihood(x_t, 0.2))
@@ -126,8 +126,12 @@ def test_membership_is_told_of_a_memorizer_and_not_of_the_exact_denoiser():
         bayes = np.asarray(cross_entropy(leaves, jnp.log(exact)))
         of_memory += bayes - np.asarray(cross_entropy(leaves, jnp.log(memory)))
         of_exact += bayes - np.asarray(cross_entropy(leaves, jnp.log(exact)))
+        of_loss -= bayes
     assert area_under_curve(of_memory[:20], of_memory[20:], groups=10).mean() > 0.97
     assert area_under_curve(of_exact[:20], of_exact[20:], groups=10).mean() == 0.5
+    # Nor does the loss of the exact denoiser itself tell members.
+    by_group = area_under_curve(of_loss[:100], of_loss[100:], groups=50)
+    assert abs(by_group.mean() - 0.5) < 4 * by_group.std() / np.sqrt(50)
 
 
 def test_the_loss_is_the_sum_of_its_parts_and_the_residual_of_new_sequences_vanishes():

@@ -38,7 +38,9 @@ def test_excess_loss_is_the_cross_entropy_above_its_bayes_value():
     """E[CE] = E[H(w)] + E[KL(w || f)], for f = the posterior of a wrong schedule, within four standard errors."""
     grammar = random_grammar(jax.random.key(0), depth=2, vocab=4, rules=2)
     leaves = sample(jax.random.key(1), grammar, 20_000).leaves
-    probe = make_probe(jax.random.key(2), grammar, linear_schedule(100), leaves, jnp.full((1, 20_000), 20, jnp.int32))
+    probe = make_probe(
+        jax.random.key(2), grammar, linear_schedule(100), leaves, jnp.full((1, 20_000), 20, jnp.int32), filtered=(0,)
+    )
     wrong = leaf_posterior(grammar, leaf_log_likelihood(probe.x_t[0], 0.5))
     log_f = jnp.log(0.9 * wrong + 0.1 / 4)
     exact = probe.exact[0, 0]
@@ -53,7 +55,7 @@ def test_the_probe_holds_each_level_and_the_exact_posteriors():
     schedule = linear_schedule(100)
     leaves = sample(jax.random.key(1), grammar, 50).leaves
     t = probe_times(jax.random.key(3), 50, (0.05, 0.3), schedule.levels)
-    probe = make_probe(jax.random.key(2), grammar, schedule, leaves, t)
+    probe = make_probe(jax.random.key(2), grammar, schedule, leaves, t, filtered=(0, 1, 2))
     np.testing.assert_array_equal(probe.t[:2], np.repeat([[5], [30]], 50, 1))
     np.testing.assert_array_equal((np.sort(probe.t[2]) - 1) // 2, np.arange(50))
     for row in range(3):

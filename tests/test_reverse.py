@@ -8,17 +8,17 @@ import pytest
 from scipy.stats import chi2
 
 from hierdiff.grammar import random_grammar
+from hierdiff.measures.blocks import validity
 from hierdiff.noising import corrupt, leaf_log_likelihood, linear_schedule
-from hierdiff.posterior import empirical_posterior, leaf_posterior, log_evidence, window_posterior
-from hierdiff.reverse import respaced, reverse, u_turn
+from hierdiff.posterior import empirical_posterior, log_evidence, window_posterior
+from hierdiff.reverse import exact_denoiser, respaced, reverse, u_turn
 from hierdiff.sampling import sample
 
 SCHEDULE = linear_schedule(200)
 GRAMMAR = random_grammar(jax.random.key(3), depth=2, vocab=3, rules=2, sigma=1.0)
 
 
-def exact(x_t, t):
-    return leaf_posterior(GRAMMAR, leaf_log_likelihood(x_t, SCHEDULE.alpha_bar[t - 1]))
+exact = exact_denoiser(GRAMMAR, SCHEDULE)
 
 
 def start(n, grammar=GRAMMAR, key=0):
@@ -99,6 +99,13 @@ def test_one_step_draws_from_the_gaussian_posterior():
     assert covariance == pytest.approx(np.sqrt(ab_t / ab_s) * (1 - ab_s), rel=0.05)
 
 
+def test_a_u_turn_depends_on_the_number_of_the_sequence():
+    tokens = sample(jax.random.key(2), GRAMMAR, 40).leaves
+    whole = u_turn(jax.random.key(3), exact, SCHEDULE, tokens, 3, respaced(100, 10))
+    part = u_turn(jax.random.key(3), exact, SCHEDULE, tokens[15:], 3, respaced(100, 10), first=15)
+    np.testing.assert_array_equal(whole[15:], part)
+
+
 def test_a_short_u_turn_comes_back_and_a_long_one_forgets():
     tokens = sample(jax.random.key(2), GRAMMAR, 400).leaves
     shares = []
@@ -111,13 +118,17 @@ def test_a_short_u_turn_comes_back_and_a_long_one_forgets():
     assert shares[2] == pytest.approx(agree_by_chance, abs=0.08)
 
 
-def test_any_denoiser_will_do():
+def test_windows_and_filtered_posteriors_draw_grammatical_blocks():
+    """A window of height 1 and BP_1 know the blocks of height 1, and nothing of what holds them together."""
+
     def window(x_t, t):
         return window_posterior(GRAMMAR, leaf_log_likelihood(x_t, SCHEDULE.alpha_bar[t - 1]), height=1)
 
-    tokens = reverse(jax.random.key(1), window, SCHEDULE, start(50), respaced(200, 20))
-    assert tokens.shape == (50, GRAMMAR.leaves)
-    assert ((tokens >= 0) & (tokens < 3)).all()
+    for denoiser in (window, exact_denoiser(GRAMMAR, SCHEDULE, filtered=1)):
+        tokens = reverse(jax.random.key(1), denoiser, SCHEDULE, start(300), respaced(200, 100))
+        valid = np.asarray(validity(GRAMMAR, tokens)).mean(1)
+        assert valid[1] == 1
+        assert valid[2] < 1
 
 
 def test_levels_are_decreasing_distinct_and_end_at_one():

@@ -1,11 +1,16 @@
 """The scripts that go on from a finished run: what they add to it, and their words for bad input."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
 from experiments import losses, membership, neighbours, onset, stopping, uturn
 from hierdiff import record
+from hierdiff.measures.divergence import log_of
+from hierdiff.networks import Network
+from hierdiff.noising import leaf_log_likelihood
+from hierdiff.posterior import empirical_posterior, leaf_posterior
 from hierdiff.run import open_run, snapshots
 
 SCRIPTS = {"neighbours": neighbours, "membership": membership, "losses": losses, "uturn": uturn}
@@ -25,7 +30,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_snapshots_are_the_last_of_the_checkpoints(folder):
+def test_snapshots_are_of_checkpoints_the_last_among_them(folder):
     run = open_run(folder)
     steps = record.read_results(folder / "results.nc").step.values
     assert len(run.steps) == 3
@@ -48,20 +53,76 @@ def test_a_script_adds_its_results_to_the_run(name, folder, capsys):
         if not str(variable).endswith("_error"):
             assert np.isfinite(curves[variable]).all(), variable
             assert (curves[f"{variable}_error"] >= 0).all(), variable
-    assert "Onset by measure" in printed
+    assert "Minima, by measure: sample split" in printed
+    assert summary["agreement"] in printed
 
 
-def test_own_and_other_sets_are_told_apart(folder):
-    """At random weights a network knows nothing of any set: what is own and what is other differ by chance alone."""
+@pytest.fixture(params=["memorizer", "exact"])
+def planted(request, folder, monkeypatch):
+    """The run with networks in place of its own: each memorizes its own training set, or all are exact."""
+    run = open_run(folder)
+    grammar, schedule, data, _, set_of = run.setting[:5]
+
+    def memorizer(params, x_t, t, _):
+        known = empirical_posterior(params["train"], x_t, schedule.alpha_bar[t - 1])
+        return jnp.log(0.999 * known + 0.001 / grammar.vocab)
+
+    def exact(params, x_t, t, _):
+        return log_of(leaf_posterior(grammar, leaf_log_likelihood(x_t, schedule.alpha_bar[t - 1])))
+
+    few = data.train[:, :100]
+    log_posterior = memorizer if request.param == "memorizer" else exact
+    setting = run.setting._replace(
+        network=Network(run.setting.network.init, log_posterior), data=data._replace(train=few)
+    )
+    monkeypatch.setattr("hierdiff.run.snapshots", lambda _: iter([(1, {"train": few[set_of]})]))
+    return request.param, run._replace(setting=setting, steps=[1])
+
+
+def test_planted_networks_lean_to_their_own_sets_or_to_none(planted):
+    """Own against other, copies, membership, loss and U-turns: the memorizer shows in each, the exact in none."""
+    kind, run = planted
+    asked = {
+        neighbours: neighbours.NeighboursConfig(samples=400, reverse_steps=20),
+        membership: membership.MembershipConfig(targets=100, draws=4),
+        losses: losses.LossesConfig(targets=100),
+        uturn: uturn.UTurnConfig(starts=100, turns=(0.25,), reverse_steps=20),
+    }
+    found = {
+        script: script.statistics(run, script.measure(run, config, lambda: None)).curves().isel(step=0)
+        for script, config in asked.items()
+    }
+    samples = found[neighbours]
+    leans = [
+        (samples, "nearer"),
+        (samples.sel(height=2), "more_copies"),
+        (found[membership].sel(attack="calibrated"), "advantage"),
+        (found[losses].sel(inputs="training"), "known_average"),
+        (found[uturn].sel(turn=0.25), "own_above_new"),
+    ]
+    for curves, name in leans:
+        if kind == "memorizer":
+            assert curves[name] > 3 * curves[f"{name}_error"], name
+        else:
+            assert abs(curves[name]) <= 4 * curves[f"{name}_error"] + 1e-6, name
+    if kind == "exact":
+        np.testing.assert_allclose(samples.validity, 1)
+        np.testing.assert_allclose(found[uturn].ratio_of_means, 1, atol=1e-6)
+        np.testing.assert_allclose(
+            found[uturn].of_filtered.sel(filtered=0), found[uturn].exact.sel(start="random"), atol=1e-6
+        )
+    else:
+        np.testing.assert_allclose(samples.own_distance, 0, atol=0.05)
+        np.testing.assert_allclose(found[uturn].overlap.sel(start="random"), found[uturn].of_empirical, atol=0.02)
+
+
+def test_samples_of_a_run_are_described_consistently(folder):
     run = open_run(folder)
     results = neighbours.measure(run, neighbours.NeighboursConfig(samples=100, reverse_steps=4), lambda: None)
     assert dict(results.own_distance.sizes) == {"step": 3, "pair": 3, "group": 50}
-    total = results.own_histogram.sum("distance")
-    np.testing.assert_allclose(total, 1, atol=1e-6)
+    np.testing.assert_allclose(results.own_histogram.sum("distance"), 1, atol=1e-6)
     mean = (results.own_histogram * results.distance).sum("distance")
     np.testing.assert_allclose(mean, results.own_distance, atol=1e-5)
-    assert (results.validity >= 0).all()
-    assert (results.validity <= 1).all()
     np.testing.assert_allclose(results.validity.sel(height=0), 1)
 
 
@@ -102,7 +163,7 @@ def test_bad_input_ends_with_status_2_and_one_sentence(name, folder, tmp_path, c
     cases = [
         (["--run", str(tmp_path / "none")], "needs the folder of a finished run of experiments.onset"),
         (["--run", str(folder), "--depth", "3"], f"--depth is not an option of python -m experiments.{name}"),
-        (["--run", str(tmp_path / "damaged"), *SMALL[name]], "00000010.npz, needs a snapshot of this run's networks"),
+        (["--run", str(tmp_path / "damaged"), *SMALL[name]], "00000010.npz, needs arrays of this run's networks"),
     ]
     for options, sentence in cases:
         with pytest.raises(SystemExit) as stop:
@@ -130,15 +191,22 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
     command = [*TRAINING, "--seeds", "5", "--sizes", "100", "--out", str(tmp_path)]
     stopping.main(command)
     first = record.read_json(tmp_path / "stopping.json")
-    assert [row["rule"] for row in first["table"]] == list(stopping.RULES)
+    assert [row["rule"] for row in first["table"]] == [*stopping.RULES, stopping.LATE]
     assert len(first["stops"]) == 3
     assert first["stops"][2]["step"] == pytest.approx(50 * 100 / 64)
     assert "From the smallest sample split to the smallest test loss" in capsys.readouterr().out
+    for options, sentence in (
+        (["--seed", "3"], "--seed: got 3, needs to be left out: --seeds gives them all"),
+        (["--sizes", "200", "50"], "--members: got 50, needs at most the size of a data set, 40"),
+    ):
+        with pytest.raises(SystemExit):
+            stopping.main([*command, *options] if "--seed" in options else [*command, "--sizes", "100", "40"])
+        assert sentence in capsys.readouterr().err
 
     def fail(*_):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(onset, "train", fail)
+    monkeypatch.setattr(onset, "carry_out", fail)
     stopping.main(command)
     assert record.read_json(tmp_path / "stopping.json")["table"] == first["table"]
 
@@ -149,6 +217,8 @@ def test_means_over_grammars_have_students_intervals():
         for k in (1, 2, 3)
         for rule in stopping.RULES
     ]
-    row = stopping.summarise(stops)[0]
+    row, late = (stopping.summarise(stops)[i] for i in (0, 3))
+    assert late["rule"] == stopping.LATE
+    assert late["step"] == {"mean": 0, "half_width": 0}
     assert row["step"]["mean"] == 200
     assert row["excess loss"]["half_width"] == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)

@@ -15,6 +15,11 @@ def divergence(p: Float[Array, "*#batch L v"], log_f: Float[Array, "*#batch L v"
     return jnp.where(seen, p * (jnp.log(jnp.where(seen, p, 1)) - jnp.where(seen, log_f, 0)), 0).sum((-1, -2))
 
 
+def log_of(p: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Log p, where p may lie below float32's smallest number though it is not zero."""
+    return jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny))
+
+
 def sample_split(log_f: Float[Array, "*batch L v"], log_g: Float[Array, "*batch L v"]) -> Float[Array, "*batch"]:
     """(KL(f || g) + KL(g || f)) / 2: how far two networks disagree (arXiv 2603.03469)."""
     return 0.5 * ((jnp.exp(log_f) - jnp.exp(log_g)) * (log_f - log_g)).sum((-1, -2))

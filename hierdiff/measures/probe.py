@@ -1,6 +1,7 @@
 """The inputs on which networks are measured: drawn once, and shared by all networks and checkpoints."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +23,11 @@ def require_groups(name: str, sequences: int, *, each: int = 1) -> None:
     """Raise `OptionError` unless the sequences make groups of one size, of at least `each` sequences."""
     good = sequences >= each * GROUPS and sequences % GROUPS == 0
     require(good, name, sequences, f"a multiple of {GROUPS}, and at least {each * GROUPS}")
+
+
+def require_size(name: str, sequences: int, size: int) -> None:
+    """Raise `OptionError` unless a data set of `size` sequences holds so many."""
+    require(sequences <= size, name, sequences, f"at most the size of a data set, {size}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +52,7 @@ class MeasureConfig:
 
 
 class Probe(NamedTuple):
-    """Noised sequences and their exact posteriors at N + 1 noise levels; `exact[:, k]` is BP_k.
+    """Noised sequences at N + 1 noise levels, with BP_k, for each k that was asked for, in `exact[:, i]`.
 
     The first N are the levels asked for; in the last, t is uniform on 1..T, stratified over the sequences, so that a
     mean over it is the mean over the noise that training sees.
@@ -74,15 +80,21 @@ def probe_times(key: Array, n: int, noise: tuple[float, ...], levels: int) -> In
     return jnp.stack([*fixed, jax.random.permutation(order_key, stratified_times(time_key, n, levels))])
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="filtered")
 def make_probe(
-    key: Array, grammar: Grammar, schedule: Schedule, leaves: Int[Array, "n L"], t: Int[Array, "levels n"]
+    key: Array,
+    grammar: Grammar,
+    schedule: Schedule,
+    leaves: Int[Array, "n L"],
+    t: Int[Array, "levels n"],
+    *,
+    filtered: tuple[int, ...],
 ) -> Probe:
-    """Noise `leaves` at the levels `t`, and compute the exact and the filtered posteriors. Consumes `key`."""
+    """Noise `leaves` at the levels `t`, and compute BP_k for each k of `filtered`. Consumes `key`."""
     alpha_bar = schedule.alpha_bar[t - 1].ravel()
     x_t = corrupt(key, jnp.tile(leaves, (len(t), 1)), alpha_bar, grammar.vocab)
     ll = leaf_log_likelihood(x_t, alpha_bar)
-    exact = [leaf_posterior(grammar, ll, filtered=k) for k in range(grammar.depth + 1)]
+    exact = [leaf_posterior(grammar, ll, filtered=k) for k in filtered]
     of_levels = [x.reshape(len(t), *leaves.shape, grammar.vocab) for x in (x_t, *exact)]
     return Probe(leaves, t, of_levels[0], jnp.stack(of_levels[1:], axis=1))
 

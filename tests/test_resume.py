@@ -1,0 +1,151 @@
+"""A run that is interrupted goes on with the same command, and ends with the same results to the bit."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import onset
+from hierdiff import record, resume, run
+
+OPTIONS = ["--preset", "smoke", "--depth", "2", "--steps", "60", "--checkpoints", "4", "--held-out", "100"]
+OPTIONS += ["--noise", "0.15", "--snapshots", "2"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    onset.main([*OPTIONS, "--out", str(folder)])
+    return folder
+
+
+def same(folder, whole):
+    """All measurements and all weights are equal, bit by bit."""
+    a, b = (record.read_results(each / "results.nc") for each in (folder, whole))
+    assert a.drop_attrs().identical(b.drop_attrs())
+    assert record.snapshot_steps(folder) == record.snapshot_steps(whole)
+    for step in record.snapshot_steps(whole):
+        files = [np.load(record.step_file(each, "snapshots", step)) for each in (folder, whole)]
+        for name in files[1].files:
+            np.testing.assert_array_equal(files[0][name], files[1][name])
+        for file in files:
+            file.close()
+
+
+class Killed(BaseException):
+    """What no code catches."""
+
+
+@pytest.mark.parametrize(
+    ("where", "call"), [("save", 3), ("write_arrays", 2), ("write_json", 2)], ids=["saving", "a snapshot", "a manifest"]
+)
+def test_a_run_killed_while_it_writes_goes_on_to_the_same_results(where, call, whole, tmp_path, monkeypatch):
+    """Killed after half of the file is written, before it is in its place."""
+    calls = 0
+    module = run if where == "save" else record
+    before = getattr(module, where)
+
+    def killed(*args):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            if where == "save":
+                place = args[0] / f"{args[1]:08d}"
+                place.mkdir()
+                (place / "half").write_bytes(b"of a file")
+            raise Killed
+        return before(*args)
+
+    monkeypatch.setattr(module, where, killed)
+    with pytest.raises(Killed):
+        onset.main([*OPTIONS, "--out", str(tmp_path)])
+    assert not (tmp_path / "summary.json").exists()
+    onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "auto" if where == "write_json" else "must"])
+    same(tmp_path, whole)
+    assert not (tmp_path / "state").exists()
+
+
+def test_sigterm_saves_and_leaves_with_its_own_status(whole, tmp_path):
+    command = [sys.executable, "-m", "experiments.onset", *OPTIONS, "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not resume.saved_steps(tmp_path / "state") and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=100)
+    if process.returncode != 0:  # It may have come to its end before.
+        assert process.returncode == resume.TERMINATED, errors
+        assert resume.saved_steps(tmp_path / "state")
+    onset.main([*OPTIONS, "--out", str(tmp_path)])
+    same(tmp_path, whole)
+
+
+def test_a_finished_run_is_shown_and_not_done_again(whole, monkeypatch, capsys):
+    monkeypatch.setattr(onset, "carry_out", None)
+    onset.main([*OPTIONS, "--out", str(whole)])
+    assert record.read_json(whole / "summary.json")["verdict"] in capsys.readouterr().out
+
+
+def test_where_there_is_nothing_to_resume_it_is_said(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
+    assert "--resume: got must, needs a run that was left in" in capsys.readouterr().err
+
+
+def test_starting_anew_discards_what_the_run_has_left_and_nothing_else(tmp_path, monkeypatch):
+    (tmp_path / "mine.txt").write_text("kept")
+    monkeypatch.setattr(onset, "run", lambda *_: None)
+    monkeypatch.setattr(onset, "show", lambda *_: None)
+    onset.main([*OPTIONS, "--out", str(tmp_path)])
+    (tmp_path / "results.nc").write_text("old")
+    (tmp_path / "snapshots").mkdir()
+    onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "never"])
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", ".lock", "mine.txt"}
+
+
+def test_two_processes_do_not_write_one_run(tmp_path, capsys):
+    onset_folder = tmp_path / "run"
+    onset_folder.mkdir()
+    with resume.only_writer(onset_folder), pytest.raises(SystemExit, match="2"):
+        onset.main([*OPTIONS, "--out", str(onset_folder)])
+    assert "a folder that no other process is writing" in capsys.readouterr().err
+
+
+def state(value):
+    return {"a": jnp.full((4, 3), value), "b": np.arange(5.0) + value}
+
+
+def test_a_damaged_save_is_named_and_the_one_before_it_used(tmp_path):
+    for step in (10, 20, 30):
+        resume.save(tmp_path, step, state(float(step)))
+    assert resume.saved_steps(tmp_path) == [20, 30]
+    found = resume.restore(tmp_path, state(0.0))
+    assert found is not None
+    assert found[0] == 30
+    jax.tree.map(np.testing.assert_array_equal, found[1], state(30.0))
+    largest = max((tmp_path / "00000030").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    with pytest.warns(UserWarning, match=f"{largest.name} is damaged; the save before it is used"):
+        found = resume.restore(tmp_path, state(0.0))
+    assert found is not None
+    assert found[0] == 20
+    jax.tree.map(np.testing.assert_array_equal, found[1], state(20.0))
+    (tmp_path / "00000020.json").write_text("{")
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert resume.restore(tmp_path, state(0.0)) is None
+
+
+def test_a_full_disk_ends_the_run_with_one_sentence(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record, "write_whole", full)
+    with pytest.raises(SystemExit, match="No space left on device; once there is room, the same command goes on"):
+        onset.main([*OPTIONS, "--out", str(tmp_path)])
+    assert not list(tmp_path.rglob("*.json"))
