@@ -82,9 +82,9 @@ class Estimate(NamedTuple):
 def estimate(curve: Curve, resampling: Resampling, locate: Callable[[ArrayLike, ArrayLike], Minima]) -> Estimate:
     """Where `locate` finds the minimum of a curve, with its interval on log(step).
 
-    A minimum counts only if the curve rises from it significantly, at 95%. A replicate that does not reach
-    its minimum counts as the first or the last step, where it is smallest; where more than 2.5% do so at one end, or
-    the interval leaves the run there, that end is open.
+    A minimum counts only if the later checkpoints lie, on average, significantly above it, at 95%. A replicate that
+    does not reach its minimum counts as the first or the last step, where it is smallest; where more than 2.5% do so at
+    one end, or the interval leaves the run there, that end is open.
     """
     steps = curve.steps
     minimum, found = locate(steps, curve.mean), locate(steps, curve.replicates)

@@ -73,10 +73,15 @@ class Resampling(NamedTuple):
         return np.asarray(mean > stdtrit(freedom, 0.975) * np.sqrt(variance))
 
     def rises(self, curve: Curve, start: int, end: int) -> bool:
-        """Whether the curve rises significantly from checkpoint `start` to its highest one before `end`."""
-        highest = start + int(np.argmax(curve.mean[start:end]))
-        rises = curve.replicates[:, highest] - curve.replicates[:, start]
-        return bool(self.significant(np.asarray(curve.mean[highest] - curve.mean[start]), rises))
+        """Whether the checkpoints after `start` and before `end` lie, on average, significantly above that at `start`.
+
+        This is one comparison, where that with the highest of them would be many.
+        """
+        if start + 1 >= end:
+            return False
+        above = curve.mean[start + 1 : end].mean() - curve.mean[start]
+        replicates = curve.replicates[:, start + 1 : end].mean(1) - curve.replicates[:, start]
+        return bool(self.significant(np.asarray(above), replicates))
 
 
 def resampling(*, sets: int, groups: int, replicates: int = 1000, seed: int = 0) -> Resampling:

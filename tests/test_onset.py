@@ -145,7 +145,7 @@ def test_no_onset_is_claimed_where_there_is_none():
 def test_no_onset_is_claimed_of_the_noise_of_the_data_sets(sets):
     """The split falls throughout; each data set adds noise of its own at each checkpoint.
 
-    At most one in ten: the rise is judged at 95%, but from the smallest point to the largest after it.
+    The rise is judged at 95%, so one in twenty may be claimed by chance, give or take (two standard errors of 150).
     """
     rng = np.random.default_rng(1)
     claimed, early = [], []
@@ -158,7 +158,7 @@ def test_no_onset_is_claimed_of_the_noise_of_the_data_sets(sets):
         claimed.append(estimate(falling, drawn, locate_onset).reached)
         zero = curve_of(0 * x + noise, pairs, drawn)
         early.append(first_significant(zero, drawn) < STEPS[-3])
-    assert np.mean(claimed) <= 0.1
+    assert np.mean(claimed) <= 0.085
     assert np.mean(early) <= 0.05
 
 
