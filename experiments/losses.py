@@ -23,7 +23,7 @@ from hierdiff.options import option
 from hierdiff.replicates import Statistics, replicate
 from hierdiff.run import Run, measure_snapshots
 from hierdiff.sampling import coincidences, sample
-from hierdiff.summary import interval, plain, with_error
+from hierdiff.summary import cell, interval, plain, step_table
 
 TRAINING, HELD_OUT = INPUTS = ("training", "held-out")
 
@@ -45,8 +45,7 @@ def measure(run: Run, config: LossesConfig, done: Callable[[], object]) -> xr.Da
     """The two parts of the loss on own training sequences and on new ones, at each noise level and on average."""
     grammar, schedule, data, network, set_of = run.setting[:5]
     noise, n = run.config.measure.noise, config.targets
-    have = data.train.shape[1]
-    require_size("targets", n, have)
+    require_size("targets", n, data.train.shape[1])
     fresh_key, times_key, probe_key = jax.random.split(jax.random.fold_in(run.setting.snapshots_key, 3), 3)
     others = sample(fresh_key, grammar, n).leaves
     leaves = jnp.concatenate([*data.train[:, :n], others])
@@ -70,14 +69,13 @@ def measure(run: Run, config: LossesConfig, done: Callable[[], object]) -> xr.Da
     def on_snapshot(params: Any) -> dict[str, np.ndarray]:
         found = parts_of_all(params, jnp.asarray(set_of, jnp.int32), probe)
         by_name = zip(("to_exact", "residual"), (in_groups(np.asarray(x)) for x in found), strict=True)
-        done()
         return {
             f"{name}{when}": x
             for name, whole in by_name
             for when, x in (("", whole[:, :-1]), ("_average", whole[:, -1]))
         }
 
-    results = measure_snapshots(run, on_snapshot, DIMENSIONS, {"noise": list(noise), "inputs": list(INPUTS)})
+    results = measure_snapshots(run, on_snapshot, DIMENSIONS, {"noise": list(noise), "inputs": list(INPUTS)}, done)
     floor = np.asarray(exact_residuals(probe)).reshape(len(t), -1, n)
     floor = in_groups(np.stack([floor[:, set_of], np.broadcast_to(floor[:, -1:], floor[:, set_of].shape)], 2))
     floor = np.moveaxis(floor, 1, 0)
@@ -105,7 +103,6 @@ DIMENSIONS: dict[str, tuple[str, ...]] = {
 
 def statistics(run: Run, results: xr.Dataset) -> Statistics:
     """Means with replicates. `known` is the residual below that of the exact posterior, which has the same noise."""
-    mean, replicates, resample = replicate(results.data_vars, run.sets_of)
 
     def derive(x: xr.Dataset) -> xr.Dataset:
         return x.assign(
@@ -114,7 +111,7 @@ def statistics(run: Run, results: xr.Dataset) -> Statistics:
             known_average=x.exact_residual_average - x.residual_average,
         )
 
-    return Statistics(derive(mean), derive(replicates), resample)
+    return replicate(results.data_vars, run.sets_of).derive(derive)
 
 
 def summarise(found: Statistics) -> dict[str, Any]:
@@ -132,17 +129,18 @@ def summarise(found: Statistics) -> dict[str, Any]:
 def table(found: Statistics) -> str:
     """A row for each snapshot: averages over all noise levels."""
     curves = found.curves()
-    names = [f"{part}, {inputs}" for inputs in INPUTS for part in ("loss", "to exact", "residual", "known")]
+    columns = {
+        f"{part.replace('_', ' ')}, {inputs}": lambda at, part=part, inputs=inputs: cell(
+            at.sel(inputs=inputs), f"{part}_average", 3
+        )
+        for inputs in INPUTS
+        for part in ("loss", "to_exact", "residual", "known")
+    }
     lines = [
         "nats a sequence, averaged over the noise levels; loss = to exact + residual; known: how far the residual lies "
         "below that of the exact posterior",
-        f"{'step':>8} " + " ".join(f"{name:>19}" for name in names),
+        *step_table(curves, columns, 19),
     ]
-    for step in curves.step.values:
-        at = [curves.sel(step=step, inputs=inputs) for inputs in INPUTS]
-        variables = ("loss_average", "to_exact_average", "residual_average", "known_average")
-        cells = [with_error(each, name, 3) for each in at for name in variables]
-        lines.append(f"{step:8,.0f} " + " ".join(f"{cell:>19}" for cell in cells))
     return "\n".join(lines)
 
 

@@ -21,14 +21,14 @@ from hierdiff.devices import over_networks
 from hierdiff.measures.divergence import log_of
 from hierdiff.measures.membership import area_under_curve, true_positive_rate
 from hierdiff.measures.probe import GROUPS, require_groups, require_size
-from hierdiff.noising import corrupt, leaf_log_likelihood
+from hierdiff.noising import corrupt
 from hierdiff.onset import first_significant
 from hierdiff.options import option, require
-from hierdiff.posterior import leaf_posterior
 from hierdiff.replicates import Statistics, replicate
+from hierdiff.reverse import exact_denoiser
 from hierdiff.run import Run, measure_snapshots
 from hierdiff.sampling import coincidences, sample
-from hierdiff.summary import with_error
+from hierdiff.summary import cell, step_table
 from hierdiff.training import cross_entropy, stratified_times
 
 FALSE_POSITIVE_RATE = 0.01
@@ -57,13 +57,13 @@ PRESETS = {
 def measure(run: Run, config: MembershipConfig, done: Callable[[], object]) -> xr.Dataset:
     """Score the first training sequences of each network's own set, and as many that no network has seen."""
     grammar, schedule, data, network, set_of = run.setting[:5]
-    have = data.train.shape[1]
-    require_size("targets", config.targets, have)
+    require_size("targets", config.targets, data.train.shape[1])
     others_key, noise_key = jax.random.split(jax.random.fold_in(run.setting.snapshots_key, 2))
     others = sample(others_key, grammar, config.targets).leaves
     # One row of targets for each data set, and the others last; each row meets its own noise.
     targets = jnp.concatenate([data.train[:, : config.targets], others[None]])
     keys = jax.random.split(noise_key, (len(targets), config.draws))
+    exact = exact_denoiser(grammar, schedule)
 
     def noised(tokens, key):
         time_key, corrupt_key = jax.random.split(key)
@@ -77,8 +77,7 @@ def measure(run: Run, config: MembershipConfig, done: Callable[[], object]) -> x
 
         def one(target):
             t, x_t = noised(*target)
-            exact = leaf_posterior(grammar, leaf_log_likelihood(x_t, schedule.alpha_bar[t - 1]))
-            return cross_entropy(target[0], log_of(exact))
+            return cross_entropy(target[0], log_of(exact(x_t, t)))
 
         return jax.lax.map(lambda row: jax.lax.map(lambda key: one((row[0], key)), row[1]).mean(0), (targets, keys))
 
@@ -100,11 +99,10 @@ def measure(run: Run, config: MembershipConfig, done: Callable[[], object]) -> x
 
     def on_snapshot(params: Any) -> dict[str, np.ndarray]:
         loss = np.asarray(losses_of_all(params, jnp.asarray(set_of, jnp.int32), targets, keys))
-        done()
         return {"score": np.stack([bayes - loss, -loss])}
 
     dimensions = {"score": ("attack", "network", "known", "target")}
-    results = measure_snapshots(run, on_snapshot, dimensions, {"attack": list(ATTACKS), "known": [True, False]})
+    results = measure_snapshots(run, on_snapshot, dimensions, {"attack": list(ATTACKS), "known": [True, False]}, done)
     return results.assign_attrs(coincidences=coincidences(others, data.train))
 
 
@@ -129,19 +127,19 @@ def statistics(run: Run, results: xr.Dataset) -> Statistics:
     kept = run.setting.set_of != resample.left_out[:, None]
     drawn = (drawn * kept[:, None, None]).sum(-1) / kept.sum(-1)[:, None, None]
     rate = rates(np.full((1, GROUPS), 1 / GROUPS))[0].mean(-1)
-    advantage = {"advantage": mean.area - 0.5}, {"advantage": replicates.area - 0.5}
-    return Statistics(
-        mean.assign(true_positives=(dims, rate), **advantage[0]),
-        replicates.assign(true_positives=(("replicate", *dims), drawn), **advantage[1]),
+    found = Statistics(
+        mean.assign(true_positives=(dims, rate)),
+        replicates.assign(true_positives=(("replicate", *dims), drawn)),
         resample,
     )
+    return found.derive(lambda x: x.assign(advantage=x.area - 0.5))
 
 
 def summarise(found: Statistics) -> dict[str, Any]:
     """Since when the calibrated attack finds members, and how well at the end."""
     since = {name: first_significant(found.curve("advantage", attack=name), found.resampling) for name in ATTACKS}
     last = found.curves().isel(step=-1)
-    areas = {name: with_error(last.sel(attack=name), "area", 3) for name in ATTACKS}
+    areas = {name: cell(last.sel(attack=name), "area", 3) for name in ATTACKS}
     when = {name: f"from step {step:,.0f} on" if np.isfinite(step) else "at no step" for name, step in since.items()}
     sentence = (
         f"Calibrated by the exact Bayes loss, the attack tells members from others {when['calibrated']} (area under "
@@ -154,15 +152,15 @@ def summarise(found: Statistics) -> dict[str, Any]:
 def table(found: Statistics) -> str:
     """A row for each snapshot."""
     curves = found.curves()
-    names = [f"{what}, {attack}" for attack in ATTACKS for what in ("AUC", "TPR")]
+    columns = {
+        f"{what}, {attack}": lambda at, name=name, attack=attack: cell(at.sel(attack=attack), name, 3)
+        for attack in ATTACKS
+        for what, name in (("AUC", "area"), ("TPR", "true_positives"))
+    }
     lines = [
         f"members against others; TPR: share of members found at {FALSE_POSITIVE_RATE:.0%} false positives",
-        f"{'step':>8} " + " ".join(f"{name:>18}" for name in names),
+        *step_table(curves, columns, 18),
     ]
-    for step in curves.step.values:
-        at = [curves.sel(step=step, attack=attack) for attack in ATTACKS]
-        cells = [with_error(each, name, 3) for each in at for name in ("area", "true_positives")]
-        lines.append(f"{step:8,.0f} " + " ".join(f"{cell:>18}" for cell in cells))
     return "\n".join(lines)
 
 

@@ -26,7 +26,7 @@ from hierdiff.replicates import Statistics, replicate
 from hierdiff.reverse import exact_denoiser, network_denoiser, respaced, reverse
 from hierdiff.run import Run, measure_snapshots, own_and_other
 from hierdiff.sampling import coincidences, sample
-from hierdiff.summary import interval, plain, with_error
+from hierdiff.summary import cell, interval, plain, step_table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,19 +86,15 @@ def measure(run: Run, config: NeighboursConfig, done: Callable[[], object]) -> x
         of_sets = {"distance": distance, "histogram": histogram, "copies": np.stack([copied(each) for each in tokens])}
         for name, x in of_sets.items():
             measured[f"own_{name}"], measured[f"other_{name}"] = own_and_other(run, x)
-        done()
         return measured
 
     coordinates = {"height": np.arange(grammar.depth + 1), "distance": np.arange(leaves + 1)}
-    results = measure_snapshots(run, on_snapshot, DIMENSIONS, coordinates)
+    results = measure_snapshots(run, on_snapshot, DIMENSIONS, coordinates, done)
     fresh = sample(fresh_key, grammar, 2 * n).leaves
     for name, tokens in (("reference", fresh[:n]), ("floor", fresh[n:])):
         results[name] = DIMENSIONS["histogram"], histograms(tokens)[1][set_of]
     of_exact = jax.jit(lambda start: reverse(noise_key, exact, schedule, start, times))(start)
-    results["exact_validity"] = (
-        DIMENSIONS["validity"],
-        np.broadcast_to(valid(of_exact), (len(set_of), *valid(of_exact).shape)),
-    )
+    results["exact_validity"] = DIMENSIONS["validity"], np.stack(len(set_of) * [valid(of_exact)])
     return results.assign_attrs(samples=n, coincidences=coincidences(fresh, data.train))
 
 
@@ -118,7 +114,6 @@ DIMENSIONS = {
 
 def statistics(run: Run, results: xr.Dataset) -> Statistics:
     """Means with replicates; what lies between own and other, and the divergences of the histograms."""
-    mean, replicates, resample = replicate(results.data_vars, run.sets_of)
 
     def divergence(p: xr.DataArray, q: xr.DataArray) -> xr.DataArray:
         options = {"input_core_dims": [["distance"], ["distance"]], "kwargs": {"n": results.attrs["samples"]}}
@@ -134,7 +129,7 @@ def statistics(run: Run, results: xr.Dataset) -> Statistics:
             neighbour_floor=divergence(x.floor, x.reference),
         )
 
-    return Statistics(derive(mean), derive(replicates), resample)
+    return replicate(results.data_vars, run.sets_of).derive(derive)
 
 
 def summarise(found: Statistics) -> dict[str, Any]:
@@ -168,26 +163,26 @@ def table(found: Statistics) -> str:
     """A row for each snapshot."""
     curves = found.curves()
     depth = int(curves.height[-1])
+
+    def copied(height: int) -> Callable[[xr.Dataset], str]:
+        return lambda at: cell(at.sel(height=height), "more_copies", 4)
+
     columns = {
-        "paired agree": ("paired", 3, {}),
-        "nearer to own": ("nearer", 3, {}),
-        "KL(own||other)": ("own_divergence", 4, {}),
-        "neighbour KL": ("neighbour_divergence", 3, {}),
-        f"copies h={min(2, depth)}": ("more_copies", 4, {"height": min(2, depth)}),
-        f"copies h={depth}": ("more_copies", 4, {"height": depth}),
-        "valid": ("validity", 3, {"height": depth}),
+        "paired agree": lambda at: cell(at, "paired", 3),
+        "nearer to own": lambda at: cell(at, "nearer", 3),
+        "KL(own||other)": lambda at: cell(at, "own_divergence", 4),
+        "neighbour KL": lambda at: cell(at, "neighbour_divergence", 3),
+        f"copies h={min(2, depth)}": copied(min(2, depth)),
+        f"copies h={depth}": copied(depth),
+        "valid": lambda at: cell(at.sel(height=depth), "validity", 3),
     }
+    floor, valid = cell(curves, "neighbour_floor", 3), cell(curves.sel(height=depth), "exact_validity", 3)
     lines = [
         "samples from the same noise; nearer to own: symbols; copies: own minus other, share of blocks; valid: whole",
-        f"{'step':>8} " + " ".join(f"{name:>15}" for name in columns),
+        *step_table(curves, columns, 15),
+        f"held-out sequences have neighbour KL {floor}; samples of the exact score are valid at {valid}",
     ]
-    for step in curves.step.values:
-        cells = [with_error(curves.sel(step=step, **where), name, digits) for name, digits, where in columns.values()]
-        lines.append(f"{step:8,.0f} " + " ".join(f"{cell:>15}" for cell in cells))
-    floor, valid = with_error(curves, "neighbour_floor", 3), with_error(curves.sel(height=depth), "exact_validity", 3)
-    return "\n".join(
-        [*lines, f"held-out sequences have neighbour KL {floor}; samples of the exact score are valid at {valid}"]
-    )
+    return "\n".join(lines)
 
 
 QUESTION = Question("neighbours", PRESETS, measure, statistics, summarise, table)

@@ -82,5 +82,7 @@ def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, dict[
     found = question.statistics(run, results)
     record.write_results(run.folder / f"{question.name}.results.nc", results)
     record.write_results(run.folder / f"{question.name}.curves.nc", found.curves())
-    summary = record.extend_summary(run.folder, {question.name: question.summarise(found)})
-    return found, record.extend_summary(run.folder, {"agreement": agreement(summary)})
+    summary = record.read_json(run.folder / "summary.json") | {question.name: question.summarise(found)}
+    summary["agreement"] = agreement(summary)
+    record.write_json(run.folder / "summary.json", summary)
+    return found, summary

@@ -18,7 +18,7 @@ import xarray as xr
 
 from experiments.snapshots import Question, answer
 from hierdiff.devices import over_networks
-from hierdiff.measures.probe import GROUPS, in_groups, noise_level, require_groups, require_size
+from hierdiff.measures.probe import GROUPS, in_groups, noise_level, require_groups, require_shares, require_size
 from hierdiff.onset import first_significant
 from hierdiff.options import option, require
 from hierdiff.posterior import empirical_posterior
@@ -26,7 +26,7 @@ from hierdiff.replicates import Statistics, replicate
 from hierdiff.reverse import Denoiser, exact_denoiser, network_denoiser, respaced, u_turn
 from hierdiff.run import Run, measure_snapshots
 from hierdiff.sampling import coincidences, sample
-from hierdiff.summary import with_error
+from hierdiff.summary import cell, step_table
 
 TRAINING, HELD_OUT, RANDOM = STARTS = ("training", "held-out", "random")
 
@@ -41,8 +41,7 @@ class UTurnConfig:
 
     def __post_init__(self):
         require_groups("starts", self.starts)
-        good = all(0 < turn <= 1 for turn in self.turns) and len(set(self.turns)) == len(self.turns)
-        require(good, "turns", self.turns, "distinct numbers above 0 and up to 1")
+        require_shares("turns", self.turns)
         require(self.reverse_steps >= 1, "reverse_steps", self.reverse_steps, "an integer of at least 1")
 
 
@@ -56,8 +55,8 @@ PRESETS = {
 def measure(run: Run, config: UTurnConfig, done: Callable[[], object]) -> xr.Dataset:
     """The share of symbols that come back, from the same starts with the same noise for every denoiser."""
     grammar, schedule, data, network, set_of = run.setting[:5]
-    n, have = config.starts, data.train.shape[1]
-    require_size("starts", n, have)
+    n = config.starts
+    require_size("starts", n, data.train.shape[1])
     key = jax.random.fold_in(run.setting.snapshots_key, 4)
     fresh_key, random_key, noise_key = jax.random.split(key, 3)
     others = [
@@ -81,28 +80,27 @@ def measure(run: Run, config: UTurnConfig, done: Callable[[], object]) -> xr.Dat
     def of_network(params, own, starts):
         return overlaps(network_denoiser(network, params), starts[own])
 
-    def filtered(k: int) -> Denoiser:
-        return exact_denoiser(grammar, schedule, filtered=k)
-
     def empirical(train: jax.Array) -> Denoiser:
         return lambda x_t, t: empirical_posterior(train, x_t, schedule.alpha_bar[t - 1])
 
     of_networks = jax.jit(over_networks(of_network, run.setting.mesh, stacked=2))
-    exact = np.asarray(jax.jit(lambda starts: jax.lax.map(lambda s: overlaps(filtered(0), s), starts))(starts))[set_of]
+    of_exact = jax.jit(lambda starts: jax.lax.map(lambda s: overlaps(exact_denoiser(grammar, schedule), s), starts))
+    of_exact = np.asarray(of_exact(starts))
+    exact = of_exact[set_of]
 
     def on_snapshot(params: Any) -> dict[str, np.ndarray]:
         overlap = np.asarray(of_networks(params, jnp.asarray(set_of, jnp.int32), starts))
-        done()
         ratio = np.where(exact > 0, overlap / np.maximum(exact, 1 / grammar.leaves), 0)
         return {"overlap": in_groups(overlap), "ratio": in_groups(ratio)}
 
     dims = ("network", "turn", "start", "group")
     coordinates = {"turn": list(config.turns), "start": list(STARTS), "filtered": np.arange(grammar.depth + 1)}
-    results = measure_snapshots(run, on_snapshot, {"overlap": dims, "ratio": dims}, coordinates)
+    results = measure_snapshots(run, on_snapshot, {"overlap": dims, "ratio": dims}, coordinates, done)
     results["exact"] = dims, in_groups(exact)
     results["counted"] = dims, in_groups((exact > 0).astype(float))
     # From random strings, against the filtered and the empirical posteriors.
-    by_k = [jax.jit(lambda x, k=k: overlaps(filtered(k), x))(starts[0]) for k in range(grammar.depth + 1)]
+    bp = [exact_denoiser(grammar, schedule, filtered=k) for k in range(1, grammar.depth + 1)]
+    by_k = [of_exact[0], *(jax.jit(lambda x, denoiser=k: overlaps(denoiser, x))(starts[0]) for k in bp)]
     by_k = in_groups(np.stack([np.asarray(x)[:, -1] for x in by_k], 1))
     results["of_filtered"] = ("network", "turn", "filtered", "group"), np.broadcast_to(by_k, (len(set_of), *by_k.shape))
     by_set = jax.jit(lambda sets: jax.lax.map(lambda each: overlaps(empirical(each), starts[0])[:, -1], sets))
@@ -113,7 +111,6 @@ def measure(run: Run, config: UTurnConfig, done: Callable[[], object]) -> xr.Dat
 
 def statistics(run: Run, results: xr.Dataset) -> Statistics:
     """The ratio of the mean overlaps, and the mean of the ratios over sequences of which the exact score keeps some."""
-    mean, replicates, resample = replicate(results.data_vars, run.sets_of)
 
     def derive(x: xr.Dataset) -> xr.Dataset:
         ratio = x.overlap / x.exact
@@ -123,7 +120,7 @@ def statistics(run: Run, results: xr.Dataset) -> Statistics:
             own_above_new=ratio.sel(start=TRAINING, drop=True) - ratio.sel(start=HELD_OUT, drop=True),
         ).drop_vars(("ratio", "counted"))
 
-    return Statistics(derive(mean), derive(replicates), resample)
+    return replicate(results.data_vars, run.sets_of).derive(derive)
 
 
 def summarise(found: Statistics) -> dict[str, Any]:
@@ -145,24 +142,24 @@ def table(found: Statistics) -> str:
     """A row for each snapshot: at each turn, the ratio of mean overlaps on training and on held-out starts."""
     curves = found.curves()
     turns, kinds = curves.turn.values, (TRAINING, HELD_OUT)
+
+    def both(at: xr.Dataset, name: str, turn: float) -> str:
+        return " / ".join(cell(at.sel(turn=turn, start=kind), name, 3) for kind in kinds)
+
+    columns = {f"t/T = {turn:g}": lambda at, turn=turn: both(at, "ratio_of_means", turn) for turn in turns}
     lines = [
         "overlap of the network over that of the exact score, ratio of means: 'a / b' from training / held-out starts",
-        f"{'step':>8} " + " ".join(f"{f't/T = {turn:g}':>21}" for turn in turns),
+        *step_table(curves, columns, 21),
     ]
-    for step in curves.step.values:
-        at = curves.sel(step=step)
-        cells = [" / ".join(with_error(at.sel(turn=t, start=s), "ratio_of_means", 3) for s in kinds) for t in turns]
-        lines.append(f"{step:8,.0f} " + " ".join(f"{cell:>21}" for cell in cells))
     last = curves.isel(step=-1)
     lines.append("mean over sequences of the ratio, where the exact score brings back anything, at the last step")
-    cells = [" / ".join(with_error(last.sel(turn=t, start=s), "mean_of_ratios", 3) for s in kinds) for t in turns]
-    lines.append(" " * 9 + " ".join(f"{cell:>21}" for cell in cells))
+    lines.append(" " * 9 + " ".join(f"{both(last, 'mean_of_ratios', turn):>21}" for turn in turns))
     lines += ["", f"{'from random strings, overlap of':>36} " + " ".join(f"{f't/T = {turn:g}':>12}" for turn in turns)]
     rows = {f"BP_{k}": ("of_filtered", {"filtered": k}) for k in curves.filtered.values}
     rows |= {"the memorizer": ("of_empirical", {}), "the networks, last step": ("overlap", {"start": RANDOM})}
     for label, (name, where) in rows.items():
-        cells = [with_error(last.sel(turn=turn, **where), name, 3) for turn in turns]
-        lines.append(f"{label:>36} " + " ".join(f"{cell:>12}" for cell in cells))
+        cells = [cell(last.sel(turn=turn, **where), name, 3) for turn in turns]
+        lines.append(f"{label:>36} " + " ".join(f"{each:>12}" for each in cells))
     return "\n".join(lines)
 
 

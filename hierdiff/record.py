@@ -87,9 +87,9 @@ def snapshot_steps(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in (folder / "snapshots").glob("[0-9]*.npz"))
 
 
-def step_file(folder: Path, what: str, step: int) -> Path:
-    """The file of one step in a subfolder of a run."""
-    return folder / what / f"{step:08d}.npz"
+def snapshot_file(folder: Path, step: int) -> Path:
+    """Where the weights of one step are kept."""
+    return folder / "snapshots" / f"{step:08d}.npz"
 
 
 def read_json(path: Path) -> Any:
@@ -154,13 +154,6 @@ def provenance() -> dict[str, Any]:
 def _module() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec.name if spec else Path(sys.argv[0]).name
-
-
-def extend_summary(folder: Path, more: dict[str, Any]) -> dict[str, Any]:
-    """Add to the summary of a run, and return the whole of it as it was given."""
-    summary = read_json(folder / "summary.json") | more
-    write_json(folder / "summary.json", summary)
-    return summary
 
 
 def flat(options: dict) -> dict:

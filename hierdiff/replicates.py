@@ -1,6 +1,6 @@
 """Replicates of an experiment, over data sets and test sequences together, and the errors that they give."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,6 +106,10 @@ class Statistics(NamedTuple):
             for name, x in self.replicates.data_vars.items()
         }
         return self.mean.assign(errors)
+
+    def derive(self, function: Callable[[xr.Dataset], xr.Dataset]) -> "Statistics":
+        """`function` of the means, and of those of each replicate."""
+        return Statistics(function(self.mean), function(self.replicates), self.resampling)
 
     def curve(self, name: str, **where: Any) -> Curve:
         """One curve along training; `where` gives the other coordinates."""

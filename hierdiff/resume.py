@@ -9,7 +9,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -109,7 +109,7 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 class Termination:
-    """Set once SIGTERM has come: the program then saves, and leaves with the status `TERMINATED`."""
+    """Notes that SIGTERM has come: the program is then to save, and to leave with the status `TERMINATED`."""
 
     def __init__(self):
         self.came = False
@@ -123,7 +123,3 @@ class Termination:
 
     def __exit__(self, *_: Any) -> None:
         signal.signal(signal.SIGTERM, self.before)
-
-    def leave(self) -> NoReturn:
-        """End the program."""
-        raise SystemExit(TERMINATED)

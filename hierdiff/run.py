@@ -15,7 +15,7 @@ from hierdiff import record
 from hierdiff.laboratory import OnsetConfig, Setting, label, make_inputs, make_measure, prepare, set_up, train
 from hierdiff.measures.divergence import pairs
 from hierdiff.options import OptionError, rebuild, require
-from hierdiff.resume import Termination, restore, save
+from hierdiff.resume import TERMINATED, Termination, restore, save
 
 # Between checkpoints the state is saved after so many seconds.
 SAVE_AFTER = 600.0
@@ -34,11 +34,8 @@ def carry_out(
       OSError: a file cannot be written.
       SystemExit: SIGTERM has come; the state is saved.
     """
-    inputs, checkpoints, states = (
-        make_inputs(setting, config.measure),
-        config.train.checkpoint_steps(),
-        folder / "state",
-    )
+    inputs, checkpoints = make_inputs(setting, config.measure), config.train.checkpoint_steps()
+    states = folder / "state"
     for place in (states, folder / "snapshots"):
         place.mkdir(exist_ok=True)
     with Termination() as termination:
@@ -71,7 +68,7 @@ def carry_out(
                 for name, x in now.items():
                     measured[name][i] = x
                 if step in kept:
-                    record.write_arrays(record.step_file(folder, "snapshots", step), jax.device_get(state.average))
+                    record.write_arrays(record.snapshot_file(folder, step), jax.device_get(state.average))
                 seconds[-1, 1] += elapsed()
                 seconds[i] = seconds[-1]
                 report(step, now, seconds[i].sum())
@@ -81,7 +78,7 @@ def carry_out(
                 save(states, step, {"state": state, "measured": measured, "seconds": seconds})
                 saved = time.monotonic()
             if termination.came:
-                termination.leave()
+                raise SystemExit(TERMINATED)
     each = [{name: x[i] for name, x in measured.items()} for i in range(len(checkpoints))]
     results = label(config, setting, inputs, each)
     results.attrs |= {"seconds_training": float(seconds[-1, 0]), "seconds_measuring": float(seconds[-1, 1])}
@@ -132,10 +129,8 @@ def snapshots(run: Run) -> Iterator[tuple[int, nnx.State]]:
     template = jax.eval_shape(jax.vmap(run.setting.network.init), keys)
     spread = NamedSharding(run.setting.mesh, PartitionSpec("network"))
     for step in run.steps:
-        yield (
-            step,
-            jax.device_put(record.read_arrays(record.step_file(run.folder, "snapshots", step), template), spread),
-        )
+        weights = record.read_arrays(record.snapshot_file(run.folder, step), template)
+        yield step, jax.device_put(weights, spread)
 
 
 def measure_snapshots(
@@ -143,9 +138,16 @@ def measure_snapshots(
     measure: Callable[[Any], dict[str, Any]],
     dimensions: dict[str, tuple[str, ...]],
     coordinates: dict[str, Any],
+    done: Callable[[], object],
 ) -> xr.Dataset:
-    """`measure` of the weights of each snapshot, labelled; `dimensions` are those of each variable beside the step."""
-    measured = [jax.device_get(measure(weights)) for _, weights in snapshots(run)]
+    """`measure` of the weights of each snapshot, labelled; `done` is called after each.
+
+    `dimensions` are those of each variable beside the step.
+    """
+    measured = []
+    for _, weights in snapshots(run):
+        measured.append(jax.device_get(measure(weights)))
+        done()
     stacked = {
         name: (("step", *dims), np.stack([each[name] for each in measured])) for name, dims in dimensions.items()
     }

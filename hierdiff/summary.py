@@ -1,5 +1,6 @@
 """What a run says: its curves with standard errors, its minima with intervals, a table and one sentence."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,7 @@ def statistics(results: xr.Dataset) -> Statistics:
     if same.any():
         variables |= {name: x.isel(pair=same).rename(pair="seed_pair") for name, x in of_seeds.items()}
     sets_of = {"network": results.data_set.values[:, None], "pair": sets[~same], "seed_pair": sets[same]}
-    mean, replicates, resample = replicate(variables, sets_of)
-    return Statistics(_with_ratios(mean), _with_ratios(replicates), resample)
+    return replicate(variables, sets_of).derive(_with_ratios)
 
 
 def set_pairs(results: xr.Dataset) -> np.ndarray:
@@ -157,9 +157,23 @@ def interval(found: dict[str, Any]) -> str:
     return f"{found['step']:,.0f} ({low} to {high})"
 
 
-def with_error(curves: xr.Dataset, name: str, digits: int) -> str:
-    """One value of a record with its standard error in units of the last digit."""
-    return f"{float(curves[name]):.{digits}f}({10**digits * float(curves[f'{name}_error']):.0f})"
+def with_error(x: float, error: float, digits: int) -> str:
+    """A value with its standard error in units of the last digit."""
+    return f"{x:.{digits}f}({10**digits * error:.0f})"
+
+
+def cell(curves: xr.Dataset, name: str, digits: int) -> str:
+    """One value of a record with its standard error."""
+    return with_error(float(curves[name]), float(curves[f"{name}_error"]), digits)
+
+
+def step_table(curves: xr.Dataset, columns: dict[str, Callable[[xr.Dataset], str]], width: int) -> list[str]:
+    """A line of headings, and one for each step: in each column, what it makes of the record at that step."""
+    lines = [f"{'step':>8} " + " ".join(f"{name:>{width}}" for name in columns)]
+    for step in curves.step.values:
+        at = curves.sel(step=step)
+        lines.append(f"{step:8,.0f} " + " ".join(f"{column(at):>{width}}" for column in columns.values()))
+    return lines
 
 
 def agreement(summary: dict[str, Any]) -> str:
@@ -167,9 +181,7 @@ def agreement(summary: dict[str, Any]) -> str:
     found, since = [f"sample split {interval(summary['onset'])}"], {}
     if "neighbours" in summary:
         of_samples = summary["neighbours"]
-        found += [
-            f"difference of paired samples {interval(of_samples['paired'])}",
-        ]
+        found.append(f"difference of paired samples {interval(of_samples['paired'])}")
         since = {"samples nearer to the own set": of_samples["nearer_since"]}
         since |= {f"copies of blocks of height {row['height']}": row["step"] for row in of_samples["copies_since"][1:]}
     if "membership" in summary:
@@ -263,7 +275,7 @@ def table(summary: dict[str, Any]) -> str:
     def pair(values: dict[str, Any], digits: int = 3) -> str:
         """`a > b`, each with its standard error in units of its last digit."""
         shown = [(values[when], values[f"{when}_error"]) for when in ("at_onset", "at_best")]
-        return " > ".join(f"{x:.{digits}f}({10**digits * e:.0f})" if _known(x) else "-" for x, e in shown)
+        return " > ".join(with_error(x, error, digits) if _known(x) else "-" for x, error in shown)
 
     def onset(row: dict[str, Any]) -> str:
         if not row["onset"]["reached"]:

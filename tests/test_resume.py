@@ -30,7 +30,7 @@ def same(folder, whole):
     assert a.drop_attrs().identical(b.drop_attrs())
     assert record.snapshot_steps(folder) == record.snapshot_steps(whole)
     for step in record.snapshot_steps(whole):
-        files = [np.load(record.step_file(each, "snapshots", step)) for each in (folder, whole)]
+        files = [np.load(record.snapshot_file(each, step)) for each in (folder, whole)]
         for name in files[1].files:
             np.testing.assert_array_equal(files[0][name], files[1][name])
         for file in files:

@@ -25,6 +25,12 @@ def require_groups(name: str, sequences: int, *, each: int = 1) -> None:
     require(good, name, sequences, f"a multiple of {GROUPS}, and at least {each * GROUPS}")
 
 
+def require_shares(name: str, shares: tuple[float, ...]) -> None:
+    """Raise `OptionError` unless these are distinct noise levels t/T."""
+    good = all(0 < share <= 1 for share in shares) and len(set(shares)) == len(shares)
+    require(good, name, shares, "distinct numbers above 0 and up to 1")
+
+
 def require_size(name: str, sequences: int, size: int) -> None:
     """Raise `OptionError` unless a data set of `size` sequences holds so many."""
     require(sequences <= size, name, sequences, f"at most the size of a data set, {size}")
@@ -44,8 +50,7 @@ class MeasureConfig:
     def __post_init__(self):
         require_groups("held_out", self.held_out, each=2)
         require_groups("members", self.members)
-        good = all(0 < level <= 1 for level in self.noise) and len(set(self.noise)) == len(self.noise)
-        require(good, "noise", self.noise, "distinct numbers above 0 and up to 1")
+        require_shares("noise", self.noise)
         require(
             self.onset_noise in self.noise, "onset_noise", self.onset_noise, f"one of the noise levels {self.noise}"
         )
