@@ -5,19 +5,23 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 from scipy.special import stdtr
 
-from hierdiff.replicates import Curve, Resampling
+from hierdiff.replicates import NEIGHBOURS, Curve, Resampling
 
 
 class Minima(NamedTuple):
-    """The minima of curves along training; where one is not reached, `step` is the first or the last checkpoint."""
+    """The minima of curves along training; where one is not reached, `step` is the first or the last checkpoint.
+
+    `lowest` is the number of the smallest checkpoint, beside which `step` lies.
+    """
 
     step: Float[np.ndarray, "*curves"]
     value: Float[np.ndarray, "*curves"]
     reached: Bool[np.ndarray, "*curves"]
+    lowest: Int[np.ndarray, "*curves"]
 
 
 def locate_minimum(steps: ArrayLike, curves: ArrayLike) -> Minima:
@@ -51,16 +55,16 @@ def _locate(steps: np.ndarray, curves: np.ndarray, start: np.ndarray) -> Minima:
     step, value = log_step[lowest], curves[np.arange(len(curves)), lowest]
     reached = (lowest > start) & (lowest < last)
     # Curves with the same smallest checkpoint are fitted together.
-    for middle, first in {*zip(lowest[reached], np.maximum(start, lowest - 2)[reached], strict=True)}:
-        rows = reached & (lowest == middle) & (np.maximum(start, lowest - 2) == first)
-        near = slice(first, middle + 3)
+    for middle, first in {*zip(lowest[reached], np.maximum(start, lowest - NEIGHBOURS)[reached], strict=True)}:
+        rows = reached & (lowest == middle) & (np.maximum(start, lowest - NEIGHBOURS) == first)
+        near = slice(first, middle + NEIGHBOURS + 1)
         bend, slope, level = np.polyfit(log_step[near] - log_step[middle], curves[rows, near].T, 2)
         shift = np.where(bend > 0, -slope / np.where(bend > 0, 2 * bend, 1), np.inf)
         left, right = log_step[middle - 1] - log_step[middle], log_step[middle + 1] - log_step[middle]
         within = (left <= shift) & (shift <= right)
         step[rows] += np.where(within, shift, 0)
         value[rows] = np.where(within, level + slope * np.where(within, shift, 0) / 2, value[rows])
-    return Minima(*(np.asarray(x.reshape(shape)) for x in (np.exp(step), value, reached)))
+    return Minima(*(np.asarray(x.reshape(shape)) for x in (np.exp(step), value, reached, lowest)))
 
 
 class Estimate(NamedTuple):
@@ -82,17 +86,16 @@ class Estimate(NamedTuple):
 def estimate(curve: Curve, resampling: Resampling, locate: Callable[[ArrayLike, ArrayLike], Minima]) -> Estimate:
     """Where `locate` finds the minimum of a curve, with its interval on log(step).
 
-    A minimum counts only if the later checkpoints lie, on average, significantly above it, at 95%. A replicate that
-    does not reach its minimum counts as the first or the last step, where it is smallest; where more than 2.5% do so at
-    one end, or the interval leaves the run there, that end is open.
+    A minimum counts only if the later checkpoints lie, on average, above it by more than noise makes them. A replicate
+    that does not reach its minimum counts as the first or the last step, where it is smallest; where more than 2.5% do
+    so at one end, or the interval leaves the run there, that end is open.
     """
     steps = curve.steps
     minimum, found = locate(steps, curve.mean), locate(steps, curve.replicates)
     log_steps, step = np.log(found.step), float(minimum.step)
-    nearest = int(np.argmin(np.abs(np.log(steps / step))))
-    rises = resampling.rises(curve, nearest, len(steps))
+    rises = resampling.rises(curve, int(minimum.lowest), len(steps))
     if not minimum.reached or not rises:
-        return Estimate(np.nan, np.nan, np.nan, np.nan, False, rises and nearest == 0, log_steps)
+        return Estimate(np.nan, np.nan, np.nan, np.nan, False, rises and minimum.lowest == 0, log_steps)
     early = np.mean(~found.reached & (found.step < step))
     late = np.mean(~found.reached & (found.step > step))
     half = resampling.half_width(log_steps)
@@ -109,7 +112,7 @@ def estimate(curve: Curve, resampling: Resampling, locate: Callable[[ArrayLike, 
 
 
 def last_significant_minimum(curve: Curve, resampling: Resampling, before: float) -> float | None:
-    """The step of the last local minimum below `before` from which the curve rises significantly, at 95%.
+    """The step of the last local minimum below `before` from which the curve rises by more than noise makes it.
 
     Networks that learn the heights of the tree one after another show a bump each time, and the global minimum may
     lie before an early one. The rise is read up to `before`.
