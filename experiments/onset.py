@@ -10,12 +10,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
+from jax.experimental.multihost_utils import sync_global_devices
 from tqdm import tqdm
 
 from figures.onset import draw
 from hierdiff import record
-from hierdiff.devices import use_every_core
+from hierdiff.devices import set_up_devices
 from hierdiff.grammar import GrammarConfig
 from hierdiff.laboratory import OnsetConfig, set_up
 from hierdiff.measures.divergence import pairs
@@ -62,9 +64,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/PRESET-SEED)")
     meaning = "go on with a run that was left (auto: if there is one; never: start anew, and discard it)"
     parser.add_argument("--resume", choices=RESUME, default="auto", help=meaning)
+    meaning = "join the processes of this Slurm job, TPU slice or Kubernetes JobSet, which share the folder of the run"
+    parser.add_argument("--distributed", action="store_true", help=meaning)
     config, options = parse_config(parser, PRESETS, "laptop", argv)
     folder = options.out or Path("runs") / f"{options.preset}-{config.seed}"
-    use_every_core()
+    set_up_devices(distributed=options.distributed)
     try:
         train(config, folder, resume=options.resume)
     except OptionError as error:
@@ -84,11 +88,15 @@ def train(config: OnsetConfig, folder: Path, *, resume: str = "auto") -> None:
         with only_writer(folder):
             there = bool(saved_steps(folder / "state")) or (folder / "summary.json").exists()
             require(there or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none")
-            if resume == "never":
-                record.discard(folder)
+            if jax.process_index() == 0:
+                record.tidy(folder)
+                if resume == "never":
+                    record.discard(folder)
+            sync_global_devices("the folder is ready")
             if not (folder / "summary.json").exists():
                 run(config, folder)
-            show(folder)
+            if jax.process_index() == 0:
+                show(folder)
     except FloatingPointError as error:
         raise SystemExit(f"stopped: {error}; a smaller --learning-rate may do") from None
     except OSError as error:
@@ -98,14 +106,16 @@ def train(config: OnsetConfig, folder: Path, *, resume: str = "auto") -> None:
 def run(config: OnsetConfig, folder: Path) -> None:
     """Train and measure, and leave the record in `folder`; the summary is written last."""
     setting = set_up(config)
-    print(
-        f"{len(setting.set_of)} networks on {config.sets} disjoint sets of {config.size} sequences of "
-        f"{setting.grammar.leaves} symbols; {setting.data.coincidences} sequences are in more than one set by chance"
-    )
+    if jax.process_index() == 0:
+        print(
+            f"{len(setting.set_of)} networks on {config.sets} disjoint sets of {config.size} sequences of "
+            f"{setting.grammar.leaves} symbols; {setting.data.coincidences} of them are in two sets by chance"
+        )
     rows = []
     focus = config.measure.noise.index(config.measure.onset_noise)
     across = [setting.set_of[a] != setting.set_of[b] for a, b in pairs(len(setting.set_of))]
-    with tqdm(total=config.train.steps, unit="step", disable=None, dynamic_ncols=True) as bar:
+    hidden = None if jax.process_index() == 0 else True
+    with tqdm(total=config.train.steps, unit="step", disable=hidden, dynamic_ncols=True) as bar:
 
         def report(step: int, measured: dict[str, np.ndarray], seconds: float) -> None:
             bar.update(step - bar.n)

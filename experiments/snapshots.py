@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from experiments import onset
 from hierdiff import record
-from hierdiff.devices import use_every_core
+from hierdiff.devices import set_up_devices
 from hierdiff.laboratory import OnsetConfig
 from hierdiff.measures.probe import require_size
 from hierdiff.options import OptionError, Parser, parse_config, require
@@ -54,7 +54,7 @@ def answer(question: Question, doc: str | None, argv: list[str] | None) -> None:
     parser.add_argument("--run", type=Path, help="folder of a finished run of experiments.onset (default: train first)")
     first = Parser(add_help=False)
     first.add_argument("--run", type=Path)
-    use_every_core()
+    set_up_devices()
     folder = first.parse_known_args(argv)[0].run
     try:
         if folder:

@@ -18,7 +18,7 @@ from scipy.special import stdtrit
 
 from experiments import membership, neighbours, onset, snapshots
 from hierdiff import record
-from hierdiff.devices import use_every_core
+from hierdiff.devices import set_up_devices
 from hierdiff.laboratory import OnsetConfig
 from hierdiff.measures.probe import GROUPS
 from hierdiff.onset import locate_minimum, locate_onset
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     both = {name: snapshots.Both(onset=onset.PRESETS[name], own=own) for name, own in PRESETS.items()}
     config, options = parse_config(parser, both, "laptop", argv)
     folder = options.out or Path("runs") / f"stopping-{options.preset}"
-    use_every_core()
+    set_up_devices()
     try:
         for name in ("seed", "size"):
             got, preset = (getattr(each, name) for each in (config.onset, onset.PRESETS[options.preset]))

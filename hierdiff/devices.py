@@ -1,31 +1,72 @@
-"""Where an ensemble of networks runs: its members are spread over the devices.
+"""Where an ensemble of networks runs, and all that differs between a CPU and an accelerator.
 
-On the CPU every core becomes a device of its own (`use_every_core`), and the members that share a device take
-turns: small matrix products fill one core, but not two. On accelerators they are vectorised.
+Networks and the sequences of a batch are laid out on a mesh of all devices, those of other processes included. On one
+device the networks take turns on a CPU, where small matrix products fill one core but not two, and are vectorised on
+an accelerator. Whatever the layout, the numbers are the same within rounding.
+
+Exact code asks for the highest precision of matrix products everywhere (accelerators would take less); networks take
+the platform's default, and bfloat16 if asked (`--dtype`).
 """
 
+import math
 import os
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
-def use_every_core() -> None:
-    """Make each CPU core that this process may use a JAX device, unless their number is chosen already.
+def set_up_devices(*, distributed: bool = False) -> None:
+    """Make each CPU core a JAX device, let a GPU give the same result each time, and join the processes of a job.
 
-    Call it before JAX is used for anything.
+    Call it before JAX is used for anything. What the user has chosen already stays: the number of CPU devices, by
+    `JAX_NUM_CPU_DEVICES`, and the flag `xla_gpu_deterministic_ops` in `XLA_FLAGS`.
     """
     if jax.config.jax_num_cpu_devices < 0:  # pyright: ignore[reportAttributeAccessIssue]
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         jax.config.update("jax_num_cpu_devices", cores)
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_gpu_deterministic_ops" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true"
+    if distributed:
+        jax.distributed.initialize()
+
+
+def on_cpu() -> bool:
+    """Whether the programs are made for a CPU."""
+    return jax.default_backend() == "cpu"
+
+
+def chunk(leaves: int) -> int:
+    """Sequences that exact code works on at a time: what a core's cache holds, or what keeps an accelerator busy."""
+    return max(16, min(128, 2**12 // leaves)) if on_cpu() else max(16, 2**19 // leaves)
 
 
 def ensemble_mesh(networks: int) -> Mesh:
-    """As many devices as share the networks evenly, in one axis, `network`."""
-    used = max(d for d in range(1, min(networks, jax.device_count()) + 1) if networks % d == 0)
-    return Mesh(np.array(jax.devices()[:used]), ("network",))
+    """Every device of every process: the axis `network` shares the networks evenly, `batch` the sequences of each."""
+    devices = jax.devices()
+    shares = math.gcd(networks, len(devices))
+    return Mesh(np.array(devices).reshape(shares, -1), ("network", "batch"))
+
+
+def spread_networks(tree: Any, mesh: Mesh) -> Any:
+    """Arrays with a leading network axis, which every process has whole, laid out on the devices."""
+
+    def spread(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(spread(jax.random.key_data(x)))
+        return jax.device_put(np.asarray(x), NamedSharding(mesh, PartitionSpec("network")))
+
+    return jax.tree.map(spread, tree)
+
+
+def spread_batch(tree: Any, mesh: Mesh) -> Any:
+    """Arrays with a leading axis of sequences, of one network, laid out on that network's devices; inside a program."""
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec("batch")))
 
 
 def over_networks(function: Callable, mesh: Mesh, *, stacked: int) -> Callable:
@@ -35,18 +76,35 @@ def over_networks(function: Callable, mesh: Mesh, *, stacked: int) -> Callable:
     arguments are the same for all networks.
     """
 
-    def on_one_device(*args):
+    def on_one_share(*args):
         def one(mine):
             return function(*mine, *args[stacked:])
 
-        if jax.default_backend() == "cpu":
+        if on_cpu():
             return jax.lax.map(one, args[:stacked])
         return jax.vmap(one)(args[:stacked])
 
     def on_all(*args):
         specs = tuple(PartitionSpec("network") if i < stacked else PartitionSpec() for i in range(len(args)))
-        out = PartitionSpec("network")
-        # Networks never talk to each other, so what is the same on all devices need not be told from what is not.
-        return jax.shard_map(on_one_device, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)(*args)
+        return jax.shard_map(
+            on_one_share,
+            mesh=mesh,
+            in_specs=specs,
+            out_specs=PartitionSpec("network"),
+            # XLA sees to the batch.
+            axis_names={"network"},
+            # Networks never talk to each other, so what is the same on all devices need not be told from what is not.
+            check_vma=False,
+        )(*args)
 
     return on_all
+
+
+def to_host(tree: Any) -> Any:
+    """The values of arrays that may lie on the devices of several processes, in each of these."""
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def in_any_process(flag: bool) -> bool:
+    """Whether `flag` is set in one of the processes; all of them must ask."""
+    return bool(to_host(np.array([flag])).any())

@@ -11,7 +11,7 @@ import xarray as xr
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from hierdiff.devices import ensemble_mesh, over_networks
+from hierdiff.devices import ensemble_mesh, over_networks, spread_batch
 from hierdiff.grammar import Grammar, GrammarConfig, random_grammar
 from hierdiff.measures.divergence import divergence, log_of, pairs, sample_split
 from hierdiff.measures.probe import (
@@ -39,6 +39,7 @@ class OnsetConfig:
     """Experiment."""
 
     seed: int = option(0, "seed of the grammar, the data, the networks and the noise")
+    split: int = option(0, "which draw of the data, the networks and the noise, for the grammar of the seed")
     sets: int = option(4, "disjoint data sets")
     seeds_per_set: int = option(1, "networks trained on each data set, from different weights and with different noise")
     size: int = option(1000, "sequences in each data set (P)")
@@ -51,6 +52,7 @@ class OnsetConfig:
 
     def __post_init__(self):
         require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4,294,967,295")
+        require(0 <= self.split < 2**32, "split", self.split, "an integer from 0 to 4,294,967,295")
         require(self.sets >= 2, "sets", self.sets, "an integer of at least 2")
         require(self.seeds_per_set >= 1, "seeds_per_set", self.seeds_per_set, "an integer of at least 1")
         require(self.size >= 1, "size", self.size, "an integer of at least 1")
@@ -91,9 +93,11 @@ class Inputs(NamedTuple):
 
 def set_up(config: OnsetConfig) -> Setting:
     """Draw the grammar and the data."""
-    keys = jax.random.split(jax.random.key(config.seed), 8)
-    grammar_key, data_key, *inputs_keys, init_key, train_key, snapshots_key = keys
-    grammar = random_grammar(grammar_key, **dataclasses.asdict(config.grammar))
+    key = jax.random.key(config.seed)
+    grammar = random_grammar(jax.random.split(key, 8)[0], **dataclasses.asdict(config.grammar))
+    if config.split:
+        key = jax.random.fold_in(key, config.split)
+    _, data_key, *inputs_keys, init_key, train_key, snapshots_key = jax.random.split(key, 8)
     sizes = {"vocab": grammar.vocab, "depth": grammar.depth, "branching": grammar.branching}
     set_of = np.repeat(np.arange(config.sets), config.seeds_per_set)
     return Setting(
@@ -180,6 +184,7 @@ def make_measure(setting: Setting, inputs: Inputs) -> Callable[[Any], dict[str, 
     """All measures of an ensemble, as one compiled function of its weights. Dimensions: see `DIMENSIONS`."""
 
     def forward(params, x_t, t):
+        x_t, t = spread_batch((x_t, t), setting.mesh)
         return setting.network.log_posterior(params, x_t, t, None)
 
     log_posteriors = over_networks(forward, setting.mesh, stacked=1)

@@ -10,7 +10,7 @@ log-likelihoods moved by a few units in their last place: in float32 to within 2
 and to within 1e-6 times the largest difference of log-likelihoods within a leaf for any other input.
 
 Memory: a batch is worked through in chunks, so that above the input and the output at most
-`16 * _chunk(L) * L * v * max(m, v)` bytes are alive.
+`16 * devices.chunk(L) * L * v * max(m, v)` bytes are alive.
 """
 
 import functools
@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from hierdiff.devices import chunk
 from hierdiff.grammar import Grammar
 from hierdiff.noising import leaf_log_likelihood
 from hierdiff.options import require
@@ -116,7 +117,7 @@ def empirical_posterior(
         fit = jnp.einsum("plv,vln->pn", one_hot, ll - _finite_max(ll), precision="highest")
         return jnp.einsum("plv,pn->vln", one_hot, jax.nn.softmax(fit, axis=0), precision="highest")
 
-    return _by_chunks(posterior, leaf_log_likelihood(x_t, alpha_bar), chunk=max(1, 2**24 // len(train)))
+    return _by_chunks(posterior, leaf_log_likelihood(x_t, alpha_bar), size=max(1, 2**24 // len(train)))
 
 
 def _check(grammar: Grammar, log_likelihood: Array, *, filtered: int = 0, height: int = 0) -> None:
@@ -212,19 +213,12 @@ def _take_backward(saved, cotangent):
 _take.defvjp(_take_forward, _take_backward)
 
 
-def _chunk(leaves: int) -> int:
-    """Sequences in a chunk: what stays in a core's cache, or keeps an accelerator busy within some 100 MB."""
-    if jax.default_backend() == "cpu":
-        return max(16, min(128, 2**12 // leaves))
-    return max(16, 2**19 // leaves)
-
-
-def _by_chunks(function: Callable, log_likelihood: Float[Array, "n L v"], chunk: int = 0):
+def _by_chunks(function: Callable, log_likelihood: Float[Array, "n L v"], size: int = 0):
     """Apply `function`, which maps `(v, L, n)` to `(..., n)`, chunk by chunk; the batch comes back first."""
     n, leaves, _ = log_likelihood.shape
-    chunk = min(n, chunk or _chunk(leaves))
-    padding = -n % chunk
+    size = min(n, size or chunk(leaves))
+    padding = -n % size
     padded = jnp.pad(log_likelihood, ((0, padding), (0, 0), (0, 0)))
-    chunks = padded.reshape(-1, chunk, *padded.shape[1:])
+    chunks = padded.reshape(-1, size, *padded.shape[1:])
     results = jax.lax.map(lambda ll: jax.tree.map(jnp.transpose, function(jnp.transpose(ll))), chunks)
     return jax.tree.map(lambda x: x.reshape(n + padding, *x.shape[2:])[:n], results)

@@ -19,12 +19,19 @@ import xarray as xr
 
 from hierdiff.options import OptionError, require
 
+# How the names of files begin that are being written.
+PARTIAL = ".partial-"
 PACKAGES = ("hierdiff", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "matplotlib")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, and put it in its place once it is on disk."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    """Let `write` fill a temporary file beside `path`, and put it in its place once it is on disk.
+
+    Of several processes that carry out one run, only the first one writes.
+    """
+    if jax.process_index() > 0:
+        return
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL, suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -122,6 +129,12 @@ def open_folder(folder: Path, config: Any) -> None:
         )
         return
     write_json(path, {"options": options, **provenance()})
+
+
+def tidy(folder: Path) -> None:
+    """Take away the files that a process was writing when it was killed."""
+    for path in folder.rglob(f"{PARTIAL}*"):
+        path.unlink()
 
 
 def discard(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import signal
@@ -21,6 +22,9 @@ from hierdiff.options import OptionError
 TERMINATED = 128 + signal.SIGTERM
 KEPT = 2
 
+# orbax reports a failure with its traceback, and then raises it; the program says it in one sentence.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
+
 
 def save(folder: Path, step: int, state: Any) -> None:
     """Save `state` in `folder`, and drop all saves but the last two.
@@ -35,6 +39,8 @@ def save(folder: Path, step: int, state: Any) -> None:
     try:
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             checkpointer.save(place.resolve(), args=ocp.args.StandardSave(state), force=True)
+        if jax.process_index() > 0:
+            return
         hashes = {str(path.relative_to(place)): _on_disk(path) for path in _files(place)}
         record.write_json(manifest, hashes)
     except Exception as error:
@@ -98,7 +104,13 @@ def _on_disk(path: Path) -> str:
 
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run; a second process is refused. It is let go when the process ends, however it ends."""
+    """Hold the lock of a run, in the first of its processes; another run is refused.
+
+    It is let go when the process ends, however it ends.
+    """
+    if jax.process_index() > 0:
+        yield
+        return
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

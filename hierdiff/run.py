@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import xarray as xr
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
 
 from hierdiff import record
+from hierdiff.devices import in_any_process, spread_networks, to_host
 from hierdiff.laboratory import OnsetConfig, Setting, label, make_inputs, make_measure, prepare, set_up, train
 from hierdiff.measures.divergence import pairs
 from hierdiff.options import OptionError, rebuild, require
@@ -64,20 +64,21 @@ def carry_out(
                 i = checkpoints.index(step)
                 jax.block_until_ready(state)
                 seconds[-1, 0] += elapsed()
-                now = jax.device_get(measure(state.average))
+                now = to_host(measure(state.average))
                 for name, x in now.items():
                     measured[name][i] = x
                 if step in kept:
-                    record.write_arrays(record.snapshot_file(folder, step), jax.device_get(state.average))
+                    record.write_arrays(record.snapshot_file(folder, step), to_host(state.average))
                 seconds[-1, 1] += elapsed()
                 seconds[i] = seconds[-1]
                 report(step, now, seconds[i].sum())
             else:
                 report(step, {}, 0.0)
-            if step in checkpoints or termination.came or time.monotonic() - saved > SAVE_AFTER:
+            leaving = in_any_process(termination.came)
+            if step in checkpoints or leaving or in_any_process(time.monotonic() - saved > SAVE_AFTER):
                 save(states, step, {"state": state, "measured": measured, "seconds": seconds})
                 saved = time.monotonic()
-            if termination.came:
+            if leaving:
                 raise SystemExit(TERMINATED)
     each = [{name: x[i] for name, x in measured.items()} for i in range(len(checkpoints))]
     results = label(config, setting, inputs, each)
@@ -127,10 +128,9 @@ def snapshots(run: Run) -> Iterator[tuple[int, nnx.State]]:
     """Step and weights of each snapshot, the weights laid out on the devices."""
     keys = jax.random.split(run.setting.init_key, len(run.setting.set_of))
     template = jax.eval_shape(jax.vmap(run.setting.network.init), keys)
-    spread = NamedSharding(run.setting.mesh, PartitionSpec("network"))
     for step in run.steps:
         weights = record.read_arrays(record.snapshot_file(run.folder, step), template)
-        yield step, jax.device_put(weights, spread)
+        yield step, spread_networks(weights, run.setting.mesh)
 
 
 def measure_snapshots(
@@ -146,7 +146,7 @@ def measure_snapshots(
     """
     measured = []
     for _, weights in snapshots(run):
-        measured.append(jax.device_get(measure(weights)))
+        measured.append(to_host(measure(weights)))
         done()
     stacked = {
         name: (("step", *dims), np.stack([each[name] for each in measured])) for name, dims in dimensions.items()

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from hierdiff.devices import over_networks
+from hierdiff.devices import over_networks, spread_batch, spread_networks, to_host
 from hierdiff.networks import Network
 from hierdiff.noising import Schedule, corrupt
 from hierdiff.options import option, require
@@ -22,7 +22,7 @@ from hierdiff.options import option, require
 class TrainConfig:
     """Training."""
 
-    steps: int = option(8000, "training steps")
+    steps: int = option(10_000, "training steps")
     batch: int = option(128, "sequences in a batch, drawn with replacement")
     learning_rate: float = option(1e-3, "Adam's learning rate at the start")
     decay: Literal["constant", "paper"] = option(
@@ -98,6 +98,7 @@ def make_trainer(
         x_0 = leaves[jax.random.randint(pick_key, (config.batch,), 0, len(leaves))]
         t = stratified_times(time_key, config.batch, schedule.levels)
         x_t = corrupt(noise_key, x_0, schedule.alpha_bar[t - 1], vocab)
+        x_0, t, x_t = spread_batch((x_0, t, x_t), mesh)
         log_f = network.log_posterior(params, x_t, t, dropout_key)
         return cross_entropy(x_0, log_f).mean()
 
@@ -113,12 +114,11 @@ def make_trainer(
 
         return jax.lax.fori_loop(first, until, step, state)
 
-    spread = NamedSharding(mesh, PartitionSpec("network"))
     init = jax.jit(over_networks(init_one, mesh, stacked=1))
     advance = jax.jit(over_networks(advance_one, mesh, stacked=3), donate_argnums=0)
 
     def init_all(keys, data):
-        keys, data = jax.device_put((keys, data), spread)
+        keys, data = spread_networks((keys, data), mesh)
         return init(keys), data
 
     return Trainer(init_all, advance)
@@ -126,7 +126,7 @@ def make_trainer(
 
 def check_finite(state: TrainState) -> None:
     """Raise `FloatingPointError` where the training has met a loss that is not finite."""
-    for network, step in enumerate(np.asarray(state.failed_at)):
+    for network, step in enumerate(to_host(state.failed_at)):
         if step >= 0:
             raise FloatingPointError(f"the loss of network {network} is not finite at step {step + 1}")
 

@@ -1,4 +1,4 @@
-"""Every test: types checked at run time, no silent promotion of dtype or rank, two devices."""
+"""Every test: types checked at run time, no silent promotion of dtype or rank, four devices."""
 
 import atexit
 import os
@@ -20,15 +20,17 @@ import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("hierdiff", "beartype.beartype")
-jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+# optax raises a float to the power of the integer step: where networks are trained, promotion is JAX's usual one.
+TRAINING = {"test_training", "test_scripts", "test_resume", "test_devices", "test_accelerators", "test_survival"}
 
 
 @pytest.fixture(autouse=True)
 def dtype_promotion(request):
-    # optax raises a float to the power of the integer step.
-    own_code_only = request.module.__name__ not in ("test_training", "test_scripts", "test_resume")
-    with jax.numpy_dtype_promotion("strict" if own_code_only else "standard"):
+    with jax.numpy_dtype_promotion("standard" if request.module.__name__ in TRAINING else "strict"):
         yield
 
 

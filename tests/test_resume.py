@@ -1,5 +1,6 @@
 """A run that is interrupted goes on with the same command, and ends with the same results to the bit."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -72,7 +73,8 @@ def test_a_run_killed_while_it_writes_goes_on_to_the_same_results(where, call, w
 
 def test_sigterm_saves_and_leaves_with_its_own_status(whole, tmp_path):
     command = [sys.executable, "-m", "experiments.onset", *OPTIONS, "--out", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(jax.device_count())}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while not resume.saved_steps(tmp_path / "state") and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)

@@ -1,0 +1,104 @@
+"""One run on any number of devices and of processes: the same program, and the same numbers within rounding."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import onset
+from hierdiff import record, resume, run
+
+OPTIONS = ["--preset", "smoke", "--depth", "2", "--steps", "60", "--checkpoints", "4", "--held-out", "100"]
+OPTIONS += ["--noise", "0.15", "--snapshots", "2"]
+FOUR = jax.devices()
+
+
+def use(monkeypatch, devices):
+    monkeypatch.setattr(jax, "devices", lambda *_: FOUR[:devices])
+
+
+def close(folder, whole):
+    """All measurements agree to 1e-5 of the largest: float32, after 60 steps of training."""
+    a, b = (record.read_results(each / "results.nc") for each in (folder, whole))
+    for name, x in b.data_vars.items():
+        np.testing.assert_allclose(a[name], x, rtol=0, atol=1e-5 * float(abs(x).max()), err_msg=str(name))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run on four devices: two for the networks, and two for the sequences of each."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    onset.main([*OPTIONS, "--out", str(folder)])
+    return folder
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_number_of_devices_does_not_matter(devices, whole, tmp_path, monkeypatch):
+    use(monkeypatch, devices)
+    onset.main([*OPTIONS, "--out", str(tmp_path)])
+    close(tmp_path, whole)
+
+
+def test_a_run_goes_on_with_another_number_of_devices(whole, tmp_path, monkeypatch):
+    def left(*args):
+        before(*args)
+        if len(resume.saved_steps(tmp_path / "state")) == 2:
+            raise KeyboardInterrupt
+
+    before = run.save
+    monkeypatch.setattr(run, "save", left)
+    with pytest.raises(KeyboardInterrupt):
+        onset.main([*OPTIONS, "--out", str(tmp_path)])
+    monkeypatch.setattr(run, "save", before)
+    use(monkeypatch, 1)
+    onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
+    close(tmp_path, whole)
+
+
+def test_two_processes_carry_out_one_run_and_write_one_record(whole, tmp_path):
+    """As Slurm starts them, on this machine, joined by gloo."""
+    command = [sys.executable, "-m", "experiments.onset", *OPTIONS, "--out", str(tmp_path), "--distributed"]
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    job |= {"SLURM_LOCALID": "0", "JAX_NUM_CPU_DEVICES": "1"}
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **job, "SLURM_PROCID": str(i)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    outputs = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    close(tmp_path, whole)
+    assert record.read_json(tmp_path / "config.json")["device"] == "cpu x 2"
+    # The first process alone speaks.
+    verdict = record.read_json(tmp_path / "summary.json")["verdict"]
+    assert [verdict in output for output, _ in outputs] == [True, False]
+
+
+def test_nothing_is_compiled_once_the_first_checkpoint_is_saved(tmp_path, monkeypatch):
+    compiled, at_save, before = [], [], run.save
+
+    def note(event, duration_secs, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    def save(*args):
+        before(*args)
+        at_save.append(len(compiled))
+
+    monkeypatch.setattr(run, "save", save)
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        onset.main([*OPTIONS, "--out", str(tmp_path)])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert len(at_save) == 4
+    assert at_save[0] > 0
+    assert set(at_save) == {at_save[0]}
