@@ -6,7 +6,7 @@ parameters and `log_posterior(params, x_t, t, key)` runs it (`key` feeds the dro
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,9 @@ class NetworkConfig:
     layers: int = option(4, "encoder layers (transformer only)")
     heads: int = option(4, "attention heads (transformer only)")
     dropout: float = option(0.0, "share of activations dropped in training (transformer only)")
+    dtype: Literal["float32", "bfloat16"] = option(
+        "float32", "numbers of the layers' products and states; weights, averages and losses are float32"
+    )
 
     def __post_init__(self):
         require(self.width >= 1, "width", self.width, "an integer of at least 1")
@@ -76,13 +79,14 @@ class TreeUNet(nnx.Module):
     def __init__(self, config: NetworkConfig, *, vocab: int, depth: int, branching: int, rngs: nnx.Rngs):
         width, hidden = config.width, config.expansion * config.width
         self.branching = branching
-        self.embed = nnx.Linear(vocab, width, rngs=rngs)
-        self.time = nnx.Linear(TIME_CHANNELS, width, rngs=rngs)
-        self.up = nnx.List([TimedMLP(branching * width, hidden, width, width, rngs) for _ in range(depth)])
+        make = {"dtype": layer_dtype(config), "rngs": rngs}
+        self.embed = nnx.Linear(vocab, width, **make)
+        self.time = nnx.Linear(TIME_CHANNELS, width, **make)
+        self.up = nnx.List([TimedMLP(branching * width, hidden, width, width, **make) for _ in range(depth)])
         self.down = nnx.List(
-            [TimedMLP((1 + branching) * width, hidden, branching * width, width, rngs) for _ in range(depth)]
+            [TimedMLP((1 + branching) * width, hidden, branching * width, width, **make) for _ in range(depth)]
         )
-        self.readout = nnx.Linear(width, vocab, rngs=rngs)
+        self.readout = nnx.Linear(width, vocab, **make)
 
     def __call__(
         self, x_t: Float[Array, "n L v"], t: Int[Array, " n"], rngs: nnx.Rngs | None = None
@@ -99,16 +103,16 @@ class TreeUNet(nnx.Module):
         for mlp, (skip, children) in zip(self.down, reversed(skips), strict=True):
             family = jnp.concatenate([root_mean_square_norm(state), children], axis=-1)
             state = skip + mlp(family, time).reshape(skip.shape)
-        return jax.nn.log_softmax(self.readout(root_mean_square_norm(state)))
+        return log_softmax(self.readout(root_mean_square_norm(state)))
 
 
 class TimedMLP(nnx.Module):
     """One hidden layer, to which the time embedding is added before the activation."""
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, time: int, rngs: nnx.Rngs):
-        self.enter = nnx.Linear(inputs, hidden, rngs=rngs)
-        self.time = nnx.Linear(time, hidden, use_bias=False, rngs=rngs)
-        self.leave = nnx.Linear(hidden, outputs, rngs=rngs)
+    def __init__(self, inputs: int, hidden: int, outputs: int, time: int, **make: Any):
+        self.enter = nnx.Linear(inputs, hidden, **make)
+        self.time = nnx.Linear(time, hidden, use_bias=False, **make)
+        self.leave = nnx.Linear(hidden, outputs, **make)
 
     def __call__(self, x: Float[Array, "n nodes _"], time: Float[Array, "n _"]) -> Float[Array, "n nodes _"]:
         return self.leave(nnx.silu(self.enter(x) + self.time(time)[:, None]))
@@ -118,25 +122,27 @@ class Transformer(nnx.Module):
     """The encoder of arXiv 2603.03469: post-norm, learned positions, the time embedding added once."""
 
     def __init__(self, config: NetworkConfig, *, vocab: int, leaves: int, rngs: nnx.Rngs):
-        self.embed = nnx.Linear(vocab, config.width, rngs=rngs)
-        self.time = nnx.Linear(TIME_CHANNELS, config.width, rngs=rngs)
+        make = {"dtype": layer_dtype(config), "rngs": rngs}
+        self.embed = nnx.Linear(vocab, config.width, **make)
+        self.time = nnx.Linear(TIME_CHANNELS, config.width, **make)
         self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (1, leaves, config.width)))
-        self.layers = nnx.List([EncoderLayer(config, rngs) for _ in range(config.layers)])
-        self.readout = nnx.Linear(config.width, vocab, rngs=rngs)
+        self.layers = nnx.List([EncoderLayer(config, **make) for _ in range(config.layers)])
+        self.readout = nnx.Linear(config.width, vocab, **make)
 
     def __call__(
         self, x_t: Float[Array, "n L v"], t: Int[Array, " n"], rngs: nnx.Rngs | None = None
     ) -> Float[Array, "n L v"]:
-        x = self.embed(x_t) + self.position[...] + self.time(time_embedding(t))[:, None]
+        x = self.embed(x_t)
+        x = x + self.position[...].astype(x.dtype) + self.time(time_embedding(t))[:, None]
         for layer in self.layers:
             x = layer(x, rngs)
-        return jax.nn.log_softmax(self.readout(x))
+        return log_softmax(self.readout(x))
 
 
 class EncoderLayer(nnx.Module):
     """Self-attention and a ReLU MLP, each added to its input and then normalised."""
 
-    def __init__(self, config: NetworkConfig, rngs: nnx.Rngs):
+    def __init__(self, config: NetworkConfig, **make: Any):
         width = config.width
         self.attention = nnx.MultiHeadAttention(
             config.heads,
@@ -145,12 +151,12 @@ class EncoderLayer(nnx.Module):
             broadcast_dropout=False,
             decode=False,
             keep_rngs=False,
-            rngs=rngs,
+            **make,
         )
-        self.enter = nnx.Linear(width, config.expansion * width, rngs=rngs)
-        self.leave = nnx.Linear(config.expansion * width, width, rngs=rngs)
-        self.after_attention = nnx.LayerNorm(width, rngs=rngs)
-        self.after_mlp = nnx.LayerNorm(width, rngs=rngs)
+        self.enter = nnx.Linear(width, config.expansion * width, **make)
+        self.leave = nnx.Linear(config.expansion * width, width, **make)
+        self.after_attention = nnx.LayerNorm(width, **make)
+        self.after_mlp = nnx.LayerNorm(width, **make)
         self.dropout = nnx.Dropout(config.dropout)
 
     def __call__(self, x: Float[Array, "n L w"], rngs: nnx.Rngs | None) -> Float[Array, "n L w"]:
@@ -159,6 +165,16 @@ class EncoderLayer(nnx.Module):
 
         x = self.after_attention(x + drop(self.attention(x, deterministic=rngs is None, rngs=rngs)))
         return self.after_mlp(x + drop(self.leave(drop(nnx.relu(self.enter(x))))))
+
+
+def layer_dtype(config: NetworkConfig) -> Any:
+    """The dtype of the layers; None, for float32, is that of their input, so that float64 stays float64."""
+    return jnp.bfloat16 if config.dtype == "bfloat16" else None
+
+
+def log_softmax(logits: Float[Array, "n L v"]) -> Float[Array, "n L v"]:
+    """Log probabilities of the symbols, in float32 at least."""
+    return jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
 
 
 def time_embedding(t: Int[Array, " n"]) -> Float[Array, "n c"]:
@@ -170,10 +186,10 @@ def time_embedding(t: Int[Array, " n"]) -> Float[Array, "n c"]:
 
 
 def root_mean_square_norm(x: Float[Array, "*batch w"]) -> Float[Array, "*batch w"]:
-    """`x / sqrt(mean(x**2))` over the channels.
+    """`x / sqrt(mean(x**2))` over the channels, the mean in float32 at least.
 
     The mean is a matrix product: XLA's CPU backend runs a sum over the last axis one number at a time.
     """
-    width = x.shape[-1]
-    mean_square = (x * x) @ jnp.full((width, 1), 1 / width, x.dtype)
-    return x * (jax.lax.rsqrt(mean_square + 1e-6) @ jnp.ones((1, width), x.dtype))
+    width, wide = x.shape[-1], x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean_square = (wide * wide) @ jnp.full((width, 1), 1 / width, wide.dtype)
+    return (wide * (jax.lax.rsqrt(mean_square + 1e-6) @ jnp.ones((1, width), wide.dtype))).astype(x.dtype)

@@ -1,5 +1,7 @@
 """The networks: distributions, symmetries that the tree asks for, the paper's size."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,6 +51,22 @@ def test_the_papers_transformer_has_16_9_million_parameters():
     config = NetworkConfig(network="transformer", width=512, expansion=2, layers=8, heads=4, dropout=0.1)
     shapes = jax.eval_shape(build_network(config, vocab=6, depth=4, branching=2).init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == pytest.approx(16.9e6, rel=0.005)
+
+
+@pytest.mark.parametrize("config", [TREE, TRANSFORMER], ids=["tree", "transformer"])
+def test_bfloat16_changes_the_layers_and_not_the_weights(config):
+    """The outputs differ by what 8 bits of mantissa, rounded a few times in turn, leave open."""
+    outputs = {}
+    for dtype in ("float32", "bfloat16"):
+        network = build_network(dataclasses.replace(config, dtype=dtype), vocab=5, depth=3, branching=2)
+        params = network.init(jax.random.key(0))
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+        # flax's normalisation mixes dtypes on purpose.
+        with jax.numpy_dtype_promotion("standard"):
+            outputs[dtype] = network.log_posterior(params, *inputs(), None)
+        assert outputs[dtype].dtype == jnp.float32
+    difference = jnp.abs(outputs["float32"] - outputs["bfloat16"]).max()
+    assert 1e-4 < difference < 0.1
 
 
 def test_dropout_is_off_without_a_key_and_random_with_one():

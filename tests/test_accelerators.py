@@ -1,0 +1,86 @@
+"""The programs are lowered for GPUs and TPUs on a machine that has none, as they would be there."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from hierdiff import devices, laboratory
+from hierdiff.grammar import GrammarConfig, random_grammar
+from hierdiff.laboratory import OnsetConfig, make_inputs, make_measure, prepare, set_up
+from hierdiff.measures.probe import MeasureConfig
+from hierdiff.networks import NetworkConfig
+from hierdiff.noising import linear_schedule
+from hierdiff.posterior import leaf_posterior
+from hierdiff.reverse import exact_denoiser, network_denoiser, respaced, reverse
+from hierdiff.training import TrainConfig
+
+TREE = NetworkConfig(width=8)
+TRANSFORMER = NetworkConfig(network="transformer", width=8, layers=2, heads=2, dropout=0.1, dtype="bfloat16")
+
+
+@pytest.fixture(autouse=True)
+def as_on_an_accelerator(monkeypatch):
+    """Trace what an accelerator would run, on one device."""
+    jax.clear_caches()
+    monkeypatch.setattr(devices, "on_cpu", lambda: False)
+    one = Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("network", "batch"))
+    monkeypatch.setattr(laboratory, "ensemble_mesh", lambda _: one)
+    yield
+    jax.clear_caches()
+
+
+def lower(function, *args):
+    """The StableHLO of a function for both kinds."""
+    exported = jax.export.export(jax.jit(function), platforms=["cuda", "tpu"])(*args)
+    assert exported.platforms == ("cuda", "tpu")
+    return exported.mlir_module()
+
+
+def experiment(network):
+    config = OnsetConfig(
+        sets=2,
+        size=100,
+        grammar=GrammarConfig(depth=2),
+        network=network,
+        train=TrainConfig(steps=10, checkpoints=2, batch=8, first_checkpoint=5),
+        measure=MeasureConfig(held_out=100, members=50, noise=(0.15,)),
+    )
+    return config, set_up(config)
+
+
+@pytest.mark.parametrize("network", [TREE, TRANSFORMER], ids=["tree", "transformer in bfloat16"])
+def test_training_and_measuring(network):
+    config, setting = experiment(network)
+    training = prepare(config, setting)
+    text = lower(training.trainer.advance, training.state, training.data, training.keys, 0, 5)
+    # The networks are vectorised: their products have a network axis, and the steps are the one loop.
+    assert len(re.findall(r"stablehlo.while", text)) == 1
+    assert re.search(r"dot_general.*batching_dims = \[0\] x \[0\]", text)
+    assert ("bf16" in text) == (network.dtype == "bfloat16")
+    measure = make_measure(setting, make_inputs(setting, config.measure))
+    assert "stablehlo.dot_general" in lower(measure, training.state.average)
+
+
+def test_the_exact_posterior_asks_for_the_highest_precision():
+    grammar = random_grammar(jax.random.key(0), depth=3)
+    text = lower(lambda ll: leaf_posterior(grammar, ll), jnp.zeros((40, 8, 6)))
+    products = re.findall(r"stablehlo.dot_general.*", text)
+    assert products
+    assert all("precision = [HIGHEST, HIGHEST]" in product for product in products)
+
+
+def test_reverse_diffusion():
+    _, setting = experiment(TREE)
+    schedule = linear_schedule(100)
+    params = setting.network.init(jax.random.key(0))
+    start = jnp.zeros((20, 4, 6))
+    for denoiser in (network_denoiser(setting.network, params), exact_denoiser(setting.grammar, schedule)):
+
+        def chain(x, denoiser=denoiser):
+            return reverse(jax.random.key(1), denoiser, schedule, x, respaced(100, 10), batch=8)
+
+        assert "stablehlo.while" in lower(chain, start)

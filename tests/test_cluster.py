@@ -1,0 +1,51 @@
+"""The examples for schedulers: they parse, and the commands in them are the program's."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.onset import PRESETS
+from hierdiff.options import Parser, parse_config
+
+FOLDER = Path(__file__).parent.parent / "experiments" / "cluster"
+
+
+def parse(arguments):
+    """The config of a command line of experiments.onset, which exits where an option is not one."""
+    parser = Parser(prog="python -m experiments.onset")
+    for option in ("--out", "--resume"):
+        parser.add_argument(option)
+    parser.add_argument("--distributed", action="store_true")
+    return parse_config(parser, PRESETS, "laptop", arguments)
+
+
+@pytest.mark.parametrize("name", ["splits.sbatch", "hosts.sbatch"])
+def test_a_batch_script_is_good_bash_and_runs_the_program(name):
+    path = FOLDER / name
+    subprocess.run(["bash", "-n", path], check=True)
+    text = path.read_text().replace("$SLURM_ARRAY_TASK_ID", "3")
+    (command,) = re.findall(r"^srun (python -m experiments\.onset .*)$", text, re.MULTILINE)
+    config, options = parse(shlex.split(command)[3:])
+    assert options.distributed == (name == "hosts.sbatch")
+    assert config.split == (3 if name == "splits.sbatch" else 0)
+    tasks = int(re.findall(r"--ntasks-per-node=(\d+)", text)[0]) if "ntasks" in text else 1
+    nodes = int(re.findall(r"--nodes=(\d+)", text)[0]) if "nodes=" in text else 1
+    assert tasks * nodes in (1, config.sets)
+
+
+def test_the_jobset_runs_the_program_on_every_host():
+    job = yaml.safe_load((FOLDER / "jobset.yaml").read_text())
+    (replicated,) = job["spec"]["replicatedJobs"]
+    hosts = replicated["template"]["spec"]
+    (container,) = hosts["template"]["spec"]["containers"]
+    assert hosts["parallelism"] == hosts["completions"]
+    assert container["command"] == ["python", "-m", "experiments.onset"]
+    config, options = parse(container["args"])
+    assert options.distributed
+    assert hosts["completions"] * container["resources"]["limits"]["google.com/tpu"] == config.sets
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert str(Path(options.out).parent) in mounts
