@@ -24,6 +24,7 @@ from hierdiff.measures.divergence import pairs
 from hierdiff.measures.probe import MeasureConfig
 from hierdiff.networks import NetworkConfig
 from hierdiff.options import OptionError, Parser, parse_config, require
+from hierdiff.plan import describe, plan
 from hierdiff.resume import only_writer, saved_steps
 from hierdiff.run import carry_out
 from hierdiff.summary import statistics, summarise, table
@@ -66,11 +67,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--resume", choices=RESUME, default="auto", help=meaning)
     meaning = "join the processes of this Slurm job, TPU slice or Kubernetes JobSet, which share the folder of the run"
     parser.add_argument("--distributed", action="store_true", help=meaning)
+    parser.add_argument("--plan", action="store_true", help="say what the run will cost, and do not carry it out")
     config, options = parse_config(parser, PRESETS, "laptop", argv)
     folder = options.out or Path("runs") / f"{options.preset}-{config.seed}"
     set_up_devices(distributed=options.distributed)
     try:
-        train(config, folder, resume=options.resume)
+        if options.plan:
+            print(describe(plan(config, folder)))
+        else:
+            train(config, folder, resume=options.resume)
     except OptionError as error:
         parser.refuse(error)
 

@@ -1,14 +1,15 @@
 """The controlled experiment: train an ensemble on disjoint data sets and measure it at every checkpoint."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax.sharding import Mesh
+from jax.stages import Wrapped
 from jaxtyping import Array, Float
 
 from hierdiff.devices import ensemble_mesh, over_networks, spread_batch
@@ -72,7 +73,7 @@ class Setting(NamedTuple):
     network: Network
     set_of: np.ndarray
     mesh: Mesh
-    inputs_keys: Array
+    inputs_keys: list[Array]
     init_key: Array
     train_key: Array
     snapshots_key: Array
@@ -107,7 +108,7 @@ def set_up(config: OnsetConfig) -> Setting:
         build_network(config.network, **sizes),
         set_of,
         ensemble_mesh(len(set_of)),
-        jnp.stack(inputs_keys),
+        inputs_keys,
         init_key,
         train_key,
         snapshots_key,
@@ -180,8 +181,11 @@ def train(config: TrainConfig, training: Training, done: int = 0) -> Iterator[tu
             yield done, state
 
 
-def make_measure(setting: Setting, inputs: Inputs) -> Callable[[Any], dict[str, jax.Array]]:
-    """All measures of an ensemble, as one compiled function of its weights. Dimensions: see `DIMENSIONS`."""
+def make_measure(setting: Setting) -> Wrapped:
+    """All measures of an ensemble, as one compiled function of its weights and the inputs.
+
+    It gives an array for each name in `DIMENSIONS`, where its dimensions are.
+    """
 
     def forward(params, x_t, t):
         x_t, t = spread_batch((x_t, t), setting.mesh)
@@ -230,7 +234,8 @@ def make_measure(setting: Setting, inputs: Inputs) -> Callable[[Any], dict[str, 
         }
 
     @jax.jit
-    def measure(params, held_out, spectrum, empirical, members):
+    def measure(params, inputs):
+        held_out, spectrum, empirical, members = inputs
         levels = (held_out.exact[:-1], spectrum, empirical)
         measured = jax.lax.map(lambda level: on_held_out(params, level), levels)
         excess, test_loss = losses(params, held_out)
@@ -245,7 +250,7 @@ def make_measure(setting: Setting, inputs: Inputs) -> Callable[[Any], dict[str, 
             "train_loss": on_set(train_loss, setting.set_of),
         }
 
-    return lambda params: measure(params, *inputs)
+    return measure
 
 
 NATS, SQUARED = "nats per sequence", "squared units per sequence"

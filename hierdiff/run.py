@@ -40,8 +40,8 @@ def carry_out(
         place.mkdir(exist_ok=True)
     with Termination() as termination:
         training = prepare(config, setting)
-        measure, kept = make_measure(setting, inputs), config.train.snapshot_steps()
-        shapes = jax.eval_shape(measure, training.state.average)
+        measure, kept = make_measure(setting), config.train.snapshot_steps()
+        shapes = jax.eval_shape(measure, training.state.average, inputs)
         # Of each checkpoint: what is measured, and the seconds spent so far on training and on measuring.
         measured = {name: np.zeros((len(checkpoints), *x.shape), x.dtype) for name, x in shapes.items()}
         seconds = np.zeros((len(checkpoints) + 1, 2))
@@ -64,7 +64,7 @@ def carry_out(
                 i = checkpoints.index(step)
                 jax.block_until_ready(state)
                 seconds[-1, 0] += elapsed()
-                now = to_host(measure(state.average))
+                now = to_host(measure(state.average, inputs))
                 for name, x in now.items():
                     measured[name][i] = x
                 if step in kept:

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
+from jax.stages import Wrapped
 from jaxtyping import Array, Float, Int
 
 from hierdiff.devices import over_networks, spread_batch, spread_networks, to_host
@@ -78,7 +79,7 @@ class Trainer(NamedTuple):
     """
 
     init: Callable[[Array, Array], tuple[TrainState, Array]]
-    advance: Callable[[TrainState, Array, Array, int, int], TrainState]
+    advance: Wrapped
 
 
 def make_trainer(

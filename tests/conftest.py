@@ -25,7 +25,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 # optax raises a float to the power of the integer step: where networks are trained, promotion is JAX's usual one.
-TRAINING = {"test_training", "test_scripts", "test_resume", "test_devices", "test_accelerators", "test_survival"}
+TRAINING = {f"test_{name}" for name in ("training", "scripts", "resume", "devices", "accelerators", "survival", "plan")}
 
 
 @pytest.fixture(autouse=True)
