@@ -8,7 +8,6 @@ Rates are the best of several rounds, in which the things compared take turns on
 import dataclasses
 import functools
 import math
-import os
 import resource
 import sys
 import time
@@ -29,7 +28,7 @@ from hierdiff.laboratory import OnsetConfig
 from hierdiff.measures.neighbours import nearest_distances
 from hierdiff.networks import build_network
 from hierdiff.noising import corrupt, leaf_log_likelihood, linear_schedule
-from hierdiff.options import OptionError, Parser
+from hierdiff.options import Parser, require
 from hierdiff.posterior import leaf_posterior
 from hierdiff.reverse import exact_denoiser, respaced, reverse
 from hierdiff.sampling import sample
@@ -42,9 +41,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--preset", choices=sorted(PRESETS), default="laptop", help="whose network is trained")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_all(argv)
-    if options.json and not os.access(options.json.parent, os.W_OK):
-        parser.refuse(OptionError("json", options.json, "a file in a folder that can be written"))
     set_up_devices()
+    with parser.one_sentence():
+        if options.json:
+            require(not options.json.is_dir(), "json", str(options.json), "a file, not a folder")
+            record.require_writable("json", options.json.parent)
     figures = {
         "posterior": posterior_against_numpy(),
         "depth": posterior_against_depth(),

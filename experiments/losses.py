@@ -23,7 +23,7 @@ from hierdiff.options import option
 from hierdiff.replicates import Statistics, replicate
 from hierdiff.run import Run, measure_snapshots
 from hierdiff.sampling import coincidences, sample
-from hierdiff.summary import cell, interval, plain, step_table
+from hierdiff.summary import cell, interval, lines_over, plain
 
 TRAINING, HELD_OUT = INPUTS = ("training", "held-out")
 
@@ -106,6 +106,7 @@ def statistics(run: Run, results: xr.Dataset) -> Statistics:
 
     def derive(x: xr.Dataset) -> xr.Dataset:
         return x.assign(
+            loss=x.to_exact + x.residual,
             loss_average=x.to_exact_average + x.residual_average,
             known=x.exact_residual - x.residual,
             known_average=x.exact_residual_average - x.residual_average,
@@ -127,19 +128,25 @@ def summarise(found: Statistics) -> dict[str, Any]:
 
 
 def table(found: Statistics) -> str:
-    """A row for each snapshot: averages over all noise levels."""
+    """A row for each snapshot, averaged over all noise levels, and a row for each of some levels at the last one."""
     curves = found.curves()
-    columns = {
-        f"{part.replace('_', ' ')}, {inputs}": lambda at, part=part, inputs=inputs: cell(
-            at.sel(inputs=inputs), f"{part}_average", 3
-        )
-        for inputs in INPUTS
-        for part in ("loss", "to_exact", "residual", "known")
-    }
+
+    def columns(end: str) -> dict[str, Callable[[xr.Dataset], str]]:
+        return {
+            f"{part.replace('_', ' ')}, {inputs}": lambda at, part=part, inputs=inputs: cell(
+                at.sel(inputs=inputs), f"{part}{end}", 3
+            )
+            for inputs in INPUTS
+            for part in ("loss", "to_exact", "residual", "known")
+        }
+
     lines = [
         "nats a sequence, averaged over the noise levels; loss = to exact + residual; known: how far the residual lies "
         "below that of the exact posterior",
-        *step_table(curves, columns, 19),
+        *lines_over("step", curves, columns("_average"), 19),
+        "",
+        f"at step {int(curves.step[-1]):,}, at the noise level t/T",
+        *lines_over("noise", curves.isel(step=-1), columns(""), 19),
     ]
     return "\n".join(lines)
 

@@ -28,7 +28,7 @@ from hierdiff.replicates import Statistics, replicate
 from hierdiff.reverse import exact_denoiser
 from hierdiff.run import Run, measure_snapshots
 from hierdiff.sampling import coincidences, sample
-from hierdiff.summary import cell, step_table
+from hierdiff.summary import cell, lines_over, with_interval
 from hierdiff.training import cross_entropy, stratified_times
 
 FALSE_POSITIVE_RATE = 0.01
@@ -139,11 +139,11 @@ def summarise(found: Statistics) -> dict[str, Any]:
     """Since when the calibrated attack finds members, and how well at the end."""
     since = {name: first_significant(found.curve("advantage", attack=name), found.resampling) for name in ATTACKS}
     last = found.curves().isel(step=-1)
-    areas = {name: cell(last.sel(attack=name), "area", 3) for name in ATTACKS}
+    areas = {name: with_interval(last.sel(attack=name), "area", 3) for name in ATTACKS}
     when = {name: f"from step {step:,.0f} on" if np.isfinite(step) else "at no step" for name, step in since.items()}
     sentence = (
         f"Calibrated by the exact Bayes loss, the attack tells members from others {when['calibrated']} (area under "
-        f"the curve {areas['calibrated']} at the last step); without the exact loss {when['uncalibrated']} "
+        f"the curve, at the last step, {areas['calibrated']}); without the exact loss {when['uncalibrated']} "
         f"({areas['uncalibrated']})."
     )
     return {"since": since["calibrated"], "since_uncalibrated": since["uncalibrated"], "sentence": sentence}
@@ -159,7 +159,7 @@ def table(found: Statistics) -> str:
     }
     lines = [
         f"members against others; TPR: share of members found at {FALSE_POSITIVE_RATE:.0%} false positives",
-        *step_table(curves, columns, 18),
+        *lines_over("step", curves, columns, 18),
     ]
     return "\n".join(lines)
 

@@ -26,7 +26,7 @@ from hierdiff.replicates import Statistics, replicate
 from hierdiff.reverse import exact_denoiser, network_denoiser, respaced, reverse
 from hierdiff.run import Run, measure_snapshots, own_and_other
 from hierdiff.sampling import coincidences, sample
-from hierdiff.summary import cell, interval, plain, step_table
+from hierdiff.summary import cell, interval, lines_over, plain, with_interval
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,13 +138,14 @@ def summarise(found: Statistics) -> dict[str, Any]:
     paired = estimate(found.curve("unpaired"), resample, locate_onset)
     nearest = estimate(found.curve("neighbour_divergence"), resample, locate_minimum)
     since = first_significant(found.curve("nearer"), resample)
+    nearer = with_interval(found.curves().isel(step=-1), "nearer", 3)
     heights = found.mean.height.values
     copied = [first_significant(found.curve("more_copies", height=h), resample) for h in heights]
     tall = [f"height {h} at {step:,.0f}" for h, step in zip(heights, copied, strict=True) if np.isfinite(step)]
     sentence = (
         f"The samples of two networks fed the same noise agree most at step {interval(plain(paired))}; samples lie "
         + (
-            f"nearer to their own training set from step {since:,.0f} on"
+            f"nearer to their own training set from step {since:,.0f} on, at the last by {nearer} symbols"
             if np.isfinite(since)
             else "nearer to neither training set"
         )
@@ -179,7 +180,7 @@ def table(found: Statistics) -> str:
     floor, valid = cell(curves, "neighbour_floor", 3), cell(curves.sel(height=depth), "exact_validity", 3)
     lines = [
         "samples from the same noise; nearer to own: symbols; copies: own minus other, share of blocks; valid: whole",
-        *step_table(curves, columns, 15),
+        *lines_over("step", curves, columns, 15),
         f"held-out sequences have neighbour KL {floor}; samples of the exact score are valid at {valid}",
     ]
     return "\n".join(lines)

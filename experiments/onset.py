@@ -23,7 +23,7 @@ from hierdiff.laboratory import OnsetConfig, set_up
 from hierdiff.measures.divergence import pairs
 from hierdiff.measures.probe import MeasureConfig
 from hierdiff.networks import NetworkConfig
-from hierdiff.options import OptionError, Parser, parse_config, require
+from hierdiff.options import Parser, parse_config, require
 from hierdiff.plan import describe, plan
 from hierdiff.resume import only_writer, saved_steps
 from hierdiff.run import carry_out
@@ -71,41 +71,32 @@ def main(argv: list[str] | None = None) -> None:
     config, options = parse_config(parser, PRESETS, "laptop", argv)
     folder = options.out or Path("runs") / f"{options.preset}-{config.seed}"
     set_up_devices(distributed=options.distributed)
-    try:
+    with parser.one_sentence():
         if options.plan:
             print(describe(plan(config, folder)))
         else:
             train(config, folder, resume=options.resume)
-    except OptionError as error:
-        parser.refuse(error)
 
 
 RESUME = ("auto", "never", "must")
 
 
 def train(config: OnsetConfig, folder: Path, *, resume: str = "auto") -> None:
-    """Do the experiment of `config` in `folder`, or what is left of it.
-
-    A loss that is not finite and a file that cannot be written end the program with one sentence.
-    """
-    try:
-        record.open_folder(folder, config)
-        with only_writer(folder):
-            there = bool(saved_steps(folder / "state")) or (folder / "summary.json").exists()
-            require(there or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none")
-            if jax.process_index() == 0:
-                record.tidy(folder)
-                if resume == "never":
-                    record.discard(folder)
-            sync_global_devices("the folder is ready")
-            if not (folder / "summary.json").exists():
-                run(config, folder)
-            if jax.process_index() == 0:
-                show(folder)
-    except FloatingPointError as error:
-        raise SystemExit(f"stopped: {error}; a smaller --learning-rate may do") from None
-    except OSError as error:
-        raise SystemExit(f"stopped: {error}; once there is room, the same command goes on") from None
+    """Do the experiment of `config` in `folder`, or what is left of it."""
+    record.open_folder(folder, config)
+    with only_writer(folder):
+        there = bool(saved_steps(folder / "state")) or (folder / "summary.json").exists()
+        require(there or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none")
+        if jax.process_index() == 0:
+            record.tidy(folder)
+            if resume == "never":
+                record.discard(folder)
+                record.write_config(folder, config)
+        sync_global_devices("the folder is ready")
+        if not record.finished(folder, "out"):
+            run(config, folder)
+        if jax.process_index() == 0:
+            show(folder)
 
 
 def run(config: OnsetConfig, folder: Path) -> None:
@@ -132,10 +123,10 @@ def run(config: OnsetConfig, folder: Path) -> None:
                 record.write_lines(folder / "metrics.jsonl", rows)
 
         results = carry_out(config, setting, folder, report)
-    results.attrs.update({k: str(v) for k, v in record.provenance().items() if k in ("command", "commit", "device")})
-    record.write_results(folder / "results.nc", results)
+    origin = record.origin(config)
+    record.write_results(folder / "results.nc", results.assign_attrs(origin))
     found = statistics(results)
-    record.write_results(folder / "curves.nc", found.curves())
+    record.write_results(folder / "curves.nc", found.curves().assign_attrs(origin))
     summary = summarise(
         found,
         onset_noise=config.measure.onset_noise,

@@ -13,7 +13,7 @@ from hierdiff import record
 from hierdiff.devices import set_up_devices
 from hierdiff.laboratory import OnsetConfig
 from hierdiff.measures.probe import require_size
-from hierdiff.options import OptionError, Parser, parse_config, require
+from hierdiff.options import Parser, parse_config, require
 from hierdiff.replicates import Statistics
 from hierdiff.run import Run, open_run
 from hierdiff.summary import agreement
@@ -56,7 +56,7 @@ def answer(question: Question, doc: str | None, argv: list[str] | None) -> None:
     first.add_argument("--run", type=Path)
     set_up_devices()
     folder = first.parse_known_args(argv)[0].run
-    try:
+    with parser.one_sentence():
         if folder:
             config, _ = parse_config(parser, question.presets, "laptop", argv)
         else:
@@ -66,10 +66,8 @@ def answer(question: Question, doc: str | None, argv: list[str] | None) -> None:
             config, folder = both.own, options.out or Path("runs") / f"{options.preset}-{both.onset.seed}"
             onset.train(both.onset, folder)
         found, summary = extend(question, open_run(folder), config)
-    except OptionError as error:
-        parser.refuse(error)
-    print(f"\n{question.table(found)}\n\n{summary[question.name]['sentence']}\n{summary['agreement']}\n")
-    print(folder / f"{question.name}.curves.nc")
+        print(f"\n{question.table(found)}\n\n{summary[question.name]['sentence']}\n{summary['agreement']}\n")
+        print(folder / f"{question.name}.curves.nc")
 
 
 def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, dict[str, Any]]:
@@ -80,8 +78,9 @@ def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, dict[
     if seen:
         print(f"{seen} of the sequences that should be new turn up in a training set by chance")
     found = question.statistics(run, results)
-    record.write_results(run.folder / f"{question.name}.results.nc", results)
-    record.write_results(run.folder / f"{question.name}.curves.nc", found.curves())
+    origin = record.origin(config)
+    record.write_results(run.folder / f"{question.name}.results.nc", results.assign_attrs(origin))
+    record.write_results(run.folder / f"{question.name}.curves.nc", found.curves().assign_attrs(origin))
     summary = record.read_json(run.folder / "summary.json") | {question.name: question.summarise(found)}
     summary["agreement"] = agreement(summary)
     record.write_json(run.folder / "summary.json", summary)

@@ -8,6 +8,7 @@ that are there already are used.
 """
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from hierdiff.devices import set_up_devices
 from hierdiff.laboratory import OnsetConfig
 from hierdiff.measures.probe import GROUPS
 from hierdiff.onset import locate_minimum, locate_onset
-from hierdiff.options import OptionError, Parser, option, parse_config, require
+from hierdiff.options import Parser, option, parse_config, require
 from hierdiff.run import open_run
 
 RULES = ("smallest sample split", "smallest test loss", "fixed epochs")
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     config, options = parse_config(parser, both, "laptop", argv)
     folder = options.out or Path("runs") / f"stopping-{options.preset}"
     set_up_devices()
-    try:
+    with parser.one_sentence():
         for name in ("seed", "size"):
             got, preset = (getattr(each, name) for each in (config.onset, onset.PRESETS[options.preset]))
             require(got == preset, name, got, f"to be left out: --{name}s gives them all")
@@ -81,11 +82,9 @@ def main(argv: list[str] | None = None) -> None:
             for run in each
             for stop in compare(run, folder, options.preset, config.own.epochs)
         ]
-    except OptionError as error:
-        parser.refuse(error)
-    rows = summarise(stops)
-    record.write_json(folder / "stopping.json", {"stops": stops, "table": rows, **record.provenance()})
-    print(f"\n{table(rows)}\n\n{sentence(rows)}\n\n{folder / 'stopping.json'}")
+        rows = summarise(stops)
+        record.write_json(folder / "stopping.json", {"stops": stops, "table": rows, **record.provenance()})
+        print(f"\n{table(rows)}\n\n{sentence(rows)}\n\n{folder / 'stopping.json'}")
 
 
 def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list[dict[str, Any]]:
@@ -93,11 +92,12 @@ def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list
     place = folder / f"seed-{config.seed}-size-{config.size}"
     onset.train(config, place)
     for question in (neighbours.QUESTION, membership.QUESTION):
-        if not (place / f"{question.name}.curves.nc").exists():
-            own = question.presets[preset]
-            if question is membership.QUESTION:
-                most = config.size // GROUPS * GROUPS
-                own = dataclasses.replace(own, targets=min(own.targets, most))
+        own, file = question.presets[preset], place / f"{question.name}.curves.nc"
+        if question is membership.QUESTION:
+            most = config.size // GROUPS * GROUPS
+            own = dataclasses.replace(own, targets=min(own.targets, most))
+        made = record.read_results(file).attrs["options"] if file.exists() else None
+        if made != json.dumps(record.options_of(own)):
             snapshots.extend(question, open_run(place), own)
     files = {name: record.read_results(place / f"{name}.nc") for name, _ in COSTS.values()}
     at = {"noise": config.measure.onset_noise, "height": min(2, config.grammar.depth)}
@@ -107,9 +107,9 @@ def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list
         "smallest sample split": locate_onset(curves.step, split),
         "smallest test loss": locate_minimum(curves.step, loss),
     }
-    fixed, last = epochs * config.size / config.train.batch, config.train.steps
+    fixed, first, last = epochs * config.size / config.train.batch, config.train.first_checkpoint, config.train.steps
     steps = {rule: (float(found.step), bool(found.reached)) for rule, found in stops.items()}
-    steps["fixed epochs"] = min(fixed, last), fixed <= last
+    steps["fixed epochs"] = min(max(fixed, first), last), first <= fixed <= last
     return [
         {
             "rule": rule,

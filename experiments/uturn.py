@@ -18,7 +18,15 @@ import xarray as xr
 
 from experiments.snapshots import Question, answer
 from hierdiff.devices import over_networks
-from hierdiff.measures.probe import GROUPS, in_groups, noise_level, require_groups, require_shares, require_size
+from hierdiff.measures.probe import (
+    GROUPS,
+    in_groups,
+    noise_level,
+    require_groups,
+    require_levels,
+    require_shares,
+    require_size,
+)
 from hierdiff.onset import first_significant
 from hierdiff.options import option, require
 from hierdiff.posterior import empirical_posterior
@@ -26,7 +34,7 @@ from hierdiff.replicates import Statistics, replicate
 from hierdiff.reverse import Denoiser, exact_denoiser, network_denoiser, respaced, u_turn
 from hierdiff.run import Run, measure_snapshots
 from hierdiff.sampling import coincidences, sample
-from hierdiff.summary import cell, step_table
+from hierdiff.summary import cell, lines_over
 
 TRAINING, HELD_OUT, RANDOM = STARTS = ("training", "held-out", "random")
 
@@ -57,6 +65,7 @@ def measure(run: Run, config: UTurnConfig, done: Callable[[], object]) -> xr.Dat
     grammar, schedule, data, network, set_of = run.setting[:5]
     n = config.starts
     require_size("starts", n, data.train.shape[1])
+    require_levels("turns", config.turns, schedule.levels)
     key = jax.random.fold_in(run.setting.snapshots_key, 4)
     fresh_key, random_key, noise_key = jax.random.split(key, 3)
     others = [
@@ -149,7 +158,7 @@ def table(found: Statistics) -> str:
     columns = {f"t/T = {turn:g}": lambda at, turn=turn: both(at, "ratio_of_means", turn) for turn in turns}
     lines = [
         "overlap of the network over that of the exact score, ratio of means: 'a / b' from training / held-out starts",
-        *step_table(curves, columns, 21),
+        *lines_over("step", curves, columns, 21),
     ]
     last = curves.isel(step=-1)
     lines.append("mean over sequences of the ratio, where the exact score brings back anything, at the last step")

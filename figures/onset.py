@@ -19,6 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from figures import style
 from hierdiff import record
+from hierdiff.options import Parser, require
 
 SPLIT, MEMBERS, EXCESS = "C1", "C4", "C0"
 
@@ -105,5 +106,16 @@ def maps(both: list[Axes], curves: xr.Dataset, summary: dict) -> None:
     both[1].figure.colorbar(ScalarMappable(norm), ax=both[1], label="squared units / sequence")
 
 
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    parser = Parser(prog="python -m figures.onset", description="Draws the picture of a run anew.")
+    parser.add_argument("run", type=Path, help="folder of a finished run of experiments.onset")
+    options = parser.parse_all(argv)
+    with parser.one_sentence():
+        need = "the folder of a finished run of experiments.onset"
+        require(record.finished(options.run, "run"), "run", str(options.run), need)
+        draw(options.run)
+
+
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]))
+    main(sys.argv[1:])

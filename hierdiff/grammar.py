@@ -54,7 +54,7 @@ def check_sizes(*, depth: int, vocab: int, rules: int, branching: int, sigma: fl
     most = vocab ** (branching - 1)
     why = f"(with vocab {vocab} and branching {branching} more rules would give one tuple two parents)"
     require(1 <= rules <= most, "rules", rules, f"an integer from 1 to {most} {why}")
-    require(0 <= sigma < float("inf"), "sigma", sigma, "a finite number of at least 0")
+    require(0 <= sigma <= 1e6, "sigma", sigma, "a number from 0 to 1,000,000")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,8 @@ from hierdiff.measures.probe import (
     Probe,
     in_groups,
     make_probe,
-    noise_level,
     probe_times,
+    require_levels,
     require_size,
 )
 from hierdiff.measures.slope import slope_products
@@ -57,11 +57,10 @@ class OnsetConfig:
         require(self.sets >= 2, "sets", self.sets, "an integer of at least 2")
         require(self.seeds_per_set >= 1, "seeds_per_set", self.seeds_per_set, "an integer of at least 1")
         require(self.size >= 1, "size", self.size, "an integer of at least 1")
-        require(self.noise_levels > 20, "noise_levels", self.noise_levels, "an integer above 20")
+        good = 20 < self.noise_levels <= 10**6
+        require(good, "noise_levels", self.noise_levels, "an integer from 21 to 1,000,000")
         require_size("members", self.measure.members, self.size)
-        levels = [noise_level(share, self.noise_levels) for share in self.measure.noise]
-        need = f"values that are distinct among the {self.noise_levels} noise levels, not {levels}"
-        require(len(set(levels)) == len(levels), "noise", self.measure.noise, need)
+        require_levels("noise", self.measure.noise, self.noise_levels)
 
 
 class Setting(NamedTuple):

@@ -95,7 +95,7 @@ def estimate(curve: Curve, resampling: Resampling, locate: Callable[[ArrayLike, 
     log_steps, step = np.log(found.step), float(minimum.step)
     rises = resampling.rises(curve, int(minimum.lowest), len(steps))
     if not minimum.reached or not rises:
-        return Estimate(np.nan, np.nan, np.nan, np.nan, False, rises and minimum.lowest == 0, log_steps)
+        return Estimate(np.nan, np.nan, np.nan, np.nan, False, bool(rises and minimum.lowest == 0), log_steps)
     early = np.mean(~found.reached & (found.step < step))
     late = np.mean(~found.reached & (found.step > step))
     half = resampling.half_width(log_steps)

@@ -1,12 +1,15 @@
 """Options: frozen dataclasses whose fields are checked where they are made, and their command line."""
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import sys
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
+
+import jax
 
 Config = TypeVar("Config")
 
@@ -45,6 +48,23 @@ class Parser(argparse.ArgumentParser):
     def refuse(self, error: OptionError) -> NoReturn:
         """Print which option will not do, what it got and what would do, and exit."""
         self.error(f"--{error.name.replace('_', '-')}: got {error.got}, needs {error.need}")
+
+    @contextlib.contextmanager
+    def one_sentence(self) -> Iterator[None]:
+        """End with one sentence where an option will not do, a loss is not finite, or memory or the disk is full."""
+        try:
+            yield
+        except OptionError as error:
+            self.refuse(error)
+        except FloatingPointError as error:
+            raise SystemExit(f"stopped: {error}; a smaller --learning-rate may do") from None
+        except OSError as error:
+            hint = "; once there is room, the same command goes on" if "No space left" in str(error) else ""
+            raise SystemExit(f"stopped: {error}{hint}") from None
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+                raise SystemExit("stopped: not enough memory; --plan says what a run needs") from None
+            raise
 
     def parse_all(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """Parse `argv`; an unknown option is refused with the nearest known one."""
@@ -110,12 +130,21 @@ def _reader(kind: Any) -> dict[str, Any]:
 
 
 def rebuild(config: Any, values: Mapping[str, Any]) -> Any:
-    """`config` with the values of all its fields, and of those of the configs nested in it, taken from `values`."""
+    """`config` with the values of all its fields, and of those of the configs nested in it, taken from `values`.
+
+    Raises:
+      KeyError: a value is missing.
+      TypeError: a value is of another type than that in `config`.
+      ValueError: a value will not do.
+    """
     changes = {}
     for field in dataclasses.fields(config):
         old = getattr(config, field.name)
         if dataclasses.is_dataclass(old):
             changes[field.name] = rebuild(old, values)
-        else:
-            changes[field.name] = tuple(values[field.name]) if isinstance(old, tuple) else values[field.name]
+            continue
+        new = values[field.name]
+        changes[field.name] = new = tuple(new) if isinstance(old, tuple) else new
+        if type(new) is not type(old) or (isinstance(old, tuple) and {type(x) for x in new} != {type(old[0])}):
+            raise TypeError(f"{field.name}: got {new!r}, needs a value like {old!r}")
     return dataclasses.replace(config, **changes)

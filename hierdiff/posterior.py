@@ -7,7 +7,8 @@ log-evidence -inf, and its posterior, which does not exist, is returned as zeros
 
 Accuracy: forbidden rules and symbols are exact zeros, there is no floor. The result is the exact posterior of
 log-likelihoods moved by a few units in their last place: in float32 to within 2e-5 for data of the grammar,
-and to within 1e-6 times the largest difference of log-likelihoods within a leaf for any other input.
+and to within 1e-6 times the largest difference of log-likelihoods within a leaf for any other input, of up to
+1e37 nats (beyond which sums over the leaves overflow).
 
 Memory: a batch is worked through in chunks, so that above the input and the output at most
 `16 * devices.chunk(L) * L * v * max(m, v)` bytes are alive.

@@ -1,6 +1,7 @@
 """A run is a folder: its configuration, results and summary. Every file appears whole or not at all."""
 
 import dataclasses
+import errno
 import importlib.metadata
 import json
 import os
@@ -82,7 +83,7 @@ def read_arrays(path: Path, template: Any) -> Any:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             leaves = [arrays[jax.tree_util.keystr(name)] for name, _ in wanted]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile):
         leaves = []
     good = [x.shape for x in leaves] == [x.shape for _, x in wanted]
     require(good, "run", str(path), "arrays of this run's networks; this file is damaged or of others")
@@ -91,7 +92,7 @@ def read_arrays(path: Path, template: Any) -> Any:
 
 def snapshot_steps(folder: Path) -> list[int]:
     """The steps whose weights are kept."""
-    return sorted(int(path.stem) for path in (folder / "snapshots").glob("[0-9]*.npz"))
+    return sorted(int(path.stem) for path in (folder / "snapshots").glob("*.npz") if path.stem.isdigit())
 
 
 def snapshot_file(folder: Path, step: int) -> Path:
@@ -104,31 +105,67 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+def require_writable(name: str, folder: Path) -> None:
+    """Make `folder`, and raise `OptionError` where it cannot be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=PARTIAL):
+            pass
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise OptionError(name, str(folder), f"a folder that can be written ({error.strerror})") from None
+
+
 def open_folder(folder: Path, config: Any) -> None:
     """Make `folder` the run of `config`: write its config.json, or find the same options there.
 
     Raises:
-      ValueError: `folder` cannot be written, or holds a run of another configuration; the message says what differs.
+      ValueError: `folder` cannot be written, or holds something else, or a run of another configuration; the message
+        says what differs.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    require(writable, "out", str(folder), "a folder that can be written")
-    options = json.loads(json.dumps(dataclasses.asdict(config)))
+    require_writable("out", folder)
     path = folder / "config.json"
-    if path.exists():
-        try:
-            there = flat(read_json(path)["options"])
-        except (ValueError, LookupError, TypeError, AttributeError):
-            raise OptionError("out", str(folder), "another folder: the config.json in it is not a run's") from None
-        changed = [f"{k} ({there.get(k)} there)" for k, v in flat(options).items() if there.get(k) != v]
-        require(
-            not changed, "out", str(folder), f"another folder: this one holds a run with other {', '.join(changed)}"
-        )
+    if not path.exists():
+        foreign = sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
+        require(not foreign, "out", str(folder), f"an empty folder, or that of a run; this one holds {foreign[:3]}")
+        write_config(folder, config)
         return
-    write_json(path, {"options": options, **provenance()})
+    try:
+        there = flat(read_json(path)["options"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise OptionError("out", str(folder), "another folder: the config.json in it is not a run's") from None
+    changed = [f"{k} ({there.get(k)} there)" for k, v in flat(options_of(config)).items() if there.get(k) != v]
+    need = f"another folder: this one holds a run with other {', '.join(changed)}"
+    require(not changed, "out", str(folder), need)
+
+
+def write_config(folder: Path, config: Any) -> None:
+    """The options of a run, and what it is made with."""
+    write_json(folder / "config.json", {"options": options_of(config), **provenance()})
+
+
+def options_of(config: Any) -> dict[str, Any]:
+    """A config as JSON has it."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def finished(folder: Path, name: str) -> bool:
+    """Whether the run in `folder` has come to its end.
+
+    Raises:
+      ValueError: its summary or its curves are damaged; `name` is the option that names the folder.
+    """
+    path = folder / "summary.json"
+    if not path.exists():
+        return False
+    try:
+        whole = "verdict" in read_json(path)
+        path = folder / "curves.nc" if whole else path
+        read_results(path)
+    except (OSError, ValueError, TypeError, KeyError):
+        raise OptionError(name, str(folder), f"a whole run; its {path.name} is missing or damaged") from None
+    return True
 
 
 def tidy(folder: Path) -> None:
@@ -138,7 +175,7 @@ def tidy(folder: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Take away all that a run has left in `folder`, but its configuration."""
+    """Take away all that a run has left in `folder`, but its options."""
     for name in ("state", "snapshots"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for pattern in ("*results.nc", "*curves.nc", "summary.json", "metrics.jsonl", "onset.png"):
@@ -162,6 +199,12 @@ def provenance() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
+
+
+def origin(config: Any) -> dict[str, str]:
+    """What made a file of results, as its attributes: options, command, commit and device."""
+    made = {name: str(value) for name, value in provenance().items() if name in ("command", "commit", "device")}
+    return {"options": json.dumps(options_of(config)), **made}
 
 
 def _module() -> str:

@@ -133,11 +133,12 @@ class Statistics(NamedTuple):
     resampling: Resampling
 
     def curves(self) -> xr.Dataset:
-        """Every statistic with its standard error, `NAME_error`: what figures draw."""
-        errors = {
-            f"{name}_error": (x.dims[1:], self.resampling.error(x.values))
-            for name, x in self.replicates.data_vars.items()
-        }
+        """Every statistic with its standard error, `NAME_error`, and half of its 95% interval, `NAME_half`."""
+        errors = {}
+        for name, x in self.replicates.data_vars.items():
+            variance, freedom = self.resampling.variance(x.values)
+            errors[f"{name}_error"] = x.dims[1:], np.sqrt(variance)
+            errors[f"{name}_half"] = x.dims[1:], stdtrit(freedom, 0.975) * np.sqrt(variance)
         return self.mean.assign(errors)
 
     def derive(self, function: Callable[[xr.Dataset], xr.Dataset]) -> "Statistics":

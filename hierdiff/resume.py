@@ -79,6 +79,8 @@ def _damaged(place: Path) -> Path | None:
     try:
         hashes = record.read_json(manifest)
     except ValueError:
+        hashes = None
+    if not isinstance(hashes, dict) or not hashes:
         return manifest
     for name, expected in hashes.items():
         if not (place / name).exists() or _hash(place / name) != expected:

@@ -1,5 +1,6 @@
 """A run: carried out from where it was left, and, once finished, opened again to measure its snapshots."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ def carry_out(
     with an empty `measured` between checkpoints, and for each checkpoint that was measured before.
 
     Raises:
-      FloatingPointError: a loss is not finite.
+      FloatingPointError: a loss or a measurement is not finite.
       OSError: a file cannot be written.
       SystemExit: SIGTERM has come; the state is saved.
     """
@@ -66,6 +67,8 @@ def carry_out(
                 seconds[-1, 0] += elapsed()
                 now = to_host(measure(state.average, inputs))
                 for name, x in now.items():
+                    if not np.isfinite(x).all():
+                        raise FloatingPointError(f"{name} is not finite at step {step}")
                     measured[name][i] = x
                 if step in kept:
                     record.write_arrays(record.snapshot_file(folder, step), to_host(state.average))
@@ -110,7 +113,7 @@ def open_run(folder: Path) -> Run:
     """The run in `folder`.
 
     Raises:
-      ValueError: `folder` holds no finished run, or one without snapshots.
+      ValueError: `folder` holds no finished run, or one without snapshots, or cannot be written.
     """
     need = "the folder of a finished run of experiments.onset"
     try:
@@ -118,7 +121,10 @@ def open_run(folder: Path) -> Run:
         config = rebuild(OnsetConfig(), options)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise OptionError("run", str(folder), need) from None
-    require((folder / "summary.json").exists(), "run", str(folder), need)
+    require(record.finished(folder, "run"), "run", str(folder), need)
+    made = record.read_results(folder / "curves.nc").attrs["options"]
+    require(made == json.dumps(record.options_of(config)), "run", str(folder), f"{need}; its config.json was changed")
+    record.require_writable("run", folder)
     steps = record.snapshot_steps(folder)
     require(len(steps) > 0, "run", str(folder), f"{need} that has kept snapshots")
     return Run(folder, config, set_up(config), steps)

@@ -167,12 +167,18 @@ def cell(curves: xr.Dataset, name: str, digits: int) -> str:
     return with_error(float(curves[name]), float(curves[f"{name}_error"]), digits)
 
 
-def step_table(curves: xr.Dataset, columns: dict[str, Callable[[xr.Dataset], str]], width: int) -> list[str]:
-    """A line of headings, and one for each step: in each column, what it makes of the record at that step."""
-    lines = [f"{'step':>8} " + " ".join(f"{name:>{width}}" for name in columns)]
-    for step in curves.step.values:
-        at = curves.sel(step=step)
-        lines.append(f"{step:8,.0f} " + " ".join(f"{column(at):>{width}}" for column in columns.values()))
+def with_interval(curves: xr.Dataset, name: str, digits: int) -> str:
+    """One value of a record with its 95% interval."""
+    x, half = float(curves[name]), float(curves[f"{name}_half"])
+    return f"{x:.{digits}f} ({x - half:.{digits}f} to {x + half:.{digits}f})"
+
+
+def lines_over(dim: str, curves: xr.Dataset, columns: dict[str, Callable[[xr.Dataset], str]], width: int) -> list[str]:
+    """A line of headings, and one for each value along `dim`: in each column, what it makes of the record there."""
+    lines = [f"{dim:>8} " + " ".join(f"{name:>{width}}" for name in columns)]
+    for value in curves[dim].values:
+        at = curves.sel({dim: value})
+        lines.append(f"{value:8,} " + " ".join(f"{column(at):>{width}}" for column in columns.values()))
     return lines
 
 

@@ -35,12 +35,13 @@ class TrainConfig:
     snapshots: int = option(16, "checkpoints whose weights are kept, spread evenly over all (0: none)")
 
     def __post_init__(self):
-        require(self.steps >= 1, "steps", self.steps, "an integer of at least 1")
+        require(1 <= self.steps < 2**31, "steps", self.steps, "an integer from 1 to 2,147,483,647")
         require(self.batch >= 1, "batch", self.batch, "an integer of at least 1")
         require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "a number between 0 and 1")
         # The average is of finite order only up to this width (arXiv 2312.02696, section 3.1).
-        require(0 <= self.average_width < 0.28, "average_width", self.average_width, "a number from 0 to below 0.28")
-        require(self.checkpoints >= 2, "checkpoints", self.checkpoints, "an integer of at least 2")
+        good = self.average_width == 0 or 1e-3 <= self.average_width < 0.28
+        require(good, "average_width", self.average_width, "0, or a number from 0.001 to below 0.28")
+        require(2 <= self.checkpoints <= 10_000, "checkpoints", self.checkpoints, "an integer from 2 to 10,000")
         require(self.snapshots >= 0, "snapshots", self.snapshots, "an integer of at least 0")
         need = f"an integer from 1 to below the number of steps, {self.steps}"
         require(1 <= self.first_checkpoint < self.steps, "first_checkpoint", self.first_checkpoint, need)

@@ -25,7 +25,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 # optax raises a float to the power of the integer step: where networks are trained, promotion is JAX's usual one.
-TRAINING = {f"test_{name}" for name in ("training", "scripts", "resume", "devices", "accelerators", "survival", "plan")}
+MODULES = ("training", "scripts", "resume", "devices", "accelerators", "survival", "plan", "experiment")
+TRAINING = {f"test_{name}" for name in MODULES}
 
 
 @pytest.fixture(autouse=True)

@@ -58,6 +58,7 @@ def test_a_run_goes_on_with_another_number_of_devices(whole, tmp_path, monkeypat
     close(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_two_processes_carry_out_one_run_and_write_one_record(whole, tmp_path):
     """As Slurm starts them, on this machine, joined by gloo."""
     command = [sys.executable, "-m", "experiments.onset", *OPTIONS, "--out", str(tmp_path), "--distributed"]

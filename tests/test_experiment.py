@@ -1,15 +1,22 @@
 """The experiment as a user runs it: its files, its numbers, its words for bad input."""
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import xarray as xr
 
-from experiments import onset
-from hierdiff import record
+from experiments import membership, onset
+from figures import onset as figure
+from hierdiff import record, training
+from hierdiff import run as run_module
+from hierdiff.laboratory import OnsetConfig
 
 OPTIONS = ["--preset", "smoke", "--steps", "200", "--held-out", "100"]
 
@@ -105,6 +112,13 @@ def test_a_foreign_folder_is_refused_and_left_as_it_is(content, tmp_path, capsys
         (["--network", "transformer", "--width", "10"], "--heads: got 4, needs a divisor of the width, 10"),
         (["--out", "/proc/nothing"], "--out: got /proc/nothing, needs a folder that can be written"),
         (["--steps"], "--steps: expected one argument"),
+        (["--steps", "3000000000"], "--steps: got 3000000000, needs an integer from 1 to 2,147,483,647"),
+        (["--checkpoints", "100000000000"], "--checkpoints: got 100000000000, needs an integer from 2 to 10,000"),
+        (["--average-width", "1e-200"], "--average-width: got 1e-200, needs 0, or a number from 0.001"),
+        (["--sigma", "1e308"], "--sigma: got 1e+308, needs a number from 0 to 1,000,000"),
+        (["--noise", "0.15", "1e-12"], "--noise: got (0.15, 1e-12), needs values that are distinct among"),
+        (["--noise-levels", "3000000000"], "--noise-levels: got 3000000000, needs an integer from 21"),
+        (["--split", "-1"], "--split: got -1, needs an integer from 0"),
     ],
 )
 def test_bad_input_ends_with_status_2_and_one_sentence(options, sentence, capsys):
@@ -117,24 +131,84 @@ def test_bad_input_ends_with_status_2_and_one_sentence(options, sentence, capsys
     assert "Traceback" not in printed.err
 
 
+def names(config):
+    """The fields of a config and of those nested in it."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        yield from names(value) if dataclasses.is_dataclass(value) else [field.name]
+
+
 def test_every_field_of_every_config_is_an_option(capsys):
     with pytest.raises(SystemExit, match="0"):
         onset.main(["--help"])
     text = capsys.readouterr().out
-    for name in ("depth", "shared", "sigma", "size", "width", "dropout", "average-width", "held-out", "onset-noise"):
-        assert f"--{name}" in text
+    for name in names(OnsetConfig()):
+        assert re.search(rf"--{name.replace('_', '-')}\b", text)
 
 
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """The measurement in place of the real one: not a number."""
+    monkeypatch.setattr(run_module, "make_inputs", lambda *_: None)
+    monkeypatch.setattr(run_module, "make_measure", lambda _: lambda *_: {"test_loss": jnp.full(3, jnp.nan)})
+
+
+@pytest.mark.usefixtures("unmeasured")
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
-    """The message names the step and the network, and what may help; no results are written."""
+    """Step 2 meets the weights that an infinite learning rate makes; the message names it. No results are written."""
+    monkeypatch.setattr(training, "learning_rate", lambda *_: optax.constant_schedule(float("inf")))
+    with pytest.raises(SystemExit, match="stopped: the loss of network 0 is not finite at step 2; a smaller"):
+        onset.main([*OPTIONS, "--depth", "2", "--out", str(tmp_path / "run")])
+    assert not (tmp_path / "run" / "summary.json").exists()
 
-    def explode(*_):
-        raise FloatingPointError("the loss of network 1 is not finite at step 7")
 
-    monkeypatch.setattr(onset, "carry_out", explode)
-    with pytest.raises(SystemExit, match="stopped: the loss of network 1 is not finite at step 7; a smaller"):
-        onset.main([*OPTIONS, "--out", str(tmp_path / "run")])
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", ".lock"}
+@pytest.mark.usefixtures("unmeasured")
+def test_a_measurement_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(SystemExit, match="stopped: test_loss is not finite at step 10; a smaller"):
+        onset.main([*OPTIONS, "--depth", "2", "--out", str(tmp_path / "run")])
+
+
+def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path, capsys):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "precious.txt").write_text("mine")
+    for resume in ("auto", "never"):
+        with pytest.raises(SystemExit, match="2"):
+            onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", resume])
+        assert "needs an empty folder, or that of a run; this one holds ['state']" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["state", "precious.txt"]
+
+
+@pytest.mark.parametrize("file", ["summary.json", "curves.nc"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]"])
+def test_a_damaged_run_is_refused(file, content, run, tmp_path, capsys):
+    for name in ("config.json", "summary.json", "curves.nc", "results.nc"):
+        (tmp_path / name).write_bytes((run[0] / name).read_bytes())
+    (tmp_path / file).write_bytes(content)
+    for main, options in (
+        (onset.main, [*OPTIONS, "--out", str(tmp_path)]),
+        (figure.main, [str(tmp_path)]),
+        (membership.main, ["--run", str(tmp_path)]),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(options)
+        assert f"needs a whole run; its {file} is missing or damaged" in capsys.readouterr().err
+
+
+def test_the_options_of_a_run_are_not_to_be_changed(run, tmp_path, capsys):
+    for name in ("config.json", "summary.json", "curves.nc"):
+        (tmp_path / name).write_bytes((run[0] / name).read_bytes())
+    (tmp_path / "snapshots").mkdir()
+    (tmp_path / "snapshots" / "00000010.npz").write_bytes(b"")
+    config = record.read_json(tmp_path / "config.json")
+    for change, words in (
+        ({"seed": 7}, "its config.json was changed"),
+        ({"seed": 1.0}, "needs the folder of a finished"),
+    ):
+        config["options"] |= change
+        record.write_json(tmp_path / "config.json", config)
+        with pytest.raises(SystemExit, match="2"):
+            membership.main(["--run", str(tmp_path)])
+        assert words in capsys.readouterr().err
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):

@@ -65,7 +65,7 @@ def test_rows_with_fewer_rules_are_padded():
         ({"branching": 1}, "branching: got 1, needs an integer of at least 2"),
         ({"rules": 7}, "rules: got 7, needs an integer from 1 to 6"),
         ({"rules": 0}, "rules: got 0, needs an integer from 1 to 6"),
-        ({"sigma": -1.0}, "sigma: got -1.0, needs a finite number of at least 0"),
+        ({"sigma": -1.0}, "sigma: got -1.0, needs a number from 0 to 1,000,000"),
         ({"sigma": float("nan")}, "sigma: got nan"),
     ],
 )

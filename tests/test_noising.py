@@ -20,7 +20,7 @@ def test_the_schedule_is_the_papers():
     beta = np.concatenate([[1 - alpha_bar[0]], 1 - alpha_bar[1:] / alpha_bar[:-1]])
     np.testing.assert_allclose(beta[[0, -1]], [2e-4, 0.04], rtol=1e-3)
     np.testing.assert_allclose(np.diff(beta), (0.04 - 2e-4) / 499, atol=1e-6)
-    with pytest.raises(ValueError, match="levels: got 20, needs an integer above 20"):
+    with pytest.raises(ValueError, match="levels: got 20, needs an integer from 21 to 1,000,000"):
         linear_schedule(20)
 
 

@@ -118,13 +118,13 @@ def test_a_curve_is_read_between_checkpoints():
     ("between", "within"), [(0.03, 0.01), (0.003, 0.2), (0.02, 0.14)], ids=["sets", "sequences", "both"]
 )
 def test_the_intervals_cover_the_truth(between, within):
-    """Between 90% and 98% of the 95% intervals hold the true step, or ratio, over 1,000 synthetic experiments.
+    """Between 90% and 98% of the 95% intervals hold the true step, or ratio, over 500 synthetic experiments.
 
     Best lies at five times the onset, with noise of its own.
     """
     rng = np.random.default_rng(0)
     of_step, of_ratio, closed = [], [], []
-    for i in range(1000):
+    for i in range(500):
         drawn = resampling(sets=4, groups=50, replicates=80, seed=i)
         (x, pairs), (y, _) = (experiment(rng, between=between, within=within) for _ in range(2))
         onset = estimate(curve_of(x, pairs, drawn), drawn, locate_onset)
@@ -143,7 +143,7 @@ WITHOUT = {"falling": 1 / LOG, "plateau": 0.3 + 2 * np.exp(-1.5 * (LOG - LOG[0])
 
 
 @pytest.mark.parametrize("shape", WITHOUT)
-@pytest.mark.parametrize(("sets", "of_sets"), [(4, 0.02), (8, 0.02), (4, 0.0), (2, 0.0)])
+@pytest.mark.parametrize(("sets", "of_sets"), [(4, 0.02), (2, 0.0)])
 def test_no_minimum_is_claimed_where_there_is_none(shape, sets, of_sets):
     """Of 100 experiments, of which 5 may claim one, give or take two standard errors.
 

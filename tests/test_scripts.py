@@ -50,7 +50,7 @@ def test_a_script_adds_its_results_to_the_run(name, folder, capsys):
     curves = record.read_results(folder / f"{name}.curves.nc")
     assert curves.step.values.tolist() == record.snapshot_steps(folder)
     for variable in curves.data_vars:
-        if not str(variable).endswith("_error"):
+        if not str(variable).endswith(("_error", "_half")):
             assert np.isfinite(curves[variable]).all(), variable
             assert (curves[f"{variable}_error"] >= 0).all(), variable
     assert "Minima, by measure: sample split" in printed
@@ -95,7 +95,8 @@ def test_planted_networks_lean_to_their_own_sets_or_to_none(planted):
     samples = found[neighbours]
     leans = [
         (samples, "nearer"),
-        (samples.sel(height=3), "more_copies"),
+        # A symbol or a pair of symbols stands somewhere in any set.
+        *[(samples.sel(height=height), "more_copies") for height in ((2, 3) if kind == "memorizer" else range(4))],
         (found[membership].sel(attack="calibrated"), "advantage"),
         (found[losses].sel(inputs="training"), "known_average"),
         (found[uturn].sel(turn=0.25), "own_above_new"),
@@ -156,7 +157,7 @@ def test_the_ratio_of_means_and_the_mean_of_ratios_are_two_things():
 @pytest.mark.parametrize("name", sorted(SCRIPTS))
 def test_bad_input_ends_with_status_2_and_one_sentence(name, folder, tmp_path, capsys):
     (tmp_path / "damaged").mkdir()
-    for file in ("config.json", "summary.json"):
+    for file in ("config.json", "summary.json", "curves.nc"):
         (tmp_path / "damaged" / file).write_bytes((folder / file).read_bytes())
     (tmp_path / "damaged" / "snapshots").mkdir()
     (tmp_path / "damaged" / "snapshots" / "00000010.npz").write_bytes(b"PK\x03\x04 half a file")
@@ -188,7 +189,7 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
     }
     monkeypatch.setitem(neighbours.PRESETS, "smoke", small["neighbours"])
     monkeypatch.setitem(membership.PRESETS, "smoke", small["membership"])
-    command = [*TRAINING, "--seeds", "5", "--sizes", "100", "--out", str(tmp_path)]
+    command = [*TRAINING, "--depth", "2", "--noise", "0.15", "--seeds", "5", "--sizes", "100", "--out", str(tmp_path)]
     stopping.main(command)
     first = record.read_json(tmp_path / "stopping.json")
     assert [row["rule"] for row in first["table"]] == [*stopping.RULES, stopping.LATE]

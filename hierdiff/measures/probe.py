@@ -31,6 +31,13 @@ def require_shares(name: str, shares: tuple[float, ...]) -> None:
     require(good, name, shares, "distinct numbers above 0 and up to 1")
 
 
+def require_levels(name: str, shares: tuple[float, ...], levels: int) -> None:
+    """Raise `OptionError` unless these shares are distinct ones of so many noise levels."""
+    chosen = [round(share * levels) for share in shares]
+    need = f"values that are distinct among the {levels} noise levels, not {chosen}"
+    require(min(chosen) >= 1 and len(set(chosen)) == len(chosen), name, shares, need)
+
+
 def require_size(name: str, sequences: int, size: int) -> None:
     """Raise `OptionError` unless a data set of `size` sequences holds so many."""
     require(sequences <= size, name, sequences, f"at most the size of a data set, {size}")
@@ -75,7 +82,7 @@ class Probe(NamedTuple):
 
 def noise_level(share: float, levels: int) -> int:
     """The level t in 1..levels nearest to the share t/T."""
-    return max(1, round(share * levels))
+    return round(share * levels)
 
 
 def probe_times(key: Array, n: int, noise: tuple[float, ...], levels: int) -> Int[Array, "levels n"]:
