@@ -1,4 +1,4 @@
-"""Every test: types checked at run time, no silent promotion of dtype or rank, four devices."""
+"""Every test: types checked at run time, no silent promotion of dtype or rank, two devices."""
 
 import atexit
 import os
@@ -20,7 +20,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("hierdiff", "beartype.beartype")
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

@@ -1,4 +1,7 @@
-"""One run on any number of devices and of processes: the same program, and the same numbers within rounding."""
+"""One run on any number of devices and of processes: the same program, and the same numbers within rounding.
+
+Minutes long: `pytest -m slow` runs them.
+"""
 
 import os
 import subprocess
@@ -13,11 +16,15 @@ from hierdiff import record, resume, run
 
 OPTIONS = ["--preset", "smoke", "--depth", "2", "--steps", "60", "--checkpoints", "4", "--held-out", "100"]
 OPTIONS += ["--noise", "0.15", "--snapshots", "2"]
-FOUR = jax.devices()
 
 
-def use(monkeypatch, devices):
-    monkeypatch.setattr(jax, "devices", lambda *_: FOUR[:devices])
+pytestmark = pytest.mark.slow
+
+
+def use_one(monkeypatch):
+    """Lay everything out on one of the two devices of the tests."""
+    first = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda *_: first)
 
 
 def close(folder, whole):
@@ -31,13 +38,16 @@ def close(folder, whole):
 def whole(tmp_path_factory):
     """The run on four devices: two for the networks, and two for the sequences of each."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    onset.main([*OPTIONS, "--out", str(folder)])
+    command = [sys.executable, "-m", "experiments.onset", *OPTIONS, "--out", str(folder)]
+    subprocess.run(command, env={**os.environ, "JAX_NUM_CPU_DEVICES": "4"}, capture_output=True, check=True)
+    assert record.read_json(folder / "config.json")["device"] == "cpu x 4"
     return folder
 
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_the_number_of_devices_does_not_matter(devices, whole, tmp_path, monkeypatch):
-    use(monkeypatch, devices)
+    if devices == 1:
+        use_one(monkeypatch)
     onset.main([*OPTIONS, "--out", str(tmp_path)])
     close(tmp_path, whole)
 
@@ -53,12 +63,11 @@ def test_a_run_goes_on_with_another_number_of_devices(whole, tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         onset.main([*OPTIONS, "--out", str(tmp_path)])
     monkeypatch.setattr(run, "save", before)
-    use(monkeypatch, 1)
+    use_one(monkeypatch)
     onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
     close(tmp_path, whole)
 
 
-@pytest.mark.slow
 def test_two_processes_carry_out_one_run_and_write_one_record(whole, tmp_path):
     """As Slurm starts them, on this machine, joined by gloo."""
     command = [sys.executable, "-m", "experiments.onset", *OPTIONS, "--out", str(tmp_path), "--distributed"]
@@ -81,25 +90,3 @@ def test_two_processes_carry_out_one_run_and_write_one_record(whole, tmp_path):
     # The first process alone speaks.
     verdict = record.read_json(tmp_path / "summary.json")["verdict"]
     assert [verdict in output for output, _ in outputs] == [True, False]
-
-
-def test_nothing_is_compiled_once_the_first_checkpoint_is_saved(tmp_path, monkeypatch):
-    compiled, at_save, before = [], [], run.save
-
-    def note(event, duration_secs, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(event)
-
-    def save(*args):
-        before(*args)
-        at_save.append(len(compiled))
-
-    monkeypatch.setattr(run, "save", save)
-    jax.monitoring.register_event_duration_secs_listener(note)
-    try:
-        onset.main([*OPTIONS, "--out", str(tmp_path)])
-    finally:
-        jax.monitoring.unregister_event_duration_listener(note)
-    assert len(at_save) == 4
-    assert at_save[0] > 0
-    assert set(at_save) == {at_save[0]}

@@ -109,7 +109,7 @@ def test_score_is_the_gradient_of_the_log_density(float64):
     np.testing.assert_allclose(ours, jax.vmap(jax.grad(log_density))(x_t), atol=1e-10)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=5)
 @given(
     depth=st.integers(1, 3),
     vocab=st.integers(2, 4),

@@ -147,3 +147,25 @@ def test_a_full_disk_ends_the_run_with_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="No space left on device; once there is room, the same command goes on"):
         onset.main([*OPTIONS, "--out", str(tmp_path)])
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_nothing_is_compiled_once_the_first_checkpoint_is_saved(tmp_path, monkeypatch):
+    compiled, at_save, before = [], [], run.save
+
+    def note(event, duration_secs, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    def save(*args):
+        before(*args)
+        at_save.append(len(compiled))
+
+    monkeypatch.setattr(run, "save", save)
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        onset.main([*OPTIONS, "--out", str(tmp_path)])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert len(at_save) == 4
+    assert at_save[0] > 0
+    assert set(at_save) == {at_save[0]}
