@@ -20,20 +20,8 @@ SMALL = {
     "losses": ["--targets", "100"],
     "uturn": ["--starts", "50", "--turns", "0.3", "--reverse-steps", "6"],
 }
-TRAINING = [
-    "--preset",
-    "smoke",
-    "--depth",
-    "3",
-    "--steps",
-    "120",
-    "--snapshots",
-    "3",
-    "--held-out",
-    "100",
-    "--noise",
-    "0.15",
-]
+TRAINING = ["--preset", "smoke", "--depth", "3", "--steps", "120", "--snapshots", "3"]
+TRAINING += ["--held-out", "100", "--noise", "0.15"]
 
 
 @pytest.fixture(scope="module")
