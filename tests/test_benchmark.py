@@ -21,7 +21,7 @@ def test_the_yardstick_is_belief_propagation():
 
 def test_the_floor_does_as_many_exponentials_as_belief_propagation():
     """24 rules at each of 15 inner nodes; the floor rounds to a multiple of the 96 numbers of a sequence."""
-    grammar, ll = benchmark.evidence(depth=4, n=2**13)
+    grammar, ll = benchmark.evidence(depth=4, n=800)
     number = benchmark.exponentials(grammar)
     assert number == 24 * 15
     floor = jax.make_jaxpr(lambda x: benchmark.exponentials_alone(x, number))(ll)

@@ -72,9 +72,15 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
             requests.flush()
             return int(answers.readline())
 
+        def wait_until_it_writes(folder):
+            end = time.monotonic() + 100
+            while not (folder / "state").exists() and time.monotonic() < end:
+                time.sleep(0.01)
+            return time.monotonic()
+
         whole = tmp_path / "whole"
-        begun = time.monotonic()
         start(whole)
+        begun = wait_until_it_writes(whole)
         assert int(answers.readline()) == 0
         took = time.monotonic() - begun
         for number in itertools.count():
@@ -84,10 +90,8 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
             while not (folder / "onset.png").exists():
                 child = start(folder)
                 if killed < KILLS:
-                    wait = time.monotonic() + took
-                    while not (folder / "state").exists() and time.monotonic() < wait:
-                        time.sleep(0.01)
-                    time.sleep(rng.uniform(0, 0.7 * took))
+                    wait_until_it_writes(folder)
+                    time.sleep(rng.uniform(0, took))
                     with contextlib.suppress(ProcessLookupError):  # It may have come to its end.
                         os.kill(child, signal.SIGKILL)
                 status = int(answers.readline())
