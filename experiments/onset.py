@@ -59,8 +59,8 @@ PRESETS = {
 }
 
 
-def main(argv: list[str] | None = None) -> None:
-    """The command line."""
+def command_line() -> Parser:
+    """The options that are not fields of the config."""
     parser = Parser(prog="python -m experiments.onset", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/PRESET-SEED)")
     meaning = "go on with a run that was left (auto: if there is one; never: start anew, and discard it)"
@@ -68,6 +68,12 @@ def main(argv: list[str] | None = None) -> None:
     meaning = "join the processes of this Slurm job, TPU slice or Kubernetes JobSet, which share the folder of the run"
     parser.add_argument("--distributed", action="store_true", help=meaning)
     parser.add_argument("--plan", action="store_true", help="say what the run will cost, and do not carry it out")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    parser = command_line()
     config, options = parse_config(parser, PRESETS, "laptop", argv)
     folder = options.out or Path("runs") / f"{options.preset}-{config.seed}"
     set_up_devices(distributed=options.distributed)

@@ -8,7 +8,6 @@ that are there already are used.
 """
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -96,8 +95,7 @@ def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list
         if question is membership.QUESTION:
             most = config.size // GROUPS * GROUPS
             own = dataclasses.replace(own, targets=min(own.targets, most))
-        made = record.read_results(file).attrs["options"] if file.exists() else None
-        if made != json.dumps(record.options_of(own)):
+        if not (file.exists() and record.made_with(file, own)):
             snapshots.extend(question, open_run(place), own)
     files = {name: record.read_results(place / f"{name}.nc") for name, _ in COSTS.values()}
     at = {"noise": config.measure.onset_noise, "height": min(2, config.grammar.depth)}

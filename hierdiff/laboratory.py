@@ -28,7 +28,7 @@ from hierdiff.measures.probe import (
 from hierdiff.measures.slope import slope_products
 from hierdiff.measures.spectrum import SpectrumProbe, learned_products, level_spectrum, make_spectrum_probe
 from hierdiff.networks import Network, NetworkConfig, build_network
-from hierdiff.noising import Schedule, linear_schedule
+from hierdiff.noising import Schedule, check_levels, linear_schedule
 from hierdiff.options import option, require
 from hierdiff.posterior import empirical_posterior
 from hierdiff.sampling import DataSets, data_sets
@@ -57,8 +57,7 @@ class OnsetConfig:
         require(self.sets >= 2, "sets", self.sets, "an integer of at least 2")
         require(self.seeds_per_set >= 1, "seeds_per_set", self.seeds_per_set, "an integer of at least 1")
         require(self.size >= 1, "size", self.size, "an integer of at least 1")
-        good = 20 < self.noise_levels <= 10**6
-        require(good, "noise_levels", self.noise_levels, "an integer from 21 to 1,000,000")
+        check_levels("noise_levels", self.noise_levels)
         require_size("members", self.measure.members, self.size)
         require_levels("noise", self.measure.noise, self.noise_levels)
 

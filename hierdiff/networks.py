@@ -103,7 +103,7 @@ class TreeUNet(nnx.Module):
         for mlp, (skip, children) in zip(self.down, reversed(skips), strict=True):
             family = jnp.concatenate([root_mean_square_norm(state), children], axis=-1)
             state = skip + mlp(family, time).reshape(skip.shape)
-        return log_softmax(self.readout(root_mean_square_norm(state)))
+        return jax.nn.log_softmax(wide(self.readout(root_mean_square_norm(state))))
 
 
 class TimedMLP(nnx.Module):
@@ -136,7 +136,7 @@ class Transformer(nnx.Module):
         x = x + self.position[...].astype(x.dtype) + self.time(time_embedding(t))[:, None]
         for layer in self.layers:
             x = layer(x, rngs)
-        return log_softmax(self.readout(x))
+        return jax.nn.log_softmax(wide(self.readout(x)))
 
 
 class EncoderLayer(nnx.Module):
@@ -172,9 +172,9 @@ def layer_dtype(config: NetworkConfig) -> Any:
     return jnp.bfloat16 if config.dtype == "bfloat16" else None
 
 
-def log_softmax(logits: Float[Array, "n L v"]) -> Float[Array, "n L v"]:
-    """Log probabilities of the symbols, in float32 at least."""
-    return jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+def wide(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`x` in float32 at least."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def time_embedding(t: Int[Array, " n"]) -> Float[Array, "n c"]:
@@ -190,6 +190,6 @@ def root_mean_square_norm(x: Float[Array, "*batch w"]) -> Float[Array, "*batch w
 
     The mean is a matrix product: XLA's CPU backend runs a sum over the last axis one number at a time.
     """
-    width, wide = x.shape[-1], x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    mean_square = (wide * wide) @ jnp.full((width, 1), 1 / width, wide.dtype)
-    return (wide * (jax.lax.rsqrt(mean_square + 1e-6) @ jnp.ones((1, width), wide.dtype))).astype(x.dtype)
+    width, y = x.shape[-1], wide(x)
+    mean_square = (y * y) @ jnp.full((width, 1), 1 / width, y.dtype)
+    return (y * (jax.lax.rsqrt(mean_square + 1e-6) @ jnp.ones((1, width), y.dtype))).astype(x.dtype)

@@ -22,10 +22,17 @@ class Schedule:
         return self.alpha_bar.shape[0]
 
 
+def check_levels(name: str, levels: int) -> None:
+    """Raise `OptionError` unless there is a linear schedule of so many levels.
+
+    The last beta is 20 / levels, and the first, 0.1 / levels, must be seen in float32.
+    """
+    require(20 < levels <= 10**6, name, levels, "an integer from 21 to 1,000,000")
+
+
 def linear_schedule(levels: int = 500) -> Schedule:
     """Betas linear from `0.1/T` to `20/T` (arXiv 2603.03469; Ho et al., arXiv 2006.11239, at T = 1000)."""
-    # The last beta is 20 / levels, and the first, 0.1 / levels, must be seen in float32.
-    require(20 < levels <= 10**6, "levels", levels, "an integer from 21 to 1,000,000")
+    check_levels("levels", levels)
     beta = np.linspace(0.1 / levels, 20 / levels, levels)
     return Schedule(jnp.asarray(np.cumprod(1 - beta), float))
 

@@ -98,7 +98,7 @@ def estimate(curve: Curve, resampling: Resampling, locate: Callable[[ArrayLike, 
         return Estimate(np.nan, np.nan, np.nan, np.nan, False, bool(rises and minimum.lowest == 0), log_steps)
     early = np.mean(~found.reached & (found.step < step))
     late = np.mean(~found.reached & (found.step > step))
-    half = resampling.half_width(log_steps)
+    half = float(resampling.half_width(log_steps))
     low, high = step * math.exp(-half), step * math.exp(half)
     return Estimate(
         step,
@@ -151,7 +151,7 @@ def ratio(onset: Estimate, best: Estimate, resampling: Resampling) -> Ratio:
     before = probability_before(onset, best, resampling)
     if not best.reached:
         return Ratio(np.nan, np.nan, np.nan, before)
-    half = resampling.half_width(best.log_steps - onset.log_steps)
+    half = float(resampling.half_width(best.log_steps - onset.log_steps))
     middle = best.step / onset.step
     low = middle * math.exp(-half) if onset.high < np.inf and best.low > 0 else 0.0
     high = middle * math.exp(half) if best.high < np.inf and onset.low > 0 else np.inf

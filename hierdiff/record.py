@@ -207,6 +207,11 @@ def origin(config: Any) -> dict[str, str]:
     return {"options": json.dumps(options_of(config)), **made}
 
 
+def made_with(path: Path, config: Any) -> bool:
+    """Whether the results in `path` were made with these options."""
+    return read_results(path).attrs["options"] == json.dumps(options_of(config))
+
+
 def _module() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec.name if spec else Path(sys.argv[0]).name

@@ -65,15 +65,14 @@ class Resampling(NamedTuple):
         """Standard error of a statistic."""
         return np.asarray(np.sqrt(self.variance(replicates)[0]))
 
-    def half_width(self, log_steps: Float[np.ndarray, " R"]) -> float:
-        """Half the width of the 95% interval of a log(step)."""
-        variance, freedom = self.variance(log_steps)
-        return float(stdtrit(freedom, 0.975) * np.sqrt(variance))
+    def half_width(self, replicates: Float[np.ndarray, "R ..."]) -> np.ndarray:
+        """Half the width of the 95% interval of a statistic, by Student's quantile."""
+        variance, freedom = self.variance(replicates)
+        return np.asarray(stdtrit(freedom, 0.975) * np.sqrt(variance))
 
     def significant(self, mean: Float[np.ndarray, "..."], replicates: Float[np.ndarray, "R ..."]) -> np.ndarray:
-        """Whether a statistic lies above zero: its 95% interval, by Student's quantile, does."""
-        variance, freedom = self.variance(replicates)
-        return np.asarray(mean > stdtrit(freedom, 0.975) * np.sqrt(variance))
+        """Whether a statistic lies above zero: its 95% interval does."""
+        return np.asarray(mean > self.half_width(replicates))
 
     def rises(self, curve: Curve, start: int, end: int) -> bool:
         """Whether the curve rises from checkpoint `start`: those after it and before `end` lie above it, on average.
@@ -136,9 +135,8 @@ class Statistics(NamedTuple):
         """Every statistic with its standard error, `NAME_error`, and half of its 95% interval, `NAME_half`."""
         errors = {}
         for name, x in self.replicates.data_vars.items():
-            variance, freedom = self.resampling.variance(x.values)
-            errors[f"{name}_error"] = x.dims[1:], np.sqrt(variance)
-            errors[f"{name}_half"] = x.dims[1:], stdtrit(freedom, 0.975) * np.sqrt(variance)
+            errors[f"{name}_error"] = x.dims[1:], self.resampling.error(x.values)
+            errors[f"{name}_half"] = x.dims[1:], self.resampling.half_width(x.values)
         return self.mean.assign(errors)
 
     def derive(self, function: Callable[[xr.Dataset], xr.Dataset]) -> "Statistics":

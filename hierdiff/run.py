@@ -1,6 +1,5 @@
 """A run: carried out from where it was left, and, once finished, opened again to measure its snapshots."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,8 +121,8 @@ def open_run(folder: Path) -> Run:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise OptionError("run", str(folder), need) from None
     require(record.finished(folder, "run"), "run", str(folder), need)
-    made = record.read_results(folder / "curves.nc").attrs["options"]
-    require(made == json.dumps(record.options_of(config)), "run", str(folder), f"{need}; its config.json was changed")
+    unchanged = record.made_with(folder / "curves.nc", config)
+    require(unchanged, "run", str(folder), f"{need}; its config.json was changed")
     record.require_writable("run", folder)
     steps = record.snapshot_steps(folder)
     require(len(steps) > 0, "run", str(folder), f"{need} that has kept snapshots")

@@ -8,19 +8,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.onset import PRESETS
-from hierdiff.options import Parser, parse_config
+from experiments.onset import PRESETS, command_line
+from hierdiff.options import parse_config
 
 FOLDER = Path(__file__).parent.parent / "experiments" / "cluster"
 
 
 def parse(arguments):
     """The config of a command line of experiments.onset, which exits where an option is not one."""
-    parser = Parser(prog="python -m experiments.onset")
-    for option in ("--out", "--resume"):
-        parser.add_argument(option)
-    parser.add_argument("--distributed", action="store_true")
-    return parse_config(parser, PRESETS, "laptop", arguments)
+    return parse_config(command_line(), PRESETS, "laptop", arguments)
 
 
 @pytest.mark.parametrize("name", ["splits.sbatch", "hosts.sbatch"])

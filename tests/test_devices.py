@@ -10,13 +10,10 @@ import sys
 import jax
 import numpy as np
 import pytest
+from runs import OPTIONS
 
 from experiments import onset
 from hierdiff import record, resume, run
-
-OPTIONS = ["--preset", "smoke", "--depth", "2", "--steps", "60", "--checkpoints", "4", "--held-out", "100"]
-OPTIONS += ["--noise", "0.15", "--snapshots", "2"]
-
 
 pytestmark = pytest.mark.slow
 

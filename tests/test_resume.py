@@ -7,12 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from runs import OPTIONS, same
 
 from experiments import onset
 from hierdiff import record, resume, run
-
-OPTIONS = ["--preset", "smoke", "--depth", "2", "--steps", "60", "--checkpoints", "4", "--held-out", "100"]
-OPTIONS += ["--noise", "0.15", "--snapshots", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -20,19 +18,6 @@ def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "whole"
     onset.main([*OPTIONS, "--out", str(folder)])
     return folder
-
-
-def same(folder, whole):
-    """All measurements and all weights are equal, bit by bit."""
-    a, b = (record.read_results(each / "results.nc") for each in (folder, whole))
-    assert a.drop_attrs().identical(b.drop_attrs())
-    assert record.snapshot_steps(folder) == record.snapshot_steps(whole)
-    for step in record.snapshot_steps(whole):
-        files = [np.load(record.snapshot_file(each, step)) for each in (folder, whole)]
-        for name in files[1].files:
-            np.testing.assert_array_equal(files[0][name], files[1][name])
-        for file in files:
-            file.close()
 
 
 class Killed(BaseException):

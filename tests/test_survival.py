@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import pytest
+from runs import same
 
 from hierdiff import record
 
@@ -34,25 +35,6 @@ for line in sys.stdin:
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-
-
-def content(folder):
-    """Every number of a finished run."""
-    results = record.read_results(folder / "results.nc").drop_attrs()
-    weights = {}
-    for step in record.snapshot_steps(folder):
-        with np.load(record.snapshot_file(folder, step)) as arrays:
-            weights[step] = dict(arrays)
-    return results, weights
-
-
-def same(folder, whole):
-    (a, of_a), (b, of_b) = content(folder), content(whole)
-    assert a.identical(b)
-    assert of_a.keys() == of_b.keys()
-    for step, arrays in of_b.items():
-        for name, x in arrays.items():
-            np.testing.assert_array_equal(of_a[step][name], x)
 
 
 def test_twenty_kills_at_random_moments_change_nothing(tmp_path):

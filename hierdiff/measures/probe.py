@@ -33,7 +33,7 @@ def require_shares(name: str, shares: tuple[float, ...]) -> None:
 
 def require_levels(name: str, shares: tuple[float, ...], levels: int) -> None:
     """Raise `OptionError` unless these shares are distinct ones of so many noise levels."""
-    chosen = [round(share * levels) for share in shares]
+    chosen = [noise_level(share, levels) for share in shares]
     need = f"values that are distinct among the {levels} noise levels, not {chosen}"
     require(min(chosen) >= 1 and len(set(chosen)) == len(chosen), name, shares, need)
 

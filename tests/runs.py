@@ -1,0 +1,21 @@
+"""A small run, and what it takes for two of them to be the same."""
+
+import numpy as np
+
+from hierdiff import record
+
+OPTIONS = ["--preset", "smoke", "--depth", "2", "--steps", "60", "--checkpoints", "4", "--held-out", "100"]
+OPTIONS += ["--noise", "0.15", "--snapshots", "2"]
+
+
+def same(folder, whole):
+    """All measurements and all weights are equal, bit by bit."""
+    a, b = (record.read_results(each / "results.nc") for each in (folder, whole))
+    assert a.drop_attrs().identical(b.drop_attrs())
+    assert record.snapshot_steps(folder) == record.snapshot_steps(whole)
+    for step in record.snapshot_steps(whole):
+        files = [np.load(record.snapshot_file(each, step)) for each in (folder, whole)]
+        for name in files[1].files:
+            np.testing.assert_array_equal(files[0][name], files[1][name])
+        for file in files:
+            file.close()
