@@ -17,8 +17,8 @@ from hierdiff.measures.divergence import pairs
 from hierdiff.options import OptionError, rebuild, require
 from hierdiff.resume import TERMINATED, Termination, restore, save
 
-# Between checkpoints the state is saved after so many seconds.
-SAVE_AFTER = 600.0
+# The state is saved after so many seconds: a run that is killed loses no more than these.
+SAVE_AFTER = 60.0
 
 
 def carry_out(
@@ -77,13 +77,13 @@ def carry_out(
             else:
                 report(step, {}, 0.0)
             leaving = in_any_process(termination.came)
-            if step in checkpoints or leaving or in_any_process(time.monotonic() - saved > SAVE_AFTER):
+            if leaving or in_any_process(time.monotonic() - saved > SAVE_AFTER):
                 save(states, step, {"state": state, "measured": measured, "seconds": seconds})
                 saved = time.monotonic()
             if leaving:
                 raise SystemExit(TERMINATED)
     each = [{name: x[i] for name, x in measured.items()} for i in range(len(checkpoints))]
-    results = label(config, setting, inputs, each)
+    results = label(checkpoints, config.measure.noise, setting, inputs, each)
     results.attrs |= {"seconds_training": float(seconds[-1, 0]), "seconds_measuring": float(seconds[-1, 1])}
     return results
 

@@ -6,7 +6,8 @@ import shutil
 import tempfile
 
 # The suite compiles hundreds of small programs, and runs each for milliseconds.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 
 # What one test has compiled, no other compiles again; workers inherit the folder.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -23,6 +24,10 @@ install_import_hook("hierdiff", "beartype.beartype")
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+from experiments import onset
+
+# The picture of a run takes longer than a small run; runs in processes of their own draw it.
+onset.draw = lambda folder: None
 
 # optax raises a float to the power of the integer step: where networks are trained, promotion is JAX's usual one.
 MODULES = ("training", "scripts", "resume", "devices", "accelerators", "survival", "plan", "experiment")
@@ -33,6 +38,12 @@ TRAINING = {f"test_{name}" for name in MODULES}
 def dtype_promotion(request):
     with jax.numpy_dtype_promotion("standard" if request.module.__name__ in TRAINING else "strict"):
         yield
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
 
 
 @pytest.fixture

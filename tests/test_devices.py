@@ -10,7 +10,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from runs import OPTIONS
+from runs import OPTIONS, save_often
 
 from experiments import onset
 from hierdiff import record, resume, run
@@ -55,11 +55,12 @@ def test_a_run_goes_on_with_another_number_of_devices(whole, tmp_path, monkeypat
         if len(resume.saved_steps(tmp_path / "state")) == 2:
             raise KeyboardInterrupt
 
+    save_often(monkeypatch)
     before = run.save
     monkeypatch.setattr(run, "save", left)
     with pytest.raises(KeyboardInterrupt):
         onset.main([*OPTIONS, "--out", str(tmp_path)])
-    monkeypatch.setattr(run, "save", before)
+    monkeypatch.undo()
     use_one(monkeypatch)
     onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
     close(tmp_path, whole)

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
+from runs import save_often
 
 from experiments import onset
 from experiments.benchmark import matrix_flops
 from hierdiff import plan as planning
-from hierdiff import record
+from hierdiff import record, run
 from hierdiff.devices import ensemble_mesh, over_networks
 from hierdiff.flops import flops
 from hierdiff.grammar import GrammarConfig
@@ -21,7 +22,6 @@ from hierdiff.laboratory import OnsetConfig, set_up
 from hierdiff.measures.probe import MeasureConfig
 from hierdiff.networks import NetworkConfig
 from hierdiff.plan import describe, plan
-from hierdiff.run import carry_out
 from hierdiff.training import TrainConfig, cross_entropy
 
 CONFIG = OnsetConfig(
@@ -30,21 +30,23 @@ CONFIG = OnsetConfig(
     size=100,
     grammar=GrammarConfig(depth=2),
     network=NetworkConfig(width=32),
-    train=TrainConfig(steps=60, batch=16, checkpoints=12, first_checkpoint=1, snapshots=3),
+    train=TrainConfig(steps=40, batch=16, checkpoints=12, first_checkpoint=1, snapshots=3),
     measure=MeasureConfig(held_out=100, members=50, noise=(0.15, 0.3)),
 )
 
 
 @pytest.fixture(scope="module")
-def planned(tmp_path_factory):
+def planned(tmp_path_factory, monkeypatch_module):
+    monkeypatch_module.setattr(planning, "LONG_ENOUGH", 0.1)
     return plan(CONFIG, tmp_path_factory.mktemp("runs") / "plan")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A run that is carried out, before its state is dropped."""
+def folder(tmp_path_factory, monkeypatch_module):
+    """A run that is carried out, before its state is dropped, which is saved twice."""
+    save_often(monkeypatch_module)
     folder = tmp_path_factory.mktemp("runs")
-    record.write_results(folder / "results.nc", carry_out(CONFIG, set_up(CONFIG), folder, lambda *_: None))
+    record.write_results(folder / "results.nc", run.carry_out(CONFIG, set_up(CONFIG), folder, lambda *_: None))
     return folder
 
 
@@ -102,11 +104,11 @@ def test_operations_are_those_of_the_matrix_products_and_somewhat_more(planned):
 
 def test_what_is_counted_is_what_a_run_has(planned, folder):
     results = record.read_results(folder / "results.nc")
-    with np.load(record.snapshot_file(folder, 60)) as weights:
+    with np.load(record.snapshot_file(folder, 40)) as weights:
         sizes = [weights[name].size for name in weights.files]
     assert planned.networks * planned.parameters == sum(sizes)
     assert (planned.networks, planned.checkpoints) == (results.sizes["network"], results.sizes["step"])
-    assert planned.epochs == 60 * 16 / 100
+    assert planned.epochs == 40 * 16 / 100
     # On each device the weights, their average and two moments of its networks, and the three others while measuring.
     weights = 4 * planned.parameters * planned.networks // ensemble_mesh(planned.networks).shape["network"]
     assert 4 * weights < planned.train_memory < 20 * weights
@@ -142,7 +144,7 @@ def test_the_command_line_plans_and_leaves_nothing(tmp_path, monkeypatch, capsys
     monkeypatch.setitem(onset.PRESETS, "smoke", CONFIG)
     onset.main(["--preset", "smoke", "--plan", "--out", str(tmp_path / "new" / "run")])
     printed = capsys.readouterr().out
-    assert "60 training steps (10 epochs), 11 checkpoints" in printed
+    assert "40 training steps (6 epochs)" in printed
     assert "warning: training needs" in printed
     assert "warning: measuring needs" in printed
     assert "of disk, and 3.0 MB are there" in printed

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import OPTIONS, same
+from runs import OPTIONS, same, save_often
 
 from experiments import onset
 from hierdiff import record, resume, run
@@ -27,6 +27,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize(("where", "call"), [("write_arrays", 2), ("write_json", 2)], ids=["a snapshot", "a manifest"])
 def test_a_run_killed_while_it_writes_goes_on_to_the_same_results(where, call, whole, tmp_path, monkeypatch):
     """Killed after half of the file is written, before it is in its place."""
+    save_often(monkeypatch)
     calls, before = 0, getattr(record, where)
 
     def killed(*args):
@@ -47,7 +48,8 @@ def test_a_run_killed_while_it_writes_goes_on_to_the_same_results(where, call, w
 
 
 def test_sigterm_saves_and_leaves_with_its_own_status(whole, tmp_path, monkeypatch):
-    """It comes while the first checkpoint is saved; the run goes on until it may leave, and saves once more."""
+    """It comes while the first state is saved; the run goes on until it may leave, and saves once more."""
+    monkeypatch.setattr(run, "SAVE_AFTER", 0.0)
     before = run.save
 
     def terminated(*args):
@@ -58,7 +60,7 @@ def test_sigterm_saves_and_leaves_with_its_own_status(whole, tmp_path, monkeypat
     with pytest.raises(SystemExit, match=str(resume.TERMINATED)):
         onset.main([*OPTIONS, "--out", str(tmp_path)])
     assert len(resume.saved_steps(tmp_path / "state")) == 2
-    monkeypatch.setattr(run, "save", before)
+    monkeypatch.undo()
     onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
     same(tmp_path, whole)
 
@@ -134,16 +136,17 @@ def test_a_full_disk_ends_the_run_with_one_sentence(tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_nothing_is_compiled_once_the_first_checkpoint_is_saved(tmp_path, monkeypatch):
-    compiled, at_save, before = [], [], run.save
+def test_nothing_is_compiled_once_a_checkpoint_is_measured_and_a_state_saved(tmp_path, monkeypatch):
+    save_often(monkeypatch)
+    compiled, by_step, before = [], {}, run.save
 
     def note(event, duration_secs, **_):
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(event)
 
-    def save(*args):
-        before(*args)
-        at_save.append(len(compiled))
+    def save(folder, step, state):
+        before(folder, step, state)
+        by_step[step] = len(compiled)
 
     monkeypatch.setattr(run, "save", save)
     jax.monitoring.register_event_duration_secs_listener(note)
@@ -151,6 +154,5 @@ def test_nothing_is_compiled_once_the_first_checkpoint_is_saved(tmp_path, monkey
         onset.main([*OPTIONS, "--out", str(tmp_path)])
     finally:
         jax.monitoring.unregister_event_duration_listener(note)
-    assert len(at_save) == 4
-    assert at_save[0] > 0
-    assert set(at_save) == {at_save[0]}
+    assert by_step[20] > 0
+    assert {by_step[step] for step in range(20, 61)} == {by_step[20]}

@@ -20,14 +20,14 @@ SMALL = {
     "losses": ["--targets", "100"],
     "uturn": ["--starts", "50", "--turns", "0.3", "--reverse-steps", "6"],
 }
-TRAINING = ["--preset", "smoke", "--depth", "3", "--steps", "120", "--snapshots", "3"]
+TRAINING = ["--preset", "smoke", "--sets", "3", "--steps", "120", "--checkpoints", "6", "--snapshots", "3"]
 TRAINING += ["--held-out", "100", "--noise", "0.15"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    onset.main([*TRAINING, "--sets", "3", "--out", str(folder)])
+    onset.main([*TRAINING, "--out", str(folder)])
     return folder
 
 
@@ -185,24 +185,24 @@ def test_more_targets_than_sequences_are_refused(folder, capsys):
 
 def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, monkeypatch, capsys):
     small = {
-        "neighbours": neighbours.NeighboursConfig(samples=100, reverse_steps=4),
-        "membership": membership.MembershipConfig(targets=100, draws=1),
+        "neighbours": neighbours.NeighboursConfig(samples=100, reverse_steps=6),
+        "membership": membership.MembershipConfig(targets=100, draws=2),
     }
     monkeypatch.setitem(neighbours.PRESETS, "smoke", small["neighbours"])
     monkeypatch.setitem(membership.PRESETS, "smoke", small["membership"])
-    command = [*TRAINING, "--depth", "2", "--noise", "0.15", "--seeds", "5", "--sizes", "100", "--out", str(tmp_path)]
+    command = [*TRAINING, "--seeds", "5", "--sizes", "200", "--out", str(tmp_path)]
     stopping.main(command)
     first = record.read_json(tmp_path / "stopping.json")
     assert [row["rule"] for row in first["table"]] == [*stopping.RULES, stopping.LATE]
     assert len(first["stops"]) == 3
-    assert first["stops"][2]["step"] == pytest.approx(50 * 100 / 64)
+    assert first["stops"][2]["step"] == pytest.approx(120)
     assert "From the smallest sample split to the smallest test loss" in capsys.readouterr().out
     for options, sentence in (
         (["--seed", "3"], "--seed: got 3, needs to be left out: --seeds gives them all"),
         (["--sizes", "200", "50"], "--members: got 50, needs at most the size of a data set, 40"),
     ):
         with pytest.raises(SystemExit):
-            stopping.main([*command, *options] if "--seed" in options else [*command, "--sizes", "100", "40"])
+            stopping.main([*command, *options] if "--seed" in options else [*command, "--sizes", "200", "40"])
         assert sentence in capsys.readouterr().err
 
     def fail(*_):

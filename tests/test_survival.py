@@ -26,6 +26,8 @@ KILLS = 20
 DRIVER = """
 import json, os, signal, sys
 from experiments import onset
+from hierdiff import run
+run.SAVE_AFTER = 0.5
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
@@ -105,7 +107,9 @@ def test_a_full_disk_damages_nothing_and_the_run_goes_on_once_there_is_room(size
         pytest.skip("this machine lets nobody mount a disk")
     disk, left, end = (tmp_path / name for name in ("disk", "left", "end"))
     disk.mkdir()
-    command = " ".join([sys.executable, "-m", "experiments.onset", *OPTIONS, "--out", str(disk)])
+    options = [*OPTIONS, "--out", str(disk)]
+    program = f"from experiments import onset; from hierdiff import run; run.SAVE_AFTER = 0.5; onset.main({options})"
+    command = f'{sys.executable} -c "{program}"'
     script = SMALL_DISK.format(size=size, disk=disk, left=left, end=end, command=command)
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -40,8 +40,8 @@ def train(network, data, config, *, stops, seed=0):
 def test_each_network_overfits_its_own_sequences(network):
     """Two sequences a network, not the same ones: each learns its own, and loses on the other's."""
     data = jnp.array([[[0, 1, 2, 3], [3, 3, 0, 1]], [[1, 1, 2, 0], [2, 0, 3, 3]]], jnp.int32)
-    config = TrainConfig(steps=400, batch=32, learning_rate=3e-3, first_checkpoint=1)
-    state = train(network, data, config, stops=(400,))
+    config = TrainConfig(steps=250, batch=32, learning_rate=3e-3, first_checkpoint=1)
+    state = train(network, data, config, stops=(250,))
     check_finite(state)
     t = jnp.full(64, 10, jnp.int32)
     losses = np.zeros((2, 2))
