@@ -85,6 +85,7 @@ def noise_level(share: float, levels: int) -> int:
     return round(share * levels)
 
 
+@functools.partial(jax.jit, static_argnames=("n", "noise", "levels"))
 def probe_times(key: Array, n: int, noise: tuple[float, ...], levels: int) -> Int[Array, "levels n"]:
     """The noise level of each sequence: each t/T of `noise` in turn, and uniform t. Consumes `key`."""
     fixed = [jnp.full(n, noise_level(share, levels), jnp.int32) for share in noise]
