@@ -272,8 +272,14 @@ DIMENSIONS = {
 }
 
 
-def label(config: OnsetConfig, setting: Setting, inputs: Inputs, measured: list[dict[str, np.ndarray]]) -> xr.Dataset:
-    """The measurements of all checkpoints, and what they are compared with, as one labelled set of arrays."""
+def label(
+    steps: list[int],
+    noise: tuple[float, ...],
+    setting: Setting,
+    inputs: Inputs,
+    measured: list[dict[str, np.ndarray]],
+) -> xr.Dataset:
+    """The measurements at each step, and what they are compared with, as one labelled set of arrays."""
     first, second = np.array(pairs(len(setting.set_of))).T
     results = xr.Dataset(
         {
@@ -285,8 +291,8 @@ def label(config: OnsetConfig, setting: Setting, inputs: Inputs, measured: list[
             for name, (dimensions, units, meaning) in DIMENSIONS.items()
         },
         {
-            "step": config.train.checkpoint_steps(),
-            "noise": list(config.measure.noise),
+            "step": steps,
+            "noise": list(noise),
             "filtered": np.arange(setting.grammar.depth + 1),
             "height": np.arange(-1, setting.grammar.depth + 1),
             "network": np.arange(len(setting.set_of)),

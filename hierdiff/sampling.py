@@ -89,8 +89,26 @@ def data_sets(key: Array, grammar: Grammar, *, sets: int, size: int, held_out: i
 
 def coincidences(leaves: Int[Array, "n L"], train: Int[Array, "sets P L"]) -> int:
     """How many of the sequences turn up in a training set."""
+    return int(_seen(leaves, train).sum())
+
+
+def sample_unseen(
+    key: Array, grammar: Grammar, n: int, train: Int[Array, "sets P L"], *, name: str
+) -> Int[Array, "n L"]:
+    """Draw `n` sequences that are in no training set. Consumes `key`.
+
+    Raises:
+      ValueError: of four times as many sequences, fewer than `n` are; `name` is the option that asks for so many.
+    """
+    drawn = sample(key, grammar, 4 * n).leaves
+    unseen = drawn[~_seen(drawn, train)]
+    require(len(unseen) >= n, name, n, f"at most {len(unseen)}: most sequences of this grammar are in a training set")
+    return unseen[:n]
+
+
+def _seen(leaves: Int[Array, "n L"], train: Int[Array, "sets P L"]) -> np.ndarray:
     known = {row.tobytes() for row in np.asarray(train).reshape(-1, train.shape[-1])}
-    return sum(row.tobytes() in known for row in np.asarray(leaves))
+    return np.array([row.tobytes() in known for row in np.asarray(leaves)])
 
 
 @functools.partial(jax.jit, static_argnames="height")
