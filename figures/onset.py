@@ -2,7 +2,7 @@
 
 Above: divergence of the networks from the exact and the filtered posteriors; sample split and excess loss. Below: the
 squared error of each height and its data-dependent part; the data-dependent part over height and noise at two steps.
-Bands are two standard errors.
+Bands are 95% intervals.
 
     python -m figures.onset runs/laptop-0
 """
@@ -15,28 +15,26 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from figures import style
 from hierdiff import record
 from hierdiff.options import Parser, require
 
-SPLIT, MEMBERS, EXCESS = "C1", "C4", "C0"
+MEMBERS = "C4"
 
 
 def draw(folder: Path) -> None:
     """Draw `onset.png` into the folder of a run."""
     curves, summary = record.read_results(folder / "curves.nc"), record.read_json(folder / "summary.json")
     at = curves.sel(noise=summary["onset_noise"])
-    with plt.style.context(["petroff10", style.STYLE]):
-        layout = ConstrainedLayoutEngine(rect=(0, 0.02, 1, 0.98))
-        figure = plt.figure(figsize=(7.2, 5.4), layout=layout)
+    with style.in_style():
+        figure = plt.figure(figsize=(7.2, 5.4))
         grid = figure.add_gridspec(2, 4)
         divergences(figure.add_subplot(grid[0, :2]), at, summary)
         split_and_excess(figure.add_subplot(grid[0, 2:]), at, summary)
         spectrum(figure.add_subplot(grid[1, :2]), at, summary)
         maps([figure.add_subplot(grid[1, 2]), figure.add_subplot(grid[1, 3])], curves, summary)
-        style.save(figure, folder / "onset.png", folder)
+        style.save(figure, [folder / "onset.png"], [folder / "curves.nc"])
         plt.close(figure)
 
 
@@ -54,10 +52,10 @@ def divergences(axes: Axes, at: xr.Dataset, summary: dict) -> None:
 
 def split_and_excess(axes: Axes, at: xr.Dataset, summary: dict) -> None:
     """Sample split and excess loss against the training step, with both minima and their intervals."""
-    style.curve(axes, at, "split", f"sample split, held-out, t/T = {float(at.noise):g}", color=SPLIT)
+    style.curve(axes, at, "split", f"sample split, held-out, t/T = {float(at.noise):g}", color=style.SPLIT)
     style.curve(axes, at, "member_split", "sample split, training", color=MEMBERS, linestyle="--")
-    style.curve(axes, at, "excess", "excess loss, held-out, all t", color=EXCESS)
-    for name, colour in (("onset", SPLIT), ("best", EXCESS)):
+    style.curve(axes, at, "excess", "excess loss, held-out, all t", color=style.LOSS)
+    for name, colour in (("onset", style.SPLIT), ("best", style.LOSS)):
         found = summary[name]
         if found["reached"]:
             low, high = found["low"] or float(at.step[0]), found["high"] or summary["steps"]

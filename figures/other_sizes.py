@@ -1,0 +1,31 @@
+"""Samples, loss and U-turns for a small and a large training set (arXiv 2603.03469, figures 9 and 10).
+
+As the figures `samples`, `losses` and `uturns`, in a row for each size; U-turns are read at the smallest test loss.
+"""
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from figures.losses import known
+from figures.records import LARGE, ONSET, SMALL, Need, Records
+from figures.samples import neighbours
+from figures.uturns import ratios
+
+NEEDS = {Need(question, size) for question in (ONSET, "neighbours", "losses", "uturn") for size in (SMALL, LARGE)}
+
+
+def draw(records: Records) -> Figure:
+    """A row for each size."""
+    figure, rows = plt.subplots(2, 4, figsize=(10.0, 4.8))
+    for axes, size in zip(rows, (SMALL, LARGE), strict=True):
+        summary, uturns = records.summary(size), records.curves(size, "uturn")
+        neighbours(axes[0], records.curves(size, "neighbours"), summary)
+        known(axes[1], records.curves(size, "losses"), summary)
+        ratios(axes[2], uturns, summary, "onset")
+        ratios(axes[3], uturns, summary, "best")
+        for each in axes:
+            title = each.get_title()
+            each.set_title(f"P = {records.scale.sizes[size]:,}" + (f", {title}" if title else ""))
+        axes[0].set_xlabel("training step")
+        axes[2].legend()
+    return figure

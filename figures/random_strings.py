@@ -1,0 +1,36 @@
+"""U-turns from random strings (arXiv 2603.03469, figure 11).
+
+How much of a uniform random string, which the grammar does not produce, comes back: from the networks at three steps,
+from the filtered posteriors BP_k, and from the memorizer, the posterior of the training set.
+"""
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from figures import style
+from figures.records import MIDDLE, ONSET, Need, Records
+
+NEEDS = {Need(ONSET), Need("uturn")}
+
+
+def draw(records: Records) -> Figure:
+    """Left the networks, right what they are compared with."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 2.6), sharey=True)
+    curves, summary = records.curves(MIDDLE, "uturn"), records.summary(MIDDLE)
+    random = curves.sel(start="random")
+    found = {name: step for name, step in summary["read_at"].items() if step is not None}
+    at = {
+        name: random.sel(step=step, method="nearest") for name, step in (found | {"the end": summary["steps"]}).items()
+    }
+    for (name, each), colour in zip(at.items(), ("C1", "C0", "C2"), strict=False):
+        label = f"networks, {name}, step {int(each.step):,}"
+        style.curve(left, each, "overlap", label, along="turn", color=colour, marker=".")
+    for k, shade in zip(curves.filtered.values, style.shades(curves.sizes["filtered"]), strict=True):
+        label = f"k = {k}" + (" (exact)" if k == 0 else "")
+        style.curve(right, curves.sel(filtered=k), "of_filtered", label, along="turn", color=shade, marker=".")
+    style.curve(right, curves, "of_empirical", "memorizer", along="turn", color="C1", linestyle="--", marker=".")
+    for axes in (left, right):
+        axes.set(xlabel="turn t/T")
+        axes.legend()
+    left.set_ylabel("share of symbols that come back")
+    return figure

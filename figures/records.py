@@ -1,0 +1,138 @@
+"""The records that the figures are drawn from, and the commands that make them."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import xarray as xr
+
+from hierdiff import record
+
+SMALL, MIDDLE, LARGE = SIZES = ("small", "middle", "large")
+ONSET, STOPPING = "onset", "stopping"
+# The questions that are put to a finished run, with the minutes each takes beside the ten of the default run.
+QUESTIONS = {"noise": 2.0, "neighbours": 4.0, "membership": 2.0, "losses": 1.0, "uturn": 8.0}
+
+
+class Scale(NamedTuple):
+    """The sizes of a preset: those of the training sets, with the steps that make the same number of epochs of each.
+
+    `targets` are the most training sequences that a question is put to, `steps` those of the small and the large set
+    where they are not the preset's; the last two are for the comparison of stopping rules.
+    """
+
+    sizes: dict[str, int]
+    steps: dict[str, int]
+    targets: int
+    stopping_sizes: tuple[int, ...]
+    stopping_options: tuple[str, ...]
+
+
+PRESETS = {
+    "smoke": Scale(
+        {SMALL: 150, MIDDLE: 200, LARGE: 300},
+        {SMALL: 450, MIDDLE: 600, LARGE: 900},
+        200,
+        (200,),
+        (),
+    ),
+    "laptop": Scale(
+        {SMALL: 300, MIDDLE: 1000, LARGE: 3000},
+        {SMALL: 3000, MIDDLE: 10_000, LARGE: 30_000},
+        500,
+        (300, 1000),
+        ("--sets", "2", "--steps", "8000"),
+    ),
+    "paper": Scale(
+        {SMALL: 5000, MIDDLE: 12_000, LARGE: 70_000},
+        {SMALL: 292_969, MIDDLE: 703_125, LARGE: 4_101_563},
+        4000,
+        (5000, 12_000),
+        (),
+    ),
+}
+STOPPING_SEEDS = (0, 1, 2)
+
+
+class Need(NamedTuple):
+    """A record that a figure reads: the question, and the size of the training sets that it was put to."""
+
+    question: str
+    size: str = MIDDLE
+
+
+class Job(NamedTuple):
+    """What makes a record (after `python -m`), and the minutes it takes beside the ten of the default run."""
+
+    command: tuple[str, ...]
+    minutes: float
+
+
+class Records(NamedTuple):
+    """All records of a preset, in a folder."""
+
+    folder: Path
+    preset: str
+
+    def run(self, size: str) -> Path:
+        """The folder of a run. That of the middle size is the default run."""
+        name = 0 if size == MIDDLE else f"size-{self.scale.sizes[size]}"
+        return self.folder / f"{self.preset}-{name}"
+
+    @property
+    def scale(self) -> Scale:
+        return PRESETS[self.preset]
+
+    def curves(self, size: str, question: str = ONSET) -> xr.Dataset:
+        """The means and their errors of one question to one run."""
+        return record.read_results(self.file(Need(question, size)))
+
+    def summary(self, size: str) -> dict[str, Any]:
+        """The summary of one run."""
+        return record.read_json(self.run(size) / "summary.json")
+
+    def stopping(self) -> dict[str, Any]:
+        """The comparison of stopping rules."""
+        return record.read_json(self.file(Need(STOPPING)))
+
+    def file(self, need: Need) -> Path:
+        """Where a record lies."""
+        if need.question == STOPPING:
+            return self.folder / f"stopping-{self.preset}" / "stopping.json"
+        return self.run(need.size) / ("curves.nc" if need.question == ONSET else f"{need.question}.curves.nc")
+
+    def there(self, need: Need) -> bool:
+        """Whether a record is there; of a run, the summary is written last."""
+        return self.file(need).exists() and (
+            need.question == STOPPING or (self.run(need.size) / "summary.json").exists()
+        )
+
+    def job(self, need: Need) -> Job:
+        """The command that makes a record."""
+        question, size = need
+        scale, preset = self.scale, ("--preset", self.preset)
+        if question == STOPPING:
+            return self.stopping_job(STOPPING_SEEDS, scale.stopping_sizes)
+        place = str(self.run(size))
+        if question == ONSET:
+            other = () if size == MIDDLE else ("--size", str(scale.sizes[size]), "--steps", str(scale.steps[size]))
+            command = ("experiments.onset", *preset, *other, "--out", place)
+            minutes = 2 + 8 * scale.steps[size] / scale.steps[MIDDLE]
+            return Job(command, minutes)
+        targets = scale.sizes[size] // 50 * 50
+        few = ("--targets", str(targets)) if question in ("membership", "losses") and targets < scale.targets else ()
+        command = (f"experiments.{question}", *preset, *few, "--run", place)
+        return Job(command, QUESTIONS[question])
+
+    def stopping_job(self, seeds: tuple[int, ...], sizes: tuple[int, ...]) -> Job:
+        """The comparison of stopping rules for some grammars and sizes, each of which is a run of its own."""
+        numbers = ("--seeds", *map(str, seeds), "--sizes", *map(str, sizes))
+        command = ("experiments.stopping", "--preset", self.preset, *self.scale.stopping_options, *numbers)
+        place = str(self.file(Need(STOPPING)).parent)
+        return Job((*command, "--out", place), 8.0 * len(seeds) * len(sizes))
+
+
+def in_order(needs: set[Need]) -> list[Need]:
+    """Records in the order in which they are made, with the runs that the questions are put to."""
+    runs = {Need(ONSET, need.size) for need in needs if need.question != STOPPING}
+    every = [Need(question, size) for size in SIZES for question in (ONSET, *QUESTIONS)] + [Need(STOPPING)]
+    return [need for need in every if need in needs | runs]
