@@ -77,7 +77,7 @@ def draw(module: ModuleType, records: Records, out: Path) -> bool:
     with style.in_style():
         figure = module.draw(records)
         paths = [out / f"{name}{suffix}" for suffix in (".pdf", ".png")]
-        style.save(figure, paths, [records.file(need) for need in in_order(module.NEEDS)])
+        style.save(figure, paths, [records.origin(need) for need in in_order(module.NEEDS)])
         plt.close(figure)
     print(out / f"{name}.png")
     return True

@@ -22,6 +22,7 @@ def draw(records: Records) -> Figure:
         style.curve(left, curves.sel(noise=t), "slope", f"t/T = {t:g}", color=shade)
     left.set(ylabel="memorization slope")
     left.set_yscale("symlog", linthresh=1e-3)
+    left.set_ylim(bottom=-2e-3)
     for name, colour in zip(attack.attack.values, ("C1", "C0"), strict=True):
         style.curve(right, attack.sel(attack=name), "area", str(name), color=colour, marker=".")
     right.axhline(0.5, color="0.5", linewidth=0.8)
@@ -29,5 +30,5 @@ def draw(records: Records) -> Figure:
     for axes in (left, right):
         style.mark_steps(axes, summary)
         axes.set(xscale="log", xlabel="training step")
-        axes.legend()
+        style.legend_above(axes, 3)
     return figure

@@ -34,7 +34,7 @@ def draw(folder: Path) -> None:
         split_and_excess(figure.add_subplot(grid[0, 2:]), at, summary)
         spectrum(figure.add_subplot(grid[1, :2]), at, summary)
         maps([figure.add_subplot(grid[1, 2]), figure.add_subplot(grid[1, 3])], curves, summary)
-        style.save(figure, [folder / "onset.png"], [folder / "curves.nc"])
+        style.save(figure, [folder / "onset.png"], [style.origin(folder / "curves.nc", curves.attrs)])
         plt.close(figure)
 
 

@@ -1,10 +1,12 @@
 """The records that the figures are drawn from, and the commands that make them."""
 
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import xarray as xr
 
+from figures import style
 from hierdiff import record
 
 SMALL, MIDDLE, LARGE = SIZES = ("small", "middle", "large")
@@ -52,6 +54,9 @@ PRESETS = {
 }
 STOPPING_SEEDS = (0, 1, 2)
 
+# Each record is read once for all figures.
+read_results = functools.cache(record.read_results)
+
 
 class Need(NamedTuple):
     """A record that a figure reads: the question, and the size of the training sets that it was put to."""
@@ -84,7 +89,7 @@ class Records(NamedTuple):
 
     def curves(self, size: str, question: str = ONSET) -> xr.Dataset:
         """The means and their errors of one question to one run."""
-        return record.read_results(self.file(Need(question, size)))
+        return read_results(self.file(Need(question, size)))
 
     def summary(self, size: str) -> dict[str, Any]:
         """The summary of one run."""
@@ -99,6 +104,11 @@ class Records(NamedTuple):
         if need.question == STOPPING:
             return self.folder / f"stopping-{self.preset}" / "stopping.json"
         return self.run(need.size) / ("curves.nc" if need.question == ONSET else f"{need.question}.curves.nc")
+
+    def origin(self, need: Need) -> str:
+        """What made a record."""
+        path = self.file(need)
+        return style.origin(path, record.read_json(path) if need.question == STOPPING else read_results(path).attrs)
 
     def there(self, need: Need) -> bool:
         """Whether a record is there; of a run, the summary is written last."""

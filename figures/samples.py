@@ -36,7 +36,8 @@ def neighbours(axes: Axes, curves: xr.Dataset, summary: dict[str, Any]) -> None:
     style.mark_steps(axes, summary)
     axes.set(xscale="log", ylabel="nearest-neighbour KL  [nats]")
     axes.set_yscale("symlog", linthresh=0.01)
-    axes.legend()
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper right")
 
 
 def excess(axes: Axes, curves: xr.Dataset, summary: dict[str, Any]) -> None:

@@ -34,6 +34,7 @@ def draw(records: Records) -> Figure:
             axes.set(yscale="log", ylim=(1e-3 * largest, 1.5 * largest))
     panels[0].axhline(1, color="0.5", linewidth=0.8)
     panels[0].set_ylim(-0.4, 1.2)
-    panels[0].set_title(f"t/T = {summary['onset_noise']:g}")
-    panels[0].legend()
+    panels[1].set_title(f"t/T = {summary['onset_noise']:g}")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(heights))
     return figure

@@ -1,9 +1,10 @@
 """One style for every figure: two-column pages, print and colour-blind readers."""
 
 import contextlib
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -17,6 +18,7 @@ from hierdiff import record
 
 STYLE = {
     "figure.dpi": 200,
+    "figure.constrained_layout.use": True,
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.spines.top": False,
@@ -37,23 +39,24 @@ def in_style() -> contextlib.AbstractContextManager[None]:
     return plt.style.context(["petroff10", STYLE])
 
 
-def save(figure: Figure, paths: Sequence[Path], sources: Sequence[Path]) -> None:
-    """Write `figure`, with the commands and commits that made the records `sources` below it and in the metadata."""
-    lines = [_origin(source) for source in sources]
+def save(figure: Figure, paths: Sequence[Path], origins: Sequence[str]) -> None:
+    """Write `figure`, with the `origins` of what it shows below it and in the files' metadata."""
+    characters = int(30 * figure.get_figwidth())
+    lines = [line for origin in origins for line in textwrap.wrap(origin, characters, subsequent_indent="    ")]
     below = (len(lines) + 0.5) * 5.5 / 72 / figure.get_figheight()
-    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below)))
+    cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(rect=(0, below, 1, 1 - below))
     figure.text(0.005, 0.005, "\n".join(lines), fontsize=4.5, color="0.4", va="bottom")
     for path in paths:
-        origin = "; ".join(lines)
-        metadata = {"Description": origin} if path.suffix == ".png" else {"Subject": origin, "CreationDate": None}
+        words = "; ".join(origins)
+        metadata = {"Description": words} if path.suffix == ".png" else {"Subject": words, "CreationDate": None}
         record.write_whole(path, lambda temporary, made=metadata: figure.savefig(temporary, metadata=made))
         # It is laid out once.
         figure.set_layout_engine("none")
 
 
-def _origin(source: Path) -> str:
-    made = record.read_json(source) if source.suffix == ".json" else record.read_results(source).attrs
-    return f"{source.parent.name}/{source.name}: {made['command']}; commit {made['commit'] or 'unknown'}"
+def origin(path: Path, made: Mapping[str, Any]) -> str:
+    """The run, the command and the commit that made a record; `made` are its attributes."""
+    return f"{path.parent.name}/{path.name}: {made['command']}; commit {made['commit'] or 'unknown'}"
 
 
 def shades(number: int) -> np.ndarray:
@@ -66,6 +69,11 @@ def curve(axes: Axes, at: xr.Dataset, name: str, label: str | None, *, along: st
     mean, half = at[name], at[f"{name}_half"]
     axes.plot(at[along], mean, label=label, **line)
     axes.fill_between(at[along], mean - half, mean + half, color=line["color"], alpha=0.2, linewidth=0)
+
+
+def legend_above(axes: Axes, ncols: int) -> None:
+    """A legend between the title and the curves, where these leave no room."""
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=ncols, columnspacing=1.0, handlelength=1.2)
 
 
 def mark_steps(axes: Axes, summary: dict[str, Any]) -> None:

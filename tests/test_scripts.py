@@ -1,24 +1,27 @@
 """The scripts that go on from a finished run: what they add to it, and their words for bad input."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import losses, membership, neighbours, onset, stopping, uturn
+from experiments import losses, membership, neighbours, noise, onset, stopping, uturn
 from hierdiff import record
 from hierdiff.measures.divergence import log_of
 from hierdiff.networks import Network
 from hierdiff.noising import leaf_log_likelihood
 from hierdiff.posterior import empirical_posterior, leaf_posterior
 from hierdiff.run import open_run, snapshots
+from hierdiff.sampling import coincidences, sample, sample_unseen
 
-SCRIPTS = {"neighbours": neighbours, "membership": membership, "losses": losses, "uturn": uturn}
+SCRIPTS = {"neighbours": neighbours, "membership": membership, "losses": losses, "uturn": uturn, "noise": noise}
 SMALL = {
     "neighbours": ["--samples", "100", "--reverse-steps", "6"],
     "membership": ["--targets", "100", "--draws", "2"],
     "losses": ["--targets", "100"],
     "uturn": ["--starts", "50", "--turns", "0.3", "--reverse-steps", "6"],
+    "noise": ["--sequences", "100", "--levels", "0.1", "0.3"],
 }
 TRAINING = ["--preset", "smoke", "--sets", "3", "--steps", "120", "--checkpoints", "6", "--snapshots", "3"]
 TRAINING += ["--held-out", "100", "--noise", "0.15"]
@@ -181,6 +184,29 @@ def test_more_targets_than_sequences_are_refused(folder, capsys):
         with pytest.raises(SystemExit):
             script.main(["--run", str(folder), "--targets", "5000"])
         assert "--targets: got 5000, needs at most the size of a data set, 200" in capsys.readouterr().err
+
+
+def test_no_training_sequence_is_noised(folder):
+    """Of so small a grammar many sequences are drawn twice; where all have been seen, it is said."""
+    run = open_run(folder)
+    train = run.setting.data.train
+    drawn = sample(jax.random.key(3), run.setting.grammar, 400).leaves
+    unseen = sample_unseen(jax.random.key(3), run.setting.grammar, 100, train, name="sequences")
+    assert coincidences(drawn, train) > 0
+    assert coincidences(unseen, train) == 0
+    with pytest.raises(ValueError, match="sequences: got 10, needs at most 0"):
+        sample_unseen(jax.random.key(3), run.setting.grammar, 10, drawn[None], name="sequences")
+
+
+def test_noise_levels_of_the_run_itself_agree_with_its_record(folder):
+    """On other sequences, so within the errors of both."""
+    run = open_run(folder)
+    results = noise.measure(run, noise.NoiseConfig(sequences=200, levels=(0.15,)), lambda: None)
+    found = noise.statistics(run, results).curves().sel(noise=0.15)
+    whole = record.read_results(folder / "curves.nc").sel(noise=0.15, step=run.steps)
+    for name in ("divergence", "split", "scale"):
+        error = np.hypot(found[f"{name}_error"], whole[f"{name}_error"]).clip(min=1e-6)
+        assert (abs(found[name] - whole[name]) < 5 * error).all(), name
 
 
 def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, monkeypatch, capsys):
