@@ -27,7 +27,7 @@ def draw(records: Records) -> Figure:
     top = float(curves.data_dependent.max())
     norms = LogNorm(1e-3 * top, top), Normalize(0, 1)
     for (name, step), (above, below) in zip(found.items(), rows.T, strict=True):
-        at = curves.sel(step=step, method="nearest").transpose("height", "noise")
+        at = curves.sel(step=step, method="nearest").transpose(..., "height", "noise")
         told = at.error > 2 * at.error_error
         above.imshow(at.data_dependent.clip(min=1e-3 * top), norm=norms[0], origin="lower", aspect="auto")
         below.imshow(at.share.where(told).clip(0, 1), norm=norms[1], origin="lower", aspect="auto")

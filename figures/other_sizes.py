@@ -27,5 +27,5 @@ def draw(records: Records) -> Figure:
             title = each.get_title()
             each.set_title(f"P = {records.scale.sizes[size]:,}" + (f", {title}" if title else ""))
         axes[0].set_xlabel("training step")
-        axes[2].legend()
+        axes[3].legend()
     return figure

@@ -18,13 +18,13 @@ QUESTIONS = {"noise": 2.0, "neighbours": 4.0, "membership": 2.0, "losses": 1.0, 
 class Scale(NamedTuple):
     """The sizes of a preset: those of the training sets, with the steps that make the same number of epochs of each.
 
-    `targets` are the most training sequences that a question is put to, `steps` those of the small and the large set
-    where they are not the preset's; the last two are for the comparison of stopping rules.
+    `targets` are the training sequences that some questions are put to in that preset; the last two are for the
+    comparison of stopping rules.
     """
 
     sizes: dict[str, int]
     steps: dict[str, int]
-    targets: int
+    targets: dict[str, int]
     stopping_sizes: tuple[int, ...]
     stopping_options: tuple[str, ...]
 
@@ -33,21 +33,21 @@ PRESETS = {
     "smoke": Scale(
         {SMALL: 150, MIDDLE: 200, LARGE: 300},
         {SMALL: 450, MIDDLE: 600, LARGE: 900},
-        200,
+        {"membership": 200, "losses": 200},
         (200,),
         (),
     ),
     "laptop": Scale(
         {SMALL: 300, MIDDLE: 1000, LARGE: 3000},
         {SMALL: 3000, MIDDLE: 10_000, LARGE: 30_000},
-        500,
+        {"membership": 1000, "losses": 500},
         (300, 1000),
         ("--sets", "2", "--steps", "8000"),
     ),
     "paper": Scale(
         {SMALL: 5000, MIDDLE: 12_000, LARGE: 70_000},
         {SMALL: 292_969, MIDDLE: 703_125, LARGE: 4_101_563},
-        4000,
+        {"membership": 10_000, "losses": 4000},
         (5000, 12_000),
         (),
     ),
@@ -129,7 +129,7 @@ class Records(NamedTuple):
             minutes = 2 + 8 * scale.steps[size] / scale.steps[MIDDLE]
             return Job(command, minutes)
         targets = scale.sizes[size] // 50 * 50
-        few = ("--targets", str(targets)) if question in ("membership", "losses") and targets < scale.targets else ()
+        few = ("--targets", str(targets)) if targets < scale.targets.get(question, 0) else ()
         command = (f"experiments.{question}", *preset, *few, "--run", place)
         return Job(command, QUESTIONS[question])
 

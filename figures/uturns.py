@@ -23,7 +23,7 @@ def draw(records: Records) -> Figure:
     curves, summary = records.curves(MIDDLE, "uturn"), records.summary(MIDDLE)
     for axes, when in zip(panels, ("onset", "best"), strict=True):
         ratios(axes, curves, summary, when)
-    panels[0].legend()
+    panels[1].legend()
     return figure
 
 

@@ -1,0 +1,325 @@
+"""What the figures plot is what the records hold; what is missing is said, and made."""
+
+import importlib
+import json
+import shlex
+import subprocess
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.image import AxesImage
+
+from experiments import losses, membership, neighbours, noise, onset, stopping, uturn
+from experiments.snapshots import Both
+from figures import __main__ as figures
+from figures import style
+from figures.records import LARGE, MIDDLE, ONSET, QUESTIONS, SIZES, SMALL, STOPPING, Need, Records, in_order
+from hierdiff import record
+from hierdiff.options import Parser, parse_config
+
+STEPS, NOISE, HEIGHTS, FILTERED = [10, 100, 1000], [0.1, 0.15], [-1, 0, 1, 2], [0, 1, 2]
+TURNS, KINDS, INPUTS, ATTACKS = [0.1, 0.3], ["training", "held-out", "random"], ["training", "held-out"], ["a", "b"]
+COORDINATES = {
+    "step": STEPS,
+    "noise": NOISE,
+    "height": HEIGHTS,
+    "filtered": FILTERED,
+    "turn": TURNS,
+    "start": KINDS,
+    "inputs": INPUTS,
+    "attack": ATTACKS,
+}
+MEASURED = {
+    "divergence": ("step", "noise", "filtered"),
+    "split": ("step", "noise"),
+    "member_split": ("step", "noise"),
+    "slope": ("step", "noise"),
+    "excess": ("step",),
+    "learned": ("step", "noise", "height"),
+    "error": ("step", "noise", "height"),
+    "data_dependent": ("step", "noise", "height"),
+    "share": ("step", "noise", "height"),
+}
+# Of each question, the variables that figures read, and their dimensions.
+VARIABLES = {
+    ONSET: MEASURED,
+    "noise": MEASURED,
+    "neighbours": {"neighbour_divergence": ("step",), "own_divergence": ("step",), "neighbour_floor": ()},
+    "membership": {"area": ("step", "attack")},
+    "losses": {
+        "loss_average": ("step", "inputs"),
+        "to_exact_average": ("step", "inputs"),
+        "known_average": ("inputs", "step"),
+    },
+    "uturn": {
+        "ratio_of_means": ("step", "turn", "start"),
+        "overlap": ("step", "turn", "start"),
+        "of_filtered": ("turn", "filtered"),
+        "of_empirical": ("turn",),
+    },
+}
+MADE = {"command": "python -m experiments.made", "commit": "0123"}
+
+
+def found(step, **more):
+    return {"step": step, "low": 0.5 * step, "high": None, "value": 0.3, "reached": True, **more}
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """Records of all questions with values of their own, in the form of the program's."""
+    rng = np.random.default_rng(0)
+    records = Records(tmp_path_factory.mktemp("runs"), "smoke")
+    for number, size in enumerate(SIZES, 1):
+        records.run(size).mkdir()
+        for question, variables in VARIABLES.items():
+            curves = xr.Dataset(attrs=MADE)
+            for name, dims in variables.items():
+                shape = [len(COORDINATES[dim]) for dim in dims]
+                curves[name] = dims, rng.uniform(0.1, 1, shape)
+                for end in ("error", "half"):
+                    curves[f"{name}_{end}"] = dims, rng.uniform(0.01, 0.02, shape)
+            used = {dim: COORDINATES[dim] for dim in curves.dims}
+            record.write_results(records.file(Need(question, size)), curves.assign_coords(used))
+        summary = {
+            "onset": found(30.0 * number),
+            "best": found(400.0 * number),
+            "read_at": {"onset": 30.0 * number, "best": 400.0 * number},
+            "onset_noise": 0.15,
+            "steps": 1000,
+            "divergences": [{"filtered": k, "minimum": found(100.0)} for k in FILTERED],
+        }
+        record.write_json(records.run(size) / "summary.json", summary)
+    stops = [
+        {"seed": seed, "size": size, "rule": rule, "reached": True, "step": 10.0 * (1 + seed)}
+        | dict.fromkeys(stopping.COSTS, 0.1 * (1 + seed))
+        for seed in (0, 1)
+        for size in (200, 300)
+        for rule in stopping.RULES
+    ]
+    records.file(Need(STOPPING)).parent.mkdir()
+    content = {"stops": stops, "table": stopping.summarise(stops), **MADE}
+    record.write_json(records.file(Need(STOPPING)), content)
+    return records
+
+
+def drawn(name, records):
+    """The axes of a figure."""
+    with style.in_style():
+        figure = importlib.import_module(f"figures.{name}").draw(records)
+    plt.close(figure)
+    return figure.axes
+
+
+def curves(records, size=MIDDLE, question=ONSET):
+    return xr.load_dataset(records.file(Need(question, size)), engine="h5netcdf")
+
+
+def same(line, expected, x=None):
+    np.testing.assert_array_equal(line.get_ydata(), expected)
+    if x is not None:
+        np.testing.assert_array_equal(line.get_xdata(), x)
+
+
+def labelled(axes):
+    """The curves of a panel that have a name."""
+    return [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+
+
+def test_training_and_set_sizes(records):
+    for name, sizes in (("training", [MIDDLE]), ("set_sizes", [SMALL, LARGE])):
+        axes = drawn(name, records)
+        for size, (left, right) in zip(sizes, np.reshape(axes, (-1, 2)), strict=True):
+            at = curves(records, size).sel(noise=0.15)
+            for k, line in zip(FILTERED, labelled(left), strict=True):
+                same(line, at.divergence.sel(filtered=k), STEPS)
+            for variable, line in zip(("split", "member_split", "excess"), labelled(right), strict=True):
+                same(line, at[variable], STEPS)
+
+
+def test_noise(records):
+    """The middle step 800 of the middle size is read at the snapshot 1,000; the small one's 400 at 100."""
+    for size, step, axes in zip(SIZES, (100, 1000, 1000), drawn("noise", records), strict=True):
+        at = curves(records, size, "noise").sel(step=step)
+        for k, line in zip(FILTERED, labelled(axes), strict=True):
+            same(line, at.divergence.sel(filtered=k), NOISE)
+
+
+def test_samples_losses_and_uturns(records):
+    above, below = drawn("samples", records)
+    at = curves(records, question="neighbours")
+    floor, papers, own = labelled(above)
+    same(floor, 2 * [float(at.neighbour_floor)])
+    same(papers, at.neighbour_divergence, STEPS)
+    same(own, at.own_divergence, STEPS)
+    same(labelled(below)[0], curves(records).excess, STEPS)
+
+    left, right = drawn("losses", records)
+    at = curves(records, question="losses")
+    same(labelled(left)[0], at.loss_average.sel(inputs="training"), STEPS)
+    same(labelled(left)[1], at.to_exact_average.sel(inputs="training"), STEPS)
+    for inputs, line in zip(INPUTS, labelled(right), strict=True):
+        same(line, at.known_average.sel(inputs=inputs), STEPS)
+
+    at = curves(records, question="uturn").ratio_of_means
+    for step, axes in zip((100, 1000), drawn("uturns", records), strict=True):
+        for start, line in zip(("training", "held-out"), labelled(axes), strict=True):
+            same(line, at.sel(step=step, start=start), TURNS)
+
+
+def test_other_sizes(records):
+    for size, row in zip((SMALL, LARGE), np.reshape(drawn("other_sizes", records), (2, 4)), strict=True):
+        same(labelled(row[0])[1], curves(records, size, "neighbours").neighbour_divergence)
+        same(labelled(row[1])[0], curves(records, size, "losses").known_average.sel(inputs="training"))
+        ratio = curves(records, size, "uturn").ratio_of_means.sel(start="training")
+        for axes, step in zip(row[2:], {SMALL: (10, 100), LARGE: (100, 1000)}[size], strict=True):
+            same(labelled(axes)[0], ratio.sel(step=step))
+
+
+def test_random_strings(records):
+    left, right = drawn("random_strings", records)
+    at = curves(records, question="uturn")
+    for step, line in zip((100, 1000, 1000), labelled(left), strict=True):
+        same(line, at.overlap.sel(step=step, start="random"), TURNS)
+    for k, line in zip(FILTERED, labelled(right)[:-1], strict=True):
+        same(line, at.of_filtered.sel(filtered=k), TURNS)
+    same(labelled(right)[-1], at.of_empirical, TURNS)
+
+
+def test_spectrum_and_memorization(records):
+    at = curves(records)
+    for variable, axes in zip(("learned", "error", "data_dependent"), drawn("spectrum", records), strict=True):
+        for h, line in zip(HEIGHTS[1:], labelled(axes), strict=True):
+            same(line, at[variable].sel(noise=0.15, height=h), STEPS)
+    left, right = drawn("memorization", records)
+    for t, line in zip(NOISE, labelled(left), strict=True):
+        same(line, at.slope.sel(noise=t), STEPS)
+    for attack, line in zip(ATTACKS, labelled(right), strict=True):
+        same(line, curves(records, question="membership").area.sel(attack=attack), STEPS)
+
+
+def test_heights_and_noise(records):
+    """At the onset, at best and at the end; what noise makes of a share stays blank."""
+    axes = drawn("heights_and_noise", records)
+    at = curves(records, question="noise").isel(height=slice(1, None)).transpose(..., "height", "noise")
+    top = float(at.data_dependent.max())
+    for column, step in enumerate((100, 1000, 1000)):
+        here = at.sel(step=step)
+        (image,), (share,) = (axes[column + row * 3].get_images() for row in (0, 1))
+        assert isinstance(image, AxesImage)
+        np.testing.assert_array_equal(image.get_array(), here.data_dependent.clip(min=1e-3 * top))
+        blank = here.error <= 2 * here.error_error
+        np.testing.assert_array_equal(np.ma.getmaskarray(share.get_array()), blank)
+
+
+def test_growth_and_stopping(records):
+    (axes,) = drawn("growth", records)
+    sizes = list(records.scale.sizes.values())
+    onset_bars, best_bars = axes.containers
+    same(onset_bars.lines[0], [30.0, 60.0, 90.0], sizes)
+    same(best_bars.lines[0], [400.0, 800.0, 1200.0], sizes)
+    # Down to half the step; an open end reaches to the end of the run.
+    for bars, steps in ((onset_bars, (30.0, 60.0, 90.0)),):
+        ends = [segment[:, 1].tolist() for segment in bars.lines[2][0].get_segments()]
+        assert ends == [[step / 2, 1000] for step in steps]
+    crosses = [line for line in axes.lines if line.get_marker() == "x"]
+    same(crosses[0], [10.0, 10.0, 20.0, 20.0], [200, 300, 200, 300])
+
+    content = json.loads(records.file(Need(STOPPING)).read_text())
+    for cost, axes in zip(stopping.COSTS, drawn("stopping", records), strict=True):
+        for rule, bars in zip(stopping.RULES, axes.containers, strict=True):
+            rows = [row for row in content["table"] if row["rule"] == rule]
+            same(bars.lines[0], [row[cost]["mean"] for row in rows])
+
+
+def test_a_minimum_that_is_not_reached_is_not_drawn(records, tmp_path):
+    for path in records.folder.rglob("*"):
+        if path.is_file():
+            copy = tmp_path / path.relative_to(records.folder)
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    without = Records(tmp_path, "smoke")
+    for size in SIZES:
+        summary = without.summary(size)
+        for name in ("onset", "best"):
+            summary[name] |= {"step": None, "low": None, "high": None, "reached": False}
+        summary["read_at"] = {"onset": None, "best": 1000.0}
+        record.write_json(without.run(size) / "summary.json", summary)
+    for name in figures.FIGURES:
+        axes = drawn(name, without)
+        assert not [text for each in axes for text in each.texts if text.get_text() in ("onset", "best")], name
+    assert not drawn("growth", without)[0].containers
+
+
+def test_pictures_name_the_record_and_the_command_that_made_it(records, tmp_path, capsys):
+    figures.main(["stopping", "noise", "--preset", "smoke", "--runs", str(records.folder), "--out", str(tmp_path)])
+    assert capsys.readouterr().out.split() == [str(tmp_path / f"{name}.png") for name in ("stopping", "noise")]
+    for suffix in ("png", "pdf"):
+        content = (tmp_path / f"stopping.{suffix}").read_bytes()
+        assert b"stopping.json: python -m experiments.made; commit 0123" in content
+    assert b"smoke-0/noise.curves.nc" in (tmp_path / "noise.png").read_bytes()
+
+
+def test_what_is_missing_is_said_with_the_command_that_makes_it(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        figures.main(["samples", "--preset", "smoke", "--runs", str(tmp_path)])
+    run, question = capsys.readouterr().out.splitlines()
+    assert run.endswith(f"curves.nc is missing; this makes it: python -m {shlex.join(command(tmp_path, Need(ONSET)))}")
+    made = shlex.join(command(tmp_path, Need("neighbours")))
+    assert question.endswith(f"neighbours.curves.nc is missing; this makes it: python -m {made}")
+    with pytest.raises(SystemExit, match="2"):
+        figures.main(["nothing"])
+    assert "FIGURE: got nothing, needs one of training" in capsys.readouterr().err
+
+
+def command(folder, need):
+    return Records(folder, "smoke").job(need).command
+
+
+def test_missing_records_are_made_in_order_and_a_failure_stops(tmp_path, monkeypatch, capsys):
+    ran = []
+
+    def run(command, **_):
+        ran.append(command[2:])
+        return subprocess.CompletedProcess(command, 3 if command[2] == "experiments.losses" else 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(SystemExit, match="3"):
+        figures.main(["losses", "samples", "--run-missing", "--preset", "smoke", "--runs", str(tmp_path)])
+    assert [each[0] for each in ran] == ["experiments.onset", "experiments.neighbours", "experiments.losses"]
+    printed = capsys.readouterr()
+    assert "job 1 of 3, about 15 minutes left: experiments.onset" in printed.out
+    assert "the job ended with status 3" in printed.err
+
+
+@pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
+def test_every_job_is_a_command_of_the_program(preset, capsys):
+    """The options of each are good, and those of a question are so for the size of its run."""
+    figures.main(["--list-jobs", "--preset", preset])
+    chains = capsys.readouterr().out.splitlines()
+    configs = {}
+    for line in [line for chain in chains for line in chain.split(" && ")]:
+        assert line.startswith("python -m experiments.")
+        name, *arguments = shlex.split(line)[2:]
+        script = {each.__name__: each for each in (onset, noise, neighbours, membership, losses, uturn, stopping)}[name]
+        parser = Parser()
+        if script is stopping:
+            presets = {key: Both(onset=onset.PRESETS[key], own=own) for key, own in stopping.PRESETS.items()}
+        else:
+            presets = script.PRESETS
+        for option in ("--out", "--run"):
+            parser.add_argument(option)
+        config, options = parse_config(parser, presets, "laptop", arguments)
+        if script is onset:
+            configs[options.out] = config
+        elif script is not stopping:
+            Both(onset=configs[options.run], own=config)
+    steps = {config.size: config.train.steps * config.train.batch / config.size for config in configs.values()}
+    assert len(steps) == 3
+    np.testing.assert_allclose(list(steps.values()), max(steps.values()), rtol=1e-3)
+    # What they make is all that the figures need.
+    needs = set().union(*(importlib.import_module(f"figures.{name}").NEEDS for name in figures.FIGURES))
+    assert set(in_order(needs)) == needs
+    assert needs <= {Need(question, size) for question in (ONSET, *QUESTIONS) for size in SIZES} | {Need(STOPPING)}
