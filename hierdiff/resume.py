@@ -1,6 +1,7 @@
 """A training that may be killed at any moment: its state is saved whole, checked when read, and has one writer."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import logging
@@ -37,6 +38,9 @@ def save(folder: Path, step: int, state: Any) -> None:
     place, manifest = folder / f"{step:08d}", folder / f"{step:08d}.json"
     manifest.unlink(missing_ok=True)
     try:
+        # Asked first: where orbax meets a full disk, threads of its own go on and fail once more.
+        if shutil.disk_usage(folder).free < sum(x.nbytes for x in jax.tree.leaves(state)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             checkpointer.save(place.resolve(), args=ocp.args.StandardSave(state), force=True)
         if jax.process_index() > 0:

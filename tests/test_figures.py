@@ -81,7 +81,7 @@ def records(tmp_path_factory):
                 curves[name] = dims, rng.uniform(0.1, 1, shape)
                 for end in ("error", "half"):
                     curves[f"{name}_{end}"] = dims, rng.uniform(0.01, 0.02, shape)
-            used = {dim: COORDINATES[dim] for dim in curves.dims}
+            used = {dim: COORDINATES[str(dim)] for dim in curves.dims}
             record.write_results(records.file(Need(question, size)), curves.assign_coords(used))
         summary = {
             "onset": found(30.0 * number),

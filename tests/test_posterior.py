@@ -219,6 +219,21 @@ def test_memory_grows_with_leaves_not_faster():
     assert reserved[1] < 8 * reserved[0]
 
 
+def test_memory_of_a_large_vocabulary_is_bounded():
+    """256 leaves, 32 symbols with 8 rules: what more sequences reserve are copies of their input and output."""
+    grammar = random_grammar(jax.random.key(0), depth=8, vocab=32, rules=8)
+    reserved = []
+    for n in (32, 96):
+        ll = jnp.zeros((n, grammar.leaves, grammar.vocab))
+        compiled = jax.jit(lambda ll: leaf_posterior(grammar, ll)).lower(ll).compile()
+        analysis = compiled.memory_analysis()
+        assert analysis is not None
+        reserved.append(analysis.temp_size_in_bytes)
+    assert reserved[1] - reserved[0] < 3 * 64 * grammar.leaves * grammar.vocab * 4
+    assert reserved[0] < 2**24
+    np.testing.assert_allclose(compiled(ll).sum(-1), 1, atol=1e-5)
+
+
 def test_empirical_posterior_equals_its_definition(float64):
     rng = np.random.default_rng(0)
     train = rng.integers(0, 4, (30, 8))

@@ -1,7 +1,9 @@
 """A run that is interrupted goes on with the same command, and ends with the same results to the bit."""
 
 import os
+import shutil
 import signal
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -156,3 +158,13 @@ def test_nothing_is_compiled_once_a_checkpoint_is_measured_and_a_state_saved(tmp
         jax.monitoring.unregister_event_duration_listener(note)
     assert by_step[20] > 0
     assert {by_step[step] for step in range(20, 61)} == {by_step[20]}
+
+
+def test_a_save_that_has_no_room_is_not_begun(tmp_path, monkeypatch):
+    """The save before it stays; the message names the step."""
+    resume.save(tmp_path, 10, state(10.0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=60))
+    with pytest.raises(OSError, match=r"the state of step 20 cannot be saved in .*No space left on device"):
+        resume.save(tmp_path, 20, state(20.0))
+    assert resume.saved_steps(tmp_path) == [10]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000010", "00000010.json"]
