@@ -69,17 +69,14 @@ def statistics(_: Run, results: xr.Dataset) -> Statistics:
 
 
 def summarise(found: Statistics) -> dict[str, Any]:
-    """Where the data-dependent part is largest at the last step, and where its share of the error is."""
+    """Where the data-dependent part is largest, at the last step."""
     last = found.curves().isel(step=-1)
     most = last.isel(last.data_dependent.argmax(("noise", "height")))
-    widest = last.isel(noise=last.total_share.argmax("noise"))
     sentence = (
         f"At step {int(last.step):,} the data-dependent part is largest at height {int(most.height)} and t/T = "
-        f"{float(most.noise):g}, {with_interval(most, 'data_dependent', 3)} squared units a sequence; its "
-        f"share of the error is largest at t/T = {float(widest.noise):g}, {with_interval(widest, 'total_share', 2)}."
+        f"{float(most.noise):g}, {with_interval(most, 'data_dependent', 3)} squared units a sequence."
     )
-    largest = {"height": int(most.height), "noise": float(most.noise)}
-    return {"largest": largest, "largest_share": {"noise": float(widest.noise)}, "sentence": sentence}
+    return {"largest": {"height": int(most.height), "noise": float(most.noise)}, "sentence": sentence}
 
 
 def table(found: Statistics) -> str:
