@@ -43,5 +43,6 @@ def draw(records: Records) -> Figure:
         line = middle["step"] * sizes / records.scale.sizes[MIDDLE]
         axes.plot(sizes, line, color="0.5", linestyle=":", linewidth=0.8, label="proportional to P")
     axes.set(xscale="log", yscale="log", xlabel="training-set size P  [sequences]", ylabel="training step")
+    style.ticks(axes, list(summaries))
     axes.legend()
     return figure

@@ -1,7 +1,8 @@
 """Oracle divergences against the noise level, for three training-set sizes (arXiv 2603.03469, figure 3b).
 
-Each at the snapshot nearest to the smallest test loss, on sequences that are in no training set. The more data, the
-wider the range of noise levels at which the networks are near to the exact posterior (k = 0).
+Each at the snapshot nearest to the smallest test loss, or the last where there is none, on sequences that are in no
+training set. The more data, the nearer the networks come to the exact posterior (k = 0), and the farther they move from
+those that ignore the top levels.
 """
 
 import matplotlib.pyplot as plt
@@ -21,9 +22,10 @@ def draw(records: Records) -> Figure:
         at = curves.sel(step=summary["read_at"]["best"], method="nearest")
         for k, shade in zip(at.filtered.values, style.shades(at.sizes["filtered"]), strict=True):
             style.curve(axes, at.sel(filtered=k), "divergence", f"k = {k}", along="noise", color=shade, marker=".")
-        when = "" if summary["best"]["reached"] else " (the last: no best)"
-        axes.set_title(f"P = {records.scale.sizes[size]:,}, step {int(at.step):,}{when}")
+        when = "step" if summary["best"]["reached"] else "last step"
+        axes.set_title(f"P = {records.scale.sizes[size]:,}, {when} {int(at.step):,}")
         axes.set(xscale="log", yscale="log", xlabel="noise level t/T")
+        style.ticks(axes, [0.02, 0.05, 0.1, 0.2, 0.5])
     panels[0].set_ylabel(r"KL(BP$_k$ || f)  [nats / sequence]")
     panels[0].legend(ncols=2)
     return figure

@@ -21,5 +21,5 @@ def draw(records: Records) -> Figure:
         divergences(axes[0], at, summary)
         split_and_excess(axes[1], at, summary)
         for each in axes:
-            each.set_title(f"P = {records.scale.sizes[size]:,}: {each.get_title()}")
+            each.set_title(f"P = {records.scale.sizes[size]:,}")
     return figure

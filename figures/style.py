@@ -13,6 +13,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import NullFormatter
 
 from hierdiff import record
 
@@ -74,6 +75,12 @@ def curve(axes: Axes, at: xr.Dataset, name: str, label: str | None, *, along: st
 def legend_above(axes: Axes, ncols: int) -> None:
     """A legend between the title and the curves, where these leave no room."""
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=ncols, columnspacing=1.0, handlelength=1.2)
+
+
+def ticks(axes: Axes, values: Sequence[float]) -> None:
+    """Name just these values on a logarithmic horizontal axis."""
+    axes.set_xticks(values, [f"{x:,g}" for x in values])
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def mark_steps(axes: Axes, summary: dict[str, Any]) -> None:

@@ -41,4 +41,4 @@ def ratios(axes: Axes, curves: xr.Dataset, summary: dict[str, Any], when: str) -
             axes, at.sel(start=start), "ratio_of_means", f"{start} starts", along="turn", color=colour, marker="."
         )
     where = when if summary[when]["reached"] else "the end"
-    axes.set_title(f"nearest to {where}, step {int(at.step):,}")
+    axes.set_title(f"{where}, step {int(at.step):,}")
