@@ -144,7 +144,7 @@ def test_the_command_line_plans_and_leaves_nothing(tmp_path, monkeypatch, capsys
     monkeypatch.setitem(onset.PRESETS, "smoke", CONFIG)
     onset.main(["--preset", "smoke", "--plan", "--out", str(tmp_path / "new" / "run")])
     printed = capsys.readouterr().out
-    assert "40 training steps (6 epochs)" in printed
+    assert "40 training steps (6 epochs), 11 checkpoints" in printed
     assert "warning: training needs" in printed
     assert "warning: measuring needs" in printed
     assert "of disk, and 3.0 MB are there" in printed
