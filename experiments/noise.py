@@ -14,12 +14,11 @@ import jax
 import xarray as xr
 
 from experiments.snapshots import Question, answer
-from hierdiff.devices import to_host
 from hierdiff.laboratory import label, make_inputs, make_measure
 from hierdiff.measures.probe import GROUPS, MeasureConfig, require_groups, require_levels, require_shares
 from hierdiff.options import option
 from hierdiff.replicates import Statistics
-from hierdiff.run import Run, snapshots
+from hierdiff.run import Run, at_snapshots
 from hierdiff.sampling import sample_unseen
 from hierdiff.summary import cell, lines_over, with_interval
 from hierdiff.summary import statistics as statistics_of
@@ -56,10 +55,8 @@ def measure(run: Run, config: NoiseConfig, done: Callable[[], object]) -> xr.Dat
     setting = setting._replace(data=setting.data._replace(held_out=fresh, coincidences=0), inputs_keys=inputs_keys)
     levels = config.levels
     inputs = make_inputs(setting, MeasureConfig(held_out=n, members=GROUPS, noise=levels, onset_noise=levels[0]))
-    measured, of_weights = [], make_measure(setting)
-    for _, weights in snapshots(run):
-        measured.append(to_host(of_weights(weights, inputs)))
-        done()
+    of_weights = make_measure(setting)
+    measured = at_snapshots(run, lambda weights: of_weights(weights, inputs), done)
     return label(run.steps, levels, setting, inputs, measured)
 
 

@@ -60,8 +60,8 @@ def main(argv: list[str] | None = None) -> None:
         if options.run_missing:
             run_missing(records, modules)
         record.require_writable("out", out)
-        missing = [draw(module, records, out) for module in modules]
-    if not all(missing):
+        drawn = [draw(module, records, out) for module in modules]
+    if not all(drawn):
         raise SystemExit(1)
 
 
@@ -91,6 +91,8 @@ def run_missing(records: Records, modules: list[ModuleType]) -> None:
     """
     needs = in_order(set().union(*(module.NEEDS for module in modules)))
     jobs = [records.job(need) for need in needs if not records.there(need)]
+    record.require_writable("runs", records.folder)
+    log = records.folder / f"figures-{records.preset}.log"
     left, done, start = sum(job.minutes for job in jobs), 0.0, time.monotonic()
     for number, job in enumerate(jobs, 1):
         # Before the first job has come to its end, a machine with two cores is what is known.
@@ -98,8 +100,6 @@ def run_missing(records: Records, modules: list[ModuleType]) -> None:
         print(
             f"job {number} of {len(jobs)}, about {left * pace:.0f} minutes left: {shlex.join(job.command)}", flush=True
         )
-        log = records.folder / f"figures-{records.preset}.log"
-        record.require_writable("runs", records.folder)
         with log.open("a") as output:
             status = subprocess.run([sys.executable, "-m", *job.command], stdout=output, check=False).returncode
         if status:

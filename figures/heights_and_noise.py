@@ -19,14 +19,12 @@ NEEDS = {Need(ONSET), Need("noise")}
 
 def draw(records: Records) -> Figure:
     """A column for each of the snapshots nearest to the onset, to best and to the end."""
-    curves, summary = records.curves(MIDDLE, "noise").isel(height=slice(1, None)), records.summary(MIDDLE)
-    found = {name: step for name, step in summary["read_at"].items() if step is not None} | {
-        "the end": summary["steps"]
-    }
-    figure, rows = plt.subplots(2, len(found), figsize=(7.0, 4.2), squeeze=False)
+    curves = records.curves(MIDDLE, "noise").isel(height=slice(1, None))
+    steps = records.read_at(MIDDLE)
+    figure, rows = plt.subplots(2, len(steps), figsize=(7.0, 4.2), squeeze=False)
     top = float(curves.data_dependent.max())
     norms = LogNorm(1e-3 * top, top), Normalize(0, 1)
-    for (name, step), (above, below) in zip(found.items(), rows.T, strict=True):
+    for (name, step), (above, below) in zip(steps.items(), rows.T, strict=True):
         at = curves.sel(step=step, method="nearest").transpose(..., "height", "noise")
         told = at.error > 2 * at.error_error
         above.imshow(at.data_dependent.clip(min=1e-3 * top), norm=norms[0], origin="lower", aspect="auto")

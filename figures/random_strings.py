@@ -16,12 +16,9 @@ NEEDS = {Need(ONSET), Need("uturn")}
 def draw(records: Records) -> Figure:
     """Left the networks, right what they are compared with."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 2.6), sharey=True)
-    curves, summary = records.curves(MIDDLE, "uturn"), records.summary(MIDDLE)
+    curves = records.curves(MIDDLE, "uturn")
     random = curves.sel(start="random")
-    found = {name: step for name, step in summary["read_at"].items() if step is not None}
-    at = {
-        name: random.sel(step=step, method="nearest") for name, step in (found | {"the end": summary["steps"]}).items()
-    }
+    at = {name: random.sel(step=step, method="nearest") for name, step in records.read_at(MIDDLE).items()}
     for (name, each), colour in zip(at.items(), ("C1", "C0", "C2"), strict=False):
         label = f"networks, {name}, step {int(each.step):,}"
         style.curve(left, each, "overlap", label, along="turn", color=colour, marker=".")

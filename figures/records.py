@@ -95,6 +95,12 @@ class Records(NamedTuple):
         """The summary of one run."""
         return record.read_json(self.run(size) / "summary.json")
 
+    def read_at(self, size: str) -> dict[str, float]:
+        """The steps at which one run is read: the onset and best, where there is something to read, and the end."""
+        summary = self.summary(size)
+        steps = {name: step for name, step in summary["read_at"].items() if step is not None}
+        return {**steps, "the end": summary["steps"]}
+
     def stopping(self) -> dict[str, Any]:
         """The comparison of stopping rules."""
         return record.read_json(self.file(Need(STOPPING)))

@@ -138,6 +138,17 @@ def snapshots(run: Run) -> Iterator[tuple[int, nnx.State]]:
         yield step, spread_networks(weights, run.setting.mesh)
 
 
+def at_snapshots(
+    run: Run, measure: Callable[[Any], dict[str, Any]], done: Callable[[], object]
+) -> list[dict[str, np.ndarray]]:
+    """`measure` of the weights of each snapshot; `done` is called after each."""
+    measured = []
+    for _, weights in snapshots(run):
+        measured.append(to_host(measure(weights)))
+        done()
+    return measured
+
+
 def measure_snapshots(
     run: Run,
     measure: Callable[[Any], dict[str, Any]],
@@ -145,14 +156,8 @@ def measure_snapshots(
     coordinates: dict[str, Any],
     done: Callable[[], object],
 ) -> xr.Dataset:
-    """`measure` of the weights of each snapshot, labelled; `done` is called after each.
-
-    `dimensions` are those of each variable beside the step.
-    """
-    measured = []
-    for _, weights in snapshots(run):
-        measured.append(to_host(measure(weights)))
-        done()
+    """`at_snapshots`, labelled; `dimensions` are those of each variable beside the step."""
+    measured = at_snapshots(run, measure, done)
     stacked = {
         name: (("step", *dims), np.stack([each[name] for each in measured])) for name, dims in dimensions.items()
     }

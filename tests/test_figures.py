@@ -3,6 +3,7 @@
 import importlib
 import json
 import shlex
+import shutil
 import subprocess
 
 import matplotlib.pyplot as plt
@@ -114,7 +115,7 @@ def drawn(name, records):
 
 
 def curves(records, size=MIDDLE, question=ONSET):
-    return xr.load_dataset(records.file(Need(question, size)), engine="h5netcdf")
+    return record.read_results(records.file(Need(question, size)))
 
 
 def same(line, expected, x=None):
@@ -221,9 +222,8 @@ def test_growth_and_stopping(records):
     same(onset_bars.lines[0], [30.0, 60.0, 90.0], sizes)
     same(best_bars.lines[0], [400.0, 800.0, 1200.0], sizes)
     # Down to half the step; an open end reaches to the end of the run.
-    for bars, steps in ((onset_bars, (30.0, 60.0, 90.0)),):
-        ends = [segment[:, 1].tolist() for segment in bars.lines[2][0].get_segments()]
-        assert ends == [[step / 2, 1000] for step in steps]
+    ends = [segment[:, 1].tolist() for segment in onset_bars.lines[2][0].get_segments()]
+    assert ends == [[step / 2, 1000] for step in (30.0, 60.0, 90.0)]
     crosses = [line for line in axes.lines if line.get_marker() == "x"]
     same(crosses[0], [10.0, 10.0, 20.0, 20.0], [200, 300, 200, 300])
 
@@ -235,11 +235,7 @@ def test_growth_and_stopping(records):
 
 
 def test_a_minimum_that_is_not_reached_is_not_drawn(records, tmp_path):
-    for path in records.folder.rglob("*"):
-        if path.is_file():
-            copy = tmp_path / path.relative_to(records.folder)
-            copy.parent.mkdir(exist_ok=True)
-            copy.write_bytes(path.read_bytes())
+    shutil.copytree(records.folder, tmp_path, dirs_exist_ok=True)
     without = Records(tmp_path, "smoke")
     for size in SIZES:
         summary = without.summary(size)
