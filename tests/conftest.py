@@ -5,6 +5,8 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 # The suite compiles hundreds of small programs, and runs each for milliseconds.
 FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
@@ -16,26 +18,32 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
-import jax
-import pytest
-from jaxtyping import install_import_hook
-
-install_import_hook("hierdiff", "beartype.beartype")
-jax.config.update("jax_num_cpu_devices", 2)
-jax.config.update("jax_numpy_rank_promotion", "raise")
-
-from experiments import onset
-
-# The picture of a run takes longer than a small run; runs in processes of their own draw it.
-onset.draw = lambda folder: None
-
 # optax raises a float to the power of the integer step: where networks are trained, promotion is JAX's usual one.
 MODULES = ("training", "scripts", "resume", "devices", "accelerators", "survival", "plan", "experiment")
 TRAINING = {f"test_{name}" for name in MODULES}
 
 
+def pytest_configure(config):
+    """Set up JAX in the processes that run tests; the one that hands them out to others need not wait for it."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    import jax
+    from jaxtyping import install_import_hook
+
+    install_import_hook("hierdiff", "beartype.beartype")
+    jax.config.update("jax_num_cpu_devices", 2)
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+
+    from experiments import onset
+
+    # The picture of a run takes longer than a small run; runs in processes of their own draw it.
+    onset.draw = lambda folder: None
+
+
 @pytest.fixture(autouse=True)
 def dtype_promotion(request):
+    import jax
+
     with jax.numpy_dtype_promotion("standard" if request.module.__name__ in TRAINING else "strict"):
         yield
 
@@ -48,5 +56,7 @@ def monkeypatch_module():
 
 @pytest.fixture
 def float64():
+    import jax
+
     with jax.enable_x64(True):
         yield

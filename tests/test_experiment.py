@@ -158,14 +158,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     """Step 2 meets the weights that an infinite learning rate makes; the message names it. No results are written."""
     monkeypatch.setattr(training, "learning_rate", lambda *_: optax.constant_schedule(float("inf")))
     with pytest.raises(SystemExit, match="stopped: the loss of network 0 is not finite at step 2; a smaller"):
-        onset.main([*OPTIONS, "--depth", "2", "--out", str(tmp_path / "run")])
+        onset.main([*OPTIONS, "--depth", "1", "--out", str(tmp_path / "run")])
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
 @pytest.mark.usefixtures("unmeasured")
 def test_a_measurement_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(SystemExit, match="stopped: test_loss is not finite at step 10; a smaller"):
-        onset.main([*OPTIONS, "--depth", "2", "--out", str(tmp_path / "run")])
+        onset.main([*OPTIONS, "--depth", "1", "--out", str(tmp_path / "run")])
 
 
 def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path, capsys):

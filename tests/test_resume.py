@@ -26,10 +26,8 @@ class Killed(BaseException):
     """What no code catches."""
 
 
-@pytest.mark.parametrize(("where", "call"), [("write_arrays", 2), ("write_json", 2)], ids=["a snapshot", "a manifest"])
-def test_a_run_killed_while_it_writes_goes_on_to_the_same_results(where, call, whole, tmp_path, monkeypatch):
-    """Killed after half of the file is written, before it is in its place."""
-    save_often(monkeypatch)
+def killed_at(monkeypatch, where, call):
+    """Kill the process in a call of `record`'s, after half of the file is written, before it is in its place."""
     calls, before = 0, getattr(record, where)
 
     def killed(*args):
@@ -41,30 +39,37 @@ def test_a_run_killed_while_it_writes_goes_on_to_the_same_results(where, call, w
         return before(*args)
 
     monkeypatch.setattr(record, where, killed)
-    with pytest.raises(Killed):
-        onset.main([*OPTIONS, "--out", str(tmp_path)])
-    assert not (tmp_path / "summary.json").exists()
-    onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "auto" if where == "write_json" else "must"])
-    same(tmp_path, whole)
-    assert not (tmp_path / "state").exists()
 
 
-def test_sigterm_saves_and_leaves_with_its_own_status(whole, tmp_path, monkeypatch):
-    """It comes while the first state is saved; the run goes on until it may leave, and saves once more."""
-    monkeypatch.setattr(run, "SAVE_AFTER", 0.0)
+def terminated_in(monkeypatch):
+    """SIGTERM comes while a state is saved; the run goes on until it may leave, and saves once more."""
     before = run.save
 
     def terminated(*args):
         before(*args)
         os.kill(os.getpid(), signal.SIGTERM)
 
+    monkeypatch.setattr(run, "SAVE_AFTER", 0.0)
     monkeypatch.setattr(run, "save", terminated)
-    with pytest.raises(SystemExit, match=str(resume.TERMINATED)):
-        onset.main([*OPTIONS, "--out", str(tmp_path)])
-    assert len(resume.saved_steps(tmp_path / "state")) == 2
-    monkeypatch.undo()
+
+
+def test_a_run_interrupted_three_times_goes_on_to_the_same_results(whole, tmp_path):
+    """Killed while it writes a manifest and then a snapshot, and terminated."""
+    for where, call, stop in (("write_json", 3, Killed), ("write_arrays", 1, Killed), (None, 0, SystemExit)):
+        with pytest.MonkeyPatch.context() as patch:
+            if where:
+                save_often(patch)
+                killed_at(patch, where, call)
+            else:
+                terminated_in(patch)
+            with pytest.raises(stop) as stopped:
+                onset.main([*OPTIONS, "--out", str(tmp_path)])
+        assert not (tmp_path / "summary.json").exists()
+        assert resume.saved_steps(tmp_path / "state")
+    assert stopped.value.code == resume.TERMINATED
     onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
     same(tmp_path, whole)
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_finished_run_is_shown_and_not_done_again(whole, monkeypatch, capsys):

@@ -21,7 +21,7 @@ SMALL = {
     "membership": ["--targets", "100", "--draws", "2"],
     "losses": ["--targets", "100"],
     "uturn": ["--starts", "50", "--turns", "0.3", "--reverse-steps", "6"],
-    "noise": ["--sequences", "100", "--levels", "0.1", "0.3"],
+    "noise": ["--sequences", "100", "--levels", "0.15"],
 }
 TRAINING = ["--preset", "smoke", "--sets", "3", "--steps", "120", "--checkpoints", "6", "--snapshots", "3"]
 TRAINING += ["--held-out", "100", "--noise", "0.15"]
@@ -201,7 +201,7 @@ def test_no_training_sequence_is_noised(folder):
 def test_noise_levels_of_the_run_itself_agree_with_its_record(folder):
     """On other sequences, so within the errors of both."""
     run = open_run(folder)
-    results = noise.measure(run, noise.NoiseConfig(sequences=200, levels=(0.15,)), lambda: None)
+    results = noise.measure(run, noise.NoiseConfig(sequences=100, levels=(0.15,)), lambda: None)
     found = noise.statistics(run, results).curves().sel(noise=0.15)
     whole = record.read_results(folder / "curves.nc").sel(noise=0.15, step=run.steps)
     for name in ("divergence", "split", "scale"):
@@ -216,7 +216,7 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
     }
     monkeypatch.setitem(neighbours.PRESETS, "smoke", small["neighbours"])
     monkeypatch.setitem(membership.PRESETS, "smoke", small["membership"])
-    command = [*TRAINING, "--seeds", "5", "--sizes", "200", "--out", str(tmp_path)]
+    command = [*TRAINING, "--seeds", "0", "--sizes", "200", "--out", str(tmp_path)]
     stopping.main(command)
     first = record.read_json(tmp_path / "stopping.json")
     assert [row["rule"] for row in first["table"]] == [*stopping.RULES, stopping.LATE]
