@@ -42,19 +42,21 @@ class StoppingConfig:
 
     seeds: tuple[int, ...] = option((0, 1, 2), "a grammar, with its data and networks, for each")
     sizes: tuple[int, ...] = option((300, 1000), "training-set sizes")
+    train_epochs: int = option(1024, "epochs for which each run is trained")
     epochs: int = option(200, "epochs after which the fixed rule stops")
 
     def __post_init__(self):
         for name, values in (("seeds", self.seeds), ("sizes", self.sizes)):
             require(len(set(values)) == len(values), name, values, "distinct integers")
         require(min(self.seeds) >= 0, "seeds", self.seeds, "integers of at least 0")
-        require(self.epochs >= 1, "epochs", self.epochs, "an integer of at least 1")
+        for name in ("train_epochs", "epochs"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of at least 1")
 
 
 PRESETS = {
-    "smoke": StoppingConfig(seeds=(0, 1), sizes=(200,), epochs=50),
+    "smoke": StoppingConfig(seeds=(0, 1), sizes=(200,), train_epochs=192, epochs=50),
     "laptop": StoppingConfig(),
-    "paper": StoppingConfig(sizes=(5000, 12_000, 70_000)),
+    "paper": StoppingConfig(sizes=(5000, 12_000, 70_000), train_epochs=30_000),
 }
 
 
@@ -67,12 +69,12 @@ def main(argv: list[str] | None = None) -> None:
     folder = options.out or Path("runs") / f"stopping-{options.preset}"
     set_up_devices()
     with parser.one_sentence():
-        for name in ("seed", "size"):
-            got, preset = (getattr(each, name) for each in (config.onset, onset.PRESETS[options.preset]))
-            require(got == preset, name, got, f"to be left out: --{name}s gives them all")
+        given, preset = (record.flat(record.options_of(each)) for each in (config.onset, onset.PRESETS[options.preset]))
+        for name, instead in (("seed", "seeds"), ("size", "sizes"), ("steps", "train-epochs")):
+            require(given[name] == preset[name], name, given[name], f"to be left out: --{instead} gives them all")
         # All configurations are checked before the first one is trained.
         each = [
-            dataclasses.replace(config.onset, seed=seed, size=size)
+            run_of(config.onset, seed, size, config.own.train_epochs)
             for size in config.own.sizes
             for seed in config.own.seeds
         ]
@@ -84,6 +86,12 @@ def main(argv: list[str] | None = None) -> None:
         rows = summarise(stops)
         record.write_json(folder / "stopping.json", {"stops": stops, "table": rows, **record.provenance()})
         print(f"\n{table(rows)}\n\n{sentence(rows)}\n\n{folder / 'stopping.json'}")
+
+
+def run_of(config: OnsetConfig, seed: int, size: int, epochs: int) -> OnsetConfig:
+    """The run for one grammar and training-set size."""
+    steps = round(epochs * size / config.train.batch)
+    return dataclasses.replace(config, seed=seed, size=size, train=dataclasses.replace(config.train, steps=steps))
 
 
 def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list[dict[str, Any]]:

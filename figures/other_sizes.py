@@ -6,6 +6,7 @@ As the figures `samples`, `losses` and `uturns`, in a row for each size; U-turns
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from figures import style
 from figures.losses import known
 from figures.records import LARGE, ONSET, SMALL, Need, Records
 from figures.samples import neighbours
@@ -27,5 +28,5 @@ def draw(records: Records) -> Figure:
             title = each.get_title()
             each.set_title(f"P = {records.scale.sizes[size]:,}" + (f", {title}" if title else ""))
         axes[0].set_xlabel("training step")
-        axes[3].legend()
+    style.legends_above(rows, ncols=1)
     return figure

@@ -42,7 +42,7 @@ PRESETS = {
         {SMALL: 3000, MIDDLE: 10_000, LARGE: 30_000},
         {"membership": 1000, "losses": 500},
         (300, 1000),
-        ("--sets", "2", "--steps", "8000"),
+        ("--sets", "2"),
     ),
     "paper": Scale(
         {SMALL: 5000, MIDDLE: 12_000, LARGE: 70_000},
@@ -144,7 +144,8 @@ class Records(NamedTuple):
         numbers = ("--seeds", *map(str, seeds), "--sizes", *map(str, sizes))
         command = ("experiments.stopping", "--preset", self.preset, *self.scale.stopping_options, *numbers)
         place = str(self.file(Need(STOPPING)).parent)
-        return Job((*command, "--out", place), 8.0 * len(seeds) * len(sizes))
+        minutes = len(seeds) * sum(3 + 5 * size / self.scale.stopping_sizes[-1] for size in sizes)
+        return Job((*command, "--out", place), minutes)
 
 
 def in_order(needs: set[Need]) -> list[Need]:

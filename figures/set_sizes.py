@@ -6,6 +6,7 @@ Above the small set, below the large one, trained for the same number of epochs.
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from figures import style
 from figures.onset import divergences, split_and_excess
 from figures.records import LARGE, ONSET, SMALL, Need, Records
 
@@ -22,4 +23,5 @@ def draw(records: Records) -> Figure:
         split_and_excess(axes[1], at, summary)
         for each in axes:
             each.set_title(f"P = {records.scale.sizes[size]:,}")
+    style.legends_above(rows, ncols=1)
     return figure

@@ -72,9 +72,22 @@ def curve(axes: Axes, at: xr.Dataset, name: str, label: str | None, *, along: st
     axes.fill_between(at[along], mean - half, mean + half, color=line["color"], alpha=0.2, linewidth=0)
 
 
-def legend_above(axes: Axes, ncols: int) -> None:
-    """A legend between the title and the curves, where these leave no room."""
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=ncols, columnspacing=1.0, handlelength=1.2)
+def legend_above(axes: Axes, ncols: int, *, above: float = 1.0, **entries: Any) -> None:
+    """A legend above a panel, where the curves leave no room."""
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, above)}
+    axes.legend(**place, ncols=ncols, columnspacing=1.0, handlelength=1.2, **entries)
+
+
+def legends_above(rows: np.ndarray, ncols: int) -> None:
+    """One legend for each column of panels, above its title, in place of one in every panel."""
+    for column in rows.T:
+        for axes in column:
+            if axes.get_legend():
+                axes.get_legend().remove()
+        named = [axes for axes in column if axes.get_legend_handles_labels()[0]]
+        if named:
+            handles, labels = named[0].get_legend_handles_labels()
+            legend_above(column[0], ncols, above=1.12, handles=handles, labels=labels)
 
 
 def ticks(axes: Axes, values: Sequence[float]) -> None:

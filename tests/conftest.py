@@ -1,8 +1,11 @@
 """Every test: types checked at run time, no silent promotion of dtype or rank, two devices."""
 
 import atexit
+import fcntl
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -38,6 +41,27 @@ def pytest_configure(config):
 
     # The picture of a run takes longer than a small run; runs in processes of their own draw it.
     onset.draw = lambda folder: None
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory, worker_id):
+    """The folder of a run that was made as a user makes it, and what it printed; not to be changed.
+
+    It is made once for all processes: the first one to ask for it makes it.
+    """
+    from runs import SMOKE
+
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    folder, printed = shared / "smoke", shared / "smoke.txt"
+    command = [sys.executable, "-m", "experiments.onset", *SMOKE, "--out", str(folder)]
+    with (shared / "smoke.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not printed.exists():
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            printed.write_text(done.stdout)
+    return folder, printed.read_text()
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,12 @@
-"""A small run, and what it takes for two of them to be the same."""
+"""Small runs, and what it takes for two of them to be the same."""
 
 import numpy as np
 
 from hierdiff import record, run
 
-OPTIONS = ["--preset", "smoke", "--depth", "2", "--steps", "60", "--checkpoints", "4", "--held-out", "100"]
+# The run that a user would make, with three sets for the intervals.
+SMOKE = ["--preset", "smoke", "--steps", "200", "--held-out", "100", "--sets", "3", "--snapshots", "3"]
+OPTIONS = ["--preset", "smoke", "--depth", "1", "--steps", "60", "--checkpoints", "4", "--held-out", "100"]
 OPTIONS += ["--noise", "0.15", "--snapshots", "2"]
 
 

@@ -44,7 +44,7 @@ def experiment(network):
     config = OnsetConfig(
         sets=2,
         size=100,
-        grammar=GrammarConfig(depth=2),
+        grammar=GrammarConfig(depth=1),
         network=network,
         train=TrainConfig(steps=10, checkpoints=2, batch=8, first_checkpoint=5),
         measure=MeasureConfig(held_out=100, members=50, noise=(0.15,)),
@@ -52,7 +52,9 @@ def experiment(network):
     return config, set_up(config)
 
 
-@pytest.mark.parametrize("network", [TREE, TRANSFORMER], ids=["tree", "transformer in bfloat16"])
+@pytest.mark.parametrize(
+    "network", [TREE, pytest.param(TRANSFORMER, marks=pytest.mark.slow)], ids=["tree", "transformer in bfloat16"]
+)
 def test_training_and_measuring(network):
     config, setting = experiment(network)
     training = prepare(config, setting)
@@ -77,7 +79,7 @@ def test_reverse_diffusion():
     _, setting = experiment(TREE)
     schedule = linear_schedule(100)
     params = setting.network.init(jax.random.key(0))
-    start = jnp.zeros((20, 4, 6))
+    start = jnp.zeros((20, 2, 6))
     for denoiser in (network_denoiser(setting.network, params), exact_denoiser(setting.grammar, schedule)):
 
         def chain(x, denoiser=denoiser):

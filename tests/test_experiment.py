@@ -3,14 +3,13 @@
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import xarray as xr
+from runs import SMOKE as OPTIONS
 
 from experiments import membership, onset
 from figures import onset as figure
@@ -18,20 +17,9 @@ from hierdiff import record, training
 from hierdiff import run as run_module
 from hierdiff.laboratory import OnsetConfig
 
-OPTIONS = ["--preset", "smoke", "--steps", "200", "--held-out", "100"]
 
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "smoke"
-    command = [sys.executable, "-m", "experiments.onset", *OPTIONS, "--out", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
-
-
-def test_a_run_leaves_all_its_files_and_no_others(run):
-    folder, printed = run
+def test_a_run_leaves_all_its_files_and_no_others(smoke_run):
+    folder, printed = smoke_run
     names = {path.name for path in folder.iterdir()} - {".lock"}
     assert names == {
         "config.json",
@@ -46,19 +34,19 @@ def test_a_run_leaves_all_its_files_and_no_others(run):
     assert record.read_json(folder / "summary.json")["verdict"] in printed
 
 
-def test_the_record_says_what_made_it(run):
-    config = record.read_json(run[0] / "config.json")
+def test_the_record_says_what_made_it(smoke_run):
+    config = record.read_json(smoke_run[0] / "config.json")
     assert config["options"]["grammar"]["depth"] == 3
     assert config["options"]["train"]["steps"] == 200
     assert config["command"].startswith("python -m experiments.onset --preset smoke --steps 200")
     assert {"jax", "flax", "hierdiff"} <= set(config["versions"])
-    assert b"experiments.onset" in (run[0] / "onset.png").read_bytes()
+    assert b"experiments.onset" in (smoke_run[0] / "onset.png").read_bytes()
 
 
-def test_results_are_labelled_and_learning_shows(run):
-    results = record.read_results(run[0] / "results.nc")
+def test_results_are_labelled_and_learning_shows(smoke_run):
+    results = record.read_results(smoke_run[0] / "results.nc")
     assert results.split.dims == ("step", "noise", "pair", "group")
-    expected = {"step": 12, "filtered": 4, "height": 5, "network": 2, "other": 2, "pair": 1, "noise": 3, "group": 50}
+    expected = {"step": 12, "filtered": 4, "height": 5, "network": 3, "other": 3, "pair": 3, "noise": 3, "group": 50}
     assert dict(results.sizes) == expected
     assert all(np.isfinite(results[name]).all() for name in results)
     excess = results.excess.mean(("network", "group"))
@@ -70,16 +58,16 @@ def test_results_are_labelled_and_learning_shows(run):
     assert (results.scale.mean("group").diff("filtered") > 0).all()
 
 
-def test_metrics_hold_a_line_for_each_checkpoint(run):
-    rows = [json.loads(line) for line in (run[0] / "metrics.jsonl").read_text().splitlines()]
-    results = record.read_results(run[0] / "results.nc")
+def test_metrics_hold_a_line_for_each_checkpoint(smoke_run):
+    rows = [json.loads(line) for line in (smoke_run[0] / "metrics.jsonl").read_text().splitlines()]
+    results = record.read_results(smoke_run[0] / "results.nc")
     assert [row["step"] for row in rows] == results.step.values.tolist()
     np.testing.assert_allclose([row["excess"] for row in rows], results.excess.mean(("network", "group")), rtol=1e-5)
 
 
-def test_another_configuration_is_refused_with_what_differs(run, capsys):
+def test_another_configuration_is_refused_with_what_differs(smoke_run, capsys):
     with pytest.raises(SystemExit, match="2"):
-        onset.main([*OPTIONS, "--depth", "2", "--out", str(run[0])])
+        onset.main([*OPTIONS, "--depth", "2", "--out", str(smoke_run[0])])
     assert "other depth (3 there)" in capsys.readouterr().err
 
 
@@ -180,9 +168,9 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path, capsys
 
 @pytest.mark.parametrize("file", ["summary.json", "curves.nc"])
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]"])
-def test_a_damaged_run_is_refused(file, content, run, tmp_path, capsys):
+def test_a_damaged_run_is_refused(file, content, smoke_run, tmp_path, capsys):
     for name in ("config.json", "summary.json", "curves.nc", "results.nc"):
-        (tmp_path / name).write_bytes((run[0] / name).read_bytes())
+        (tmp_path / name).write_bytes((smoke_run[0] / name).read_bytes())
     (tmp_path / file).write_bytes(content)
     for main, options in (
         (onset.main, [*OPTIONS, "--out", str(tmp_path)]),
@@ -194,9 +182,9 @@ def test_a_damaged_run_is_refused(file, content, run, tmp_path, capsys):
         assert f"needs a whole run; its {file} is missing or damaged" in capsys.readouterr().err
 
 
-def test_the_options_of_a_run_are_not_to_be_changed(run, tmp_path, capsys):
+def test_the_options_of_a_run_are_not_to_be_changed(smoke_run, tmp_path, capsys):
     for name in ("config.json", "summary.json", "curves.nc"):
-        (tmp_path / name).write_bytes((run[0] / name).read_bytes())
+        (tmp_path / name).write_bytes((smoke_run[0] / name).read_bytes())
     (tmp_path / "snapshots").mkdir()
     (tmp_path / "snapshots" / "00000010.npz").write_bytes(b"")
     config = record.read_json(tmp_path / "config.json")

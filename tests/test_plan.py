@@ -28,8 +28,8 @@ CONFIG = OnsetConfig(
     sets=2,
     seeds_per_set=2,
     size=100,
-    grammar=GrammarConfig(depth=2),
-    network=NetworkConfig(width=32),
+    grammar=GrammarConfig(depth=1),
+    network=NetworkConfig(width=64),
     train=TrainConfig(steps=40, batch=16, checkpoints=12, first_checkpoint=1, snapshots=3),
     measure=MeasureConfig(held_out=100, members=50, noise=(0.15, 0.3)),
 )
@@ -93,10 +93,10 @@ def test_operations_are_those_of_the_matrix_products_and_somewhat_more(planned):
     gradient = matrix_flops(jax.make_jaxpr(jax.grad(loss))(params, x_0, x_t, t).jaxpr)
     assert 1.0 < planned.step_flops / (4 * gradient) < 1.2
 
-    # Each network reads the held-out sequences, at two levels with a completion for each of two heights, and the
-    # members of both sets; at uniform noise it reads both once more.
+    # Each network reads the held-out sequences, at two levels with a completion at the one height below the root, and
+    # the members of both sets; at uniform noise it reads both once more.
     held_out, members = CONFIG.measure.held_out, 2 * CONFIG.measure.members
-    read = 2 * (3 * held_out + members) + held_out + members
+    read = 2 * (2 * held_out + members) + held_out + members
     params, _, x_t, t = shapes(setting.network, read, setting.grammar)
     forward = jax.make_jaxpr(setting.network.log_posterior)(params, x_t, t, None)
     assert 1.0 < planned.measure_flops / (4 * matrix_flops(forward.jaxpr)) < 1.2

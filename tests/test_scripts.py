@@ -1,10 +1,13 @@
 """The scripts that go on from a finished run: what they add to it, and their words for bad input."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from runs import SMOKE
 
 from experiments import losses, membership, neighbours, noise, onset, stopping, uturn
 from hierdiff import record
@@ -21,17 +24,13 @@ SMALL = {
     "membership": ["--targets", "100", "--draws", "2"],
     "losses": ["--targets", "100"],
     "uturn": ["--starts", "50", "--turns", "0.3", "--reverse-steps", "6"],
-    "noise": ["--sequences", "100", "--levels", "0.15"],
+    "noise": ["--sequences", "100", "--levels", "0.1", "0.15", "0.3"],
 }
-TRAINING = ["--preset", "smoke", "--sets", "3", "--steps", "120", "--checkpoints", "6", "--snapshots", "3"]
-TRAINING += ["--held-out", "100", "--noise", "0.15"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    onset.main([*TRAINING, "--out", str(folder)])
-    return folder
+def folder(smoke_run, tmp_path_factory):
+    return shutil.copytree(smoke_run[0], tmp_path_factory.mktemp("runs") / "run")
 
 
 def test_snapshots_are_of_checkpoints_the_last_among_them(folder):
@@ -61,7 +60,7 @@ def test_a_script_adds_its_results_to_the_run(name, folder, capsys):
     assert summary["agreement"] in printed
 
 
-@pytest.fixture(params=["memorizer", "exact"])
+@pytest.fixture(params=[pytest.param("memorizer", marks=pytest.mark.slow), "exact"])
 def planted(request, folder, monkeypatch):
     """The run with networks in place of its own: each memorizes its own training set, or all are exact."""
     run = open_run(folder)
@@ -201,14 +200,15 @@ def test_no_training_sequence_is_noised(folder):
 def test_noise_levels_of_the_run_itself_agree_with_its_record(folder):
     """On other sequences, so within the errors of both."""
     run = open_run(folder)
-    results = noise.measure(run, noise.NoiseConfig(sequences=100, levels=(0.15,)), lambda: None)
-    found = noise.statistics(run, results).curves().sel(noise=0.15)
-    whole = record.read_results(folder / "curves.nc").sel(noise=0.15, step=run.steps)
+    results = noise.measure(run, noise.NoiseConfig(sequences=100, levels=(0.1, 0.15, 0.3)), lambda: None)
+    found = noise.statistics(run, results).curves()
+    whole = record.read_results(folder / "curves.nc").sel(step=run.steps)
     for name in ("divergence", "split", "scale"):
         error = np.hypot(found[f"{name}_error"], whole[f"{name}_error"]).clip(min=1e-6)
         assert (abs(found[name] - whole[name]) < 5 * error).all(), name
 
 
+@pytest.mark.slow
 def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, monkeypatch, capsys):
     small = {
         "neighbours": neighbours.NeighboursConfig(samples=100, reverse_steps=6),
@@ -216,19 +216,22 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
     }
     monkeypatch.setitem(neighbours.PRESETS, "smoke", small["neighbours"])
     monkeypatch.setitem(membership.PRESETS, "smoke", small["membership"])
-    command = [*TRAINING, "--seeds", "0", "--sizes", "200", "--out", str(tmp_path)]
+    first, last = SMOKE.index("--steps"), SMOKE.index("--steps") + 2
+    epochs = [*SMOKE[:first], "--train-epochs", "64", *SMOKE[last:]]
+    command = [*epochs, "--seeds", "0", "--sizes", "200", "--out", str(tmp_path)]
     stopping.main(command)
     first = record.read_json(tmp_path / "stopping.json")
     assert [row["rule"] for row in first["table"]] == [*stopping.RULES, stopping.LATE]
     assert len(first["stops"]) == 3
-    assert first["stops"][2]["step"] == pytest.approx(120)
+    assert first["stops"][2]["step"] == pytest.approx(50 * 200 / 64)
     assert "From the smallest sample split to the smallest test loss" in capsys.readouterr().out
     for options, sentence in (
         (["--seed", "3"], "--seed: got 3, needs to be left out: --seeds gives them all"),
-        (["--sizes", "200", "50"], "--members: got 50, needs at most the size of a data set, 40"),
+        (["--steps", "90"], "--steps: got 90, needs to be left out: --train-epochs gives them all"),
+        (["--sizes", "200", "40"], "--members: got 50, needs at most the size of a data set, 40"),
     ):
         with pytest.raises(SystemExit):
-            stopping.main([*command, *options] if "--seed" in options else [*command, "--sizes", "200", "40"])
+            stopping.main([*command, *options])
         assert sentence in capsys.readouterr().err
 
     def fail(*_):

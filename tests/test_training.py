@@ -38,7 +38,9 @@ def train(network, data, config, *, stops, seed=0):
     return state
 
 
-@pytest.mark.parametrize("network", [TREE, TRANSFORMER], ids=["tree", "transformer"])
+@pytest.mark.parametrize(
+    "network", [TREE, pytest.param(TRANSFORMER, marks=pytest.mark.slow)], ids=["tree", "transformer"]
+)
 def test_each_network_overfits_its_own_sequences(network):
     """Two sequences a network, not the same ones: each learns its own, and loses on the other's."""
     data = jnp.array([[[0, 1, 2, 3], [3, 3, 0, 1]], [[1, 1, 2, 0], [2, 0, 3, 3]]], jnp.int32)
