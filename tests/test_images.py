@@ -1,0 +1,249 @@
+"""Images: every form in which they come, cut and resized as said, in sets that share none."""
+
+import gzip
+import hashlib
+import re
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hierdiff import images
+from hierdiff.images import ImageConfig, draw_images
+from hierdiff.options import OptionError
+
+SIDE = 8
+# Images that differ, of the size asked for: they come out as they are.
+NOISE = np.random.default_rng(0).integers(0, 256, (12, SIDE, SIDE), dtype=np.uint8)
+
+
+def draw(place, seed=(0,), *, side=SIDE, sets=2, size=4, held_out=4):
+    return draw_images(ImageConfig(data_dir=str(place), side=side), seed, sets=sets, size=size, held_out=held_out)
+
+
+def greys(drawn):
+    """All images of all sets, from 0 to 255."""
+    together = np.concatenate([*drawn.train, drawn.held_out])
+    return np.rint((together + 1) * 127.5).astype(np.uint8)
+
+
+def rows(drawn):
+    return [image.tobytes() for image in greys(drawn)]
+
+
+def two(place, side=SIDE):
+    """The images of a source of two, darker first."""
+    return sorted(greys(draw(place, side=side, sets=1, size=1, held_out=1)), key=np.sum)
+
+
+def idx(array):
+    return struct.pack(">4B3I", 0, 0, 8, 3, *array.shape) + array.tobytes()
+
+
+def save(folder, arrays, ending="png"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, array in enumerate(arrays):
+        Image.fromarray(array).save(folder / f"{i}.{ending}")
+
+
+def nested(folder):
+    save(folder / "a" / "b", NOISE[:5])
+    save(folder / "c", np.repeat(NOISE[5:, :, :, None], 3, 3), "PPM")
+    save(folder / ".thumbnails", NOISE // 2)
+    (folder / "c" / "list.txt").write_text("0.PPM 1")
+    (folder / "c" / "._0.PPM").write_bytes(b"left by another system")
+
+
+def idx_files(folder):
+    folder.mkdir()
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(NOISE[:7])))
+    (folder / "train-images-idx3-ubyte").write_bytes(idx(NOISE[:7]))
+    (folder / "t10k-images.idx3-ubyte").write_bytes(idx(NOISE[7:]))
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(b"labels are not read")
+
+
+SOURCES = {
+    "nested": nested,
+    "idx folder": idx_files,
+    "images.idx": lambda path: path.write_bytes(idx(NOISE)),
+    "images.gz": lambda path: path.write_bytes(gzip.compress(idx(NOISE))),
+    "bytes.npz": lambda path: np.savez(path, images=NOISE, labels=np.arange(12)),
+    "floats.npz": lambda path: np.savez_compressed(path, (NOISE[..., None] - 0.4).clip(0) / 255),
+    "npz folder": lambda path: (path.mkdir(), np.savez(path / "colour.npz", np.repeat(NOISE[..., None], 3, -1))),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_form_of_a_source_gives_each_image_once(name, tmp_path):
+    SOURCES[name](tmp_path / name)
+    drawn = draw(tmp_path / name)
+    assert drawn.train.shape == (2, 4, SIDE, SIDE)
+    assert drawn.train.dtype == drawn.held_out.dtype == np.float32
+    assert (drawn.train.min(), drawn.train.max()) == (-1, 1)
+    assert sorted(rows(drawn)) == sorted(image.tobytes() for image in NOISE)
+    assert (drawn.duplicates, drawn.unreadable) == (0, 0)
+
+
+def test_a_centred_square_is_cut_out_made_grey_and_averaged(tmp_path):
+    """Around both squares is green, of which nothing must be left."""
+    wide, tall = np.full((64, 105, 3), (0, 255, 0), np.uint8), np.full((105, 64, 3), (0, 255, 0), np.uint8)
+    wide[:, 20:84] = 200, 0, 0
+    tall[20:84] = 2 * np.arange(64)[:, None, None]
+    save(tmp_path, [wide, tall])
+    red, slope = two(tmp_path, side=16)
+    assert (red == round(0.299 * 200)).all()
+    # The mean of pixels 4k to 4k + 3 of a slope of 2; at the edges the filter reaches beyond the image.
+    assert (slope.T[:, 3:-3] == 8 * np.arange(3, 13) + 3).all()
+
+
+def test_fine_stripes_become_grey_from_28_to_16_too(tmp_path):
+    stripes = np.full((28, 28), 255, np.uint8)
+    stripes[:, ::2] = 0
+    save(tmp_path, [stripes, np.full((28, 28), 255, np.uint8)], "jpg")
+    grey, white = two(tmp_path, side=16)
+    assert np.abs(grey[:, 3:-3] - 127.5).max() < 4
+    assert (white == 255).all()
+
+
+def test_sixteen_bits_and_photographs_on_their_side(tmp_path):
+    steps = np.arange(SIDE, dtype=np.uint8)[:, None] * np.ones(SIDE, np.uint8)
+    Image.fromarray(steps.astype(np.uint16) * 4096 + 255).save(tmp_path / "deep.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(190 + 8 * steps).save(tmp_path / "turned.png", exif=exif)
+    deep, turned = two(tmp_path)
+    assert (deep == 16 * steps).all()
+    assert (turned == 190 + 8 * steps.T[:, ::-1]).all()
+
+
+def test_a_seed_names_the_sets_whatever_the_order_of_the_files(tmp_path, monkeypatch):
+    save(tmp_path, NOISE)
+    first, other = draw(tmp_path), draw(tmp_path, (0, 1))
+    walk = images.os.walk
+    monkeypatch.setattr(images.os, "walk", lambda *a, **k: ((x, y, z[::-1]) for x, y, z in walk(*a, **k)))
+    assert rows(draw(tmp_path)) == rows(first) != rows(other)
+
+
+def test_equal_images_are_drawn_once_and_counted(tmp_path):
+    """These are equal only when cut."""
+    save(tmp_path / "a", NOISE)
+    save(tmp_path / "b", np.pad(NOISE, ((0, 0), (0, 0), (4, 4)), constant_values=9))
+    drawn = draw(tmp_path, size=3, held_out=5)
+    assert len(set(rows(drawn))) == 11
+    assert 0 < drawn.duplicates <= 12
+    with pytest.raises(OptionError, match="at least 13 different images; this has 12, besides 12 that repeat others"):
+        draw(tmp_path, held_out=5)
+
+
+def test_no_more_files_are_read_than_needed(tmp_path, monkeypatch):
+    save(tmp_path, NOISE)
+    read, real = [], Image.open
+    monkeypatch.setattr(images.Image, "open", lambda path: read.append(path) or real(path))
+    draw(tmp_path, sets=1, size=2, held_out=1)
+    assert len(set(read)) == len(read) == 3
+
+
+def test_unreadable_images_are_replaced_named_and_counted(tmp_path):
+    save(tmp_path, NOISE)
+    whole = (tmp_path / "0.png").read_bytes()
+    (tmp_path / "0.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("not an image")
+    both = r"cannot be read, 2: .*(0.png, .*text.jpg|text.jpg, .*0.png)$"
+    with pytest.warns(UserWarning, match=both):
+        drawn = next(x for x in (draw(tmp_path, (seed,), held_out=3) for seed in range(99)) if x.unreadable == 2)
+    assert set(rows(drawn)) == {image.tobytes() for image in NOISE[1:]}
+    few = r"at least 12 different images; this has 11, .* and 2 that cannot be read"
+    with pytest.warns(UserWarning, match=both), pytest.raises(OptionError, match=few):
+        draw(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "words"),
+    [
+        ("absent", lambda path: None, "a folder or a file that exists"),
+        ("empty", lambda path: path.mkdir(), "at least 12 images; this has 0"),
+        ("few", lambda path: save(path, NOISE[:5]), "at least 12 images; this has 5"),
+        ("both", lambda path: (save(path, NOISE), np.savez(path / "x.npz", NOISE)), "12 image, 0 IDX and 1 npz files"),
+        ("cut.idx", lambda path: path.write_bytes(idx(NOISE)[:-1]), "a whole IDX file"),
+        ("head.idx", lambda path: path.write_bytes(idx(NOISE)[:9]), "a whole IDX file"),
+        ("labels.idx", lambda path: path.write_bytes(b"\0\0\x08\x01" + idx(NOISE)[4:]), "a whole IDX file"),
+        ("cut.gz", lambda path: path.write_bytes(gzip.compress(idx(NOISE))[:-9]), "a whole IDX file"),
+        ("two.npz", lambda path: np.savez(path, x=NOISE, y=NOISE), "one array .*; this file holds 2: x, y"),
+        ("none.npz", lambda path: np.savez(path, x=NOISE.astype(int)), "one array .*; this file holds 0"),
+        ("wide.npz", lambda path: np.savez(path, NOISE / 254.0), "these floats go beyond"),
+        ("nan.npz", lambda path: np.savez(path, NOISE * np.nan), "these floats go beyond"),
+        ("objects.npz", lambda path: np.savez(path, np.array([{}], object)), "without Python objects"),
+    ],
+)
+def test_a_source_that_will_not_do_is_named(name, write, words, tmp_path):
+    write(tmp_path / name)
+    with pytest.raises(OptionError, match=f"data_dir: got '.*{re.escape(name)}', needs .*{words}"):
+        draw(tmp_path / name)
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A machine without Fashion-MNIST, whose package manager makes a small one of the folder `package`."""
+    idx_files(package := tmp_path / "package")
+    (package / "t10k-images.idx3-ubyte").rename(package / "t10k-images-idx3-ubyte.gz")
+    names = ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz")
+    hashes = {name: hashlib.sha256((package / name).read_bytes()).hexdigest() for name in names}
+    monkeypatch.setattr(images, "HASHES", hashes)
+    monkeypatch.setattr(images, "ROOT", tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+    to = "usr/share/datasets/fashion-mnist"
+    program(tmp_path, "apt-get", '[ "$*" = "download dataset-fashion-mnist" ] && echo > dataset_1_all.deb')
+    program(
+        tmp_path, "dpkg-deb", f'[ "$*" = "-x dataset_1_all.deb ." ] && /bin/mkdir -p {to} && /bin/cp {package}/* {to}'
+    )
+    return tmp_path
+
+
+def program(machine, name, text):
+    (machine / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+    (machine / "bin" / name).chmod(0o755)
+
+
+def cached(machine):
+    return sorted(path for path in (machine / "cache").rglob("*") if path.is_file())
+
+
+def test_fashion_mnist_is_fetched_once_and_a_package_installed_comes_first(machine):
+    fetched = rows(draw(""))
+    assert sorted(fetched) == sorted(image.tobytes() for image in NOISE)
+    (machine / "bin" / "apt-get").unlink()
+    assert rows(draw("")) == fetched
+    test_file, training_file = cached(machine)
+    training_file.write_bytes(test_file.read_bytes())
+    with pytest.raises(OptionError, match=f"data_dir: got '{training_file}', needs .* SHA-256"):
+        draw("")
+    (machine / "usr/share/datasets").mkdir(parents=True)
+    (machine / "package").rename(machine / "usr/share/datasets/fashion-mnist")
+    assert rows(draw("")) == fetched
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda machine: (machine / "bin/apt-get").unlink(), "'apt-get'.; install .* dataset-fashion-mnist, or give"),
+        (lambda machine: program(machine, "apt-get", "echo E: no net >&2; exit 100"), "apt-get: E: no net.; install"),
+        (lambda machine: program(machine, "dpkg-deb", "exit 0"), "train-images-idx3-ubyte.gz'.; install"),
+        (lambda machine: (machine / "cache").write_text("no folder"), "cache/hierdiff.*; install"),
+        (lambda machine: (machine / "package/t10k-images-idx3-ubyte.gz").write_text("x"), "t10k-.*gz', needs .*SHA"),
+    ],
+)
+def test_fashion_mnist_that_cannot_be_had_leaves_nothing_behind(change, words, machine):
+    change(machine)
+    with pytest.raises(OptionError, match=words):
+        draw("")
+    assert not cached(machine)
+
+
+def test_impossible_numbers_are_refused(tmp_path):
+    with pytest.raises(OptionError, match="side: got 1, needs an integer from 2 to 1,024"):
+        ImageConfig(side=1)
+    with pytest.raises(OptionError, match="held_out: got 0, needs an integer of at least 1"):
+        draw(tmp_path, held_out=0)
