@@ -32,7 +32,7 @@ from hierdiff.options import Parser, require
 from hierdiff.posterior import leaf_posterior
 from hierdiff.reverse import exact_denoiser, respaced, reverse
 from hierdiff.sampling import sample
-from hierdiff.training import cross_entropy, make_trainer
+from hierdiff.training import cross_entropy, make_trainer, token_loss
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -138,7 +138,8 @@ def training_step(config: OnsetConfig) -> dict[str, float]:
     schedule, mesh = linear_schedule(config.noise_levels), ensemble_mesh(config.sets)
     network = build_network(config.network, vocab=grammar.vocab, depth=grammar.depth, branching=grammar.branching)
     data = sample(jax.random.key(1), grammar, config.sets * config.size).leaves
-    trainer = make_trainer(network, schedule, config.train, mesh, vocab=grammar.vocab, size=config.size)
+    mean_loss = token_loss(network, schedule, config.train.batch, mesh, vocab=grammar.vocab)
+    trainer = make_trainer(network.init, mean_loss, config.train, mesh, config.size)
     keys = jax.random.split(jax.random.key(2), config.sets)
     state, data = trainer.init(keys, data.reshape(config.sets, config.size, -1))
     steps = 20

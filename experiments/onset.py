@@ -6,27 +6,23 @@ the exact scores, and writes a run's folder.
     python -m experiments.onset --depth 4
 """
 
-import shutil
 import sys
 from pathlib import Path
 
 import jax
 import numpy as np
-from jax.experimental.multihost_utils import sync_global_devices
-from tqdm import tqdm
 
 from figures.onset import draw
 from hierdiff import record
 from hierdiff.devices import set_up_devices
 from hierdiff.grammar import GrammarConfig
-from hierdiff.laboratory import OnsetConfig, set_up
+from hierdiff.laboratory import OnsetConfig, experiment, label, make_inputs, set_up
 from hierdiff.measures.divergence import pairs
 from hierdiff.measures.probe import MeasureConfig
 from hierdiff.networks import NetworkConfig
-from hierdiff.options import Parser, parse_config, require
+from hierdiff.options import Parser, parse_config
 from hierdiff.plan import describe, plan
-from hierdiff.resume import only_writer, saved_steps
-from hierdiff.run import carry_out
+from hierdiff.run import RESUME, carry_out, in_folder, reporting
 from hierdiff.summary import statistics, summarise, table
 from hierdiff.training import TrainConfig
 
@@ -59,10 +55,10 @@ PRESETS = {
 }
 
 
-def command_line() -> Parser:
+def command_line(name: str, doc: str | None, default_folder: str) -> Parser:
     """The options that are not fields of the config."""
-    parser = Parser(prog="python -m experiments.onset", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/PRESET-SEED)")
+    parser = Parser(prog=f"python -m experiments.{name}", description=(doc or "").split("\n\n")[0])
+    parser.add_argument("--out", type=Path, help=f"folder of the run (default: {default_folder})")
     meaning = "go on with a run that was left (auto: if there is one; never: start anew, and discard it)"
     parser.add_argument("--resume", choices=RESUME, default="auto", help=meaning)
     meaning = "join the processes of this Slurm job, TPU slice or Kubernetes JobSet, which share the folder of the run"
@@ -73,36 +69,22 @@ def command_line() -> Parser:
 
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    parser = command_line()
+    parser = command_line("onset", __doc__, "runs/PRESET-SEED")
     config, options = parse_config(parser, PRESETS, "laptop", argv)
     folder = options.out or Path("runs") / f"{options.preset}-{config.seed}"
     set_up_devices(distributed=options.distributed)
     with parser.one_sentence():
         if options.plan:
-            print(describe(plan(config, folder)))
+            setting = set_up(config)
+            inputs = jax.eval_shape(lambda: make_inputs(setting, config.measure))
+            print(describe(plan(experiment(config, setting, inputs), folder)))
         else:
             train(config, folder, resume=options.resume)
 
 
-RESUME = ("auto", "never", "must")
-
-
 def train(config: OnsetConfig, folder: Path, *, resume: str = "auto") -> None:
     """Do the experiment of `config` in `folder`, or what is left of it."""
-    record.open_folder(folder, config)
-    with only_writer(folder):
-        there = bool(saved_steps(folder / "state")) or (folder / "summary.json").exists()
-        require(there or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none")
-        if jax.process_index() == 0:
-            record.tidy(folder)
-            if resume == "never":
-                record.discard(folder)
-                record.write_config(folder, config)
-        sync_global_devices("the folder is ready")
-        if not record.finished(folder, "out"):
-            run(config, folder)
-        if jax.process_index() == 0:
-            show(folder)
+    in_folder(folder, config, resume, lambda: run(config, folder), lambda: show(folder))
 
 
 def run(config: OnsetConfig, folder: Path) -> None:
@@ -113,45 +95,36 @@ def run(config: OnsetConfig, folder: Path) -> None:
             f"{len(setting.set_of)} networks on {config.sets} disjoint sets of {config.size} sequences of "
             f"{setting.grammar.leaves} symbols; {setting.data.coincidences} of them are in two sets by chance"
         )
-    rows = []
     focus = config.measure.noise.index(config.measure.onset_noise)
     across = [setting.set_of[a] != setting.set_of[b] for a, b in pairs(len(setting.set_of))]
-    hidden = None if jax.process_index() == 0 else True
-    with tqdm(total=config.train.steps, unit="step", disable=hidden, dynamic_ncols=True) as bar:
 
-        def report(step: int, measured: dict[str, np.ndarray], seconds: float) -> None:
-            bar.update(step - bar.n)
-            if measured:
-                row = {name: float(np.mean(measured[name])) for name in ("excess", "test_loss", "train_loss")}
-                row["split"] = float(np.mean(measured["split"][focus][across]))
-                bar.set_postfix({name: f"{row[name]:.3f}" for name in ("excess", "split")})
-                rows.append({"step": step, **row, "seconds": seconds})
-                record.write_lines(folder / "metrics.jsonl", rows)
+    def row(measured: dict[str, np.ndarray]) -> dict[str, float]:
+        means = {name: float(np.mean(measured[name])) for name in ("excess", "test_loss", "train_loss")}
+        return {**means, "split": float(np.mean(measured["split"][focus][across]))}
 
-        results = carry_out(config, setting, folder, report)
+    with reporting(folder, config.train.steps, row, ("excess", "split")) as report:
+        inputs = make_inputs(setting, config.measure)
+        measured, seconds = carry_out(experiment(config, setting, inputs), folder, report)
+    results = label(config.train.checkpoint_steps(), config.measure.noise, setting, inputs, measured)
     origin = record.origin(config)
-    record.write_results(folder / "results.nc", results.assign_attrs(origin))
+    record.write_results(folder / "results.nc", results.assign_attrs(origin | seconds))
     found = statistics(results)
     record.write_results(folder / "curves.nc", found.curves().assign_attrs(origin))
     summary = summarise(
         found,
         onset_noise=config.measure.onset_noise,
         epoch=config.size / config.train.batch,
-        attributes={name: results.attrs[name] for name in ("coincidences", "seconds_training", "seconds_measuring")},
+        attributes={"coincidences": setting.data.coincidences, **seconds},
     )
     record.write_json(folder / "summary.json", summary)
 
 
 def show(folder: Path) -> None:
-    """Draw the picture of a finished run and print what was found; its state is no longer needed."""
-    shutil.rmtree(folder / "state", ignore_errors=True)
+    """Draw the picture of a finished run and print what was found."""
     draw(folder)
     summary = record.read_json(folder / "summary.json")
     print(f"\n{table(summary)}\n\n{summary['verdict']}\n")
     print(f"training {summary['seconds_training']:.0f} s, measuring {summary['seconds_measuring']:.0f} s")
-    for path in sorted(folder.iterdir()):
-        if not path.name.startswith("."):
-            print(path)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """The controlled experiment: train an ensemble on disjoint data sets and measure it at every checkpoint."""
 
 import dataclasses
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ from jax.sharding import Mesh
 from jax.stages import Wrapped
 from jaxtyping import Array, Float
 
+from hierdiff import record
 from hierdiff.devices import ensemble_mesh, over_networks, spread_batch
 from hierdiff.grammar import Grammar, GrammarConfig, random_grammar
 from hierdiff.measures.divergence import divergence, log_of, pairs, sample_split
@@ -32,7 +32,7 @@ from hierdiff.noising import Schedule, check_levels, linear_schedule
 from hierdiff.options import option, require
 from hierdiff.posterior import empirical_posterior
 from hierdiff.sampling import DataSets, data_sets
-from hierdiff.training import TrainConfig, Trainer, TrainState, check_finite, cross_entropy, make_trainer
+from hierdiff.training import Experiment, TrainConfig, Training, cross_entropy, make_trainer, token_loss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,19 +141,11 @@ def make_inputs(setting: Setting, measure: MeasureConfig) -> Inputs:
     )
 
 
-class Training(NamedTuple):
-    """An ensemble about to be trained: its trainer with the data and keys on the devices, and the first state."""
-
-    trainer: Trainer
-    data: Array
-    keys: Array
-    state: TrainState
-
-
 def prepare(config: OnsetConfig, setting: Setting) -> Training:
     """Draw the first weights of every network."""
     networks, vocab = len(setting.set_of), setting.grammar.vocab
-    trainer = make_trainer(setting.network, setting.schedule, config.train, setting.mesh, vocab=vocab, size=config.size)
+    loss = token_loss(setting.network, setting.schedule, config.train.batch, setting.mesh, vocab=vocab)
+    trainer = make_trainer(setting.network.init, loss, config.train, setting.mesh, config.size)
     init_keys = jax.random.split(setting.init_key, networks)
     if config.common_start:
         init_keys = jnp.broadcast_to(init_keys[:1], init_keys.shape)
@@ -161,22 +153,10 @@ def prepare(config: OnsetConfig, setting: Setting) -> Training:
     return Training(trainer, data, jax.random.split(setting.train_key, networks), state)
 
 
-def train(config: TrainConfig, training: Training, done: int = 0) -> Iterator[tuple[int, TrainState]]:
-    """Train to the end from step `done`; gives step and state at each checkpoint, and 200 times or more in all.
-
-    A state is used up when the next one is asked for.
-
-    Raises:
-      FloatingPointError: a loss is not finite; the message says at which step, of which network.
-    """
-    trainer, data, keys, state = training
-    for checkpoint in config.checkpoint_steps():
-        while done < checkpoint:
-            until = min(checkpoint, done + max(1, config.steps // 200))
-            state = trainer.advance(state, data, keys, done, until)
-            check_finite(state)
-            done = until
-            yield done, state
+def experiment(config: OnsetConfig, setting: Setting, inputs: Any) -> Experiment:
+    """What a run carries out; of a plan, `inputs` are their shapes."""
+    training = prepare(config, setting)
+    return Experiment(config.train, config.size, setting.mesh, training, make_measure(setting), inputs)
 
 
 def make_measure(setting: Setting) -> Wrapped:
@@ -282,14 +262,7 @@ def label(
     """The measurements at each step, and what they are compared with, as one labelled set of arrays."""
     first, second = np.array(pairs(len(setting.set_of))).T
     results = xr.Dataset(
-        {
-            name: (
-                ("step", *dimensions),
-                np.stack([each[name] for each in measured]),
-                {"units": units, "meaning": meaning},
-            )
-            for name, (dimensions, units, meaning) in DIMENSIONS.items()
-        },
+        record.over_steps(DIMENSIONS, measured),
         {
             "step": steps,
             "noise": list(noise),

@@ -13,9 +13,9 @@ from jax.stages import Compiled
 from matplotlib.ticker import EngFormatter
 
 from hierdiff.flops import flops
-from hierdiff.laboratory import OnsetConfig, Training, make_inputs, make_measure, prepare, set_up
 from hierdiff.options import require
 from hierdiff.resume import KEPT
+from hierdiff.training import Experiment, Training
 
 # Steps are timed until they take so many seconds.
 LONG_ENOUGH = 2.0
@@ -49,8 +49,8 @@ class Plan(NamedTuple):
     step_seconds: float
 
 
-def plan(config: OnsetConfig, folder: Path) -> Plan:
-    """The plan of the run of `config` in `folder`, which need not exist; a few training steps are timed.
+def plan(experiment: Experiment, folder: Path) -> Plan:
+    """The plan of a run in `folder`, which need not exist; a few training steps are timed, and use up its state.
 
     Raises:
       ValueError: `folder` cannot be made or written.
@@ -58,23 +58,21 @@ def plan(config: OnsetConfig, folder: Path) -> Plan:
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     good = place.is_dir() and os.access(place, os.W_OK)
     require(good, "out", str(folder), "a folder that can be written")
-    setting = set_up(config)
-    training = prepare(config, setting)
-    inputs = jax.eval_shape(lambda: make_inputs(setting, config.measure))
-    state, networks, checkpoints = training.state, len(setting.set_of), len(config.train.checkpoint_steps())
+    config, size, mesh, training, measure, inputs = experiment
+    state, networks, checkpoints = training.state, len(training.keys), len(config.checkpoint_steps())
     advance = training.trainer.advance.trace(state, training.data, training.keys, 0, 1)
-    measure = make_measure(setting).trace(state.average, inputs)
+    measure = measure.trace(state.average, inputs)
     compiled = advance.lower().compile()
     # What one program does not use stays in memory while it runs.
     train_memory = _memory_of(compiled) + _bytes(inputs)
-    unused = (_bytes(state) - _bytes(state.average)) // setting.mesh.shape["network"]
-    memory, results = _memory_of_a_device(setting.mesh.size), checkpoints * _bytes(measure.out_info)
+    unused = (_bytes(state) - _bytes(state.average)) // mesh.shape["network"]
+    memory, results = _memory_of_a_device(mesh.size), checkpoints * _bytes(measure.out_info)
     return Plan(
-        devices=f"{setting.mesh.size} of {jax.device_count()} devices ({jax.devices()[0].device_kind})",
+        devices=f"{mesh.size} of {jax.device_count()} devices ({jax.devices()[0].device_kind})",
         networks=networks,
         parameters=sum(x.size for x in jax.tree.leaves(state.params)) // networks,
-        steps=config.train.steps,
-        epochs=config.train.steps * config.train.batch / config.size,
+        steps=config.steps,
+        epochs=config.steps * config.batch / size,
         checkpoints=checkpoints,
         step_flops=flops(advance.jaxpr),
         measure_flops=flops(measure.jaxpr),
@@ -82,7 +80,7 @@ def plan(config: OnsetConfig, folder: Path) -> Plan:
         measure_memory=_memory_of(measure.lower().compile()) + unused,
         memory=memory,
         place=place,
-        snapshots=len(config.train.snapshot_steps()) * _bytes(state.average),
+        snapshots=len(config.snapshot_steps()) * _bytes(state.average),
         # One more save is written before the oldest is dropped.
         state=(KEPT + 1) * (_bytes(state) + results),
         results=results,
@@ -161,7 +159,7 @@ def describe(plan: Plan) -> str:
 def _warnings(plan: Plan) -> list[str]:
     disk = plan.snapshots + plan.results + plan.state
     needs = [
-        ("training", plan.train_memory, plan.memory, "memory a device", "a smaller --batch or --width"),
+        ("training", plan.train_memory, plan.memory, "memory a device", "a smaller --batch or network"),
         ("measuring", plan.measure_memory, plan.memory, "memory a device", "a smaller --held-out or --members"),
         ("the run", disk, plan.free, "disk", "fewer --snapshots, or another --out,"),
     ]

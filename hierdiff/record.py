@@ -67,6 +67,16 @@ def read_results(path: Path) -> xr.Dataset:
     return xr.load_dataset(path, engine="h5netcdf")
 
 
+def over_steps(
+    dimensions: dict[str, tuple[tuple[str, ...], str, str]], measured: list[dict[str, np.ndarray]]
+) -> dict[str, Any]:
+    """The measurements at each step as variables, given the dimensions beside the step, the unit and the meaning."""
+    return {
+        name: (("step", *dims), np.stack([each[name] for each in measured]), {"units": units, "meaning": meaning})
+        for name, (dims, units, meaning) in dimensions.items()
+    }
+
+
 def write_arrays(path: Path, tree: Any) -> None:
     """A pytree of arrays as npz, an array for each path in the tree."""
     arrays = {jax.tree_util.keystr(name): leaf for name, leaf in jax.tree_util.tree_leaves_with_path(tree)}
@@ -176,9 +186,9 @@ def tidy(folder: Path) -> None:
 
 def discard(folder: Path) -> None:
     """Take away all that a run has left in `folder`, but its options."""
-    for name in ("state", "snapshots"):
+    for name in ("state", "snapshots", "samples"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for pattern in ("*results.nc", "*curves.nc", "summary.json", "metrics.jsonl", "onset.png"):
+    for pattern in ("*results.nc", "*curves.nc", "summary.json", "metrics.jsonl", "onset.png", "images.json"):
         for path in folder.glob(pattern):
             path.unlink()
 

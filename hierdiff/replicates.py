@@ -155,7 +155,8 @@ def replicate(variables: Mapping[Any, xr.DataArray], sets_of: Mapping[str, Int[n
     `sets_of["network"]` are the data sets of each network, and so on for pairs of networks.
     """
     groups = next(iter(variables.values())).sizes["group"]
-    resample = resampling(sets=len(np.unique(sets_of["network"])), groups=groups)
+    sets = np.unique(np.concatenate([of_unit.ravel() for of_unit in sets_of.values()]))
+    resample = resampling(sets=len(sets), groups=groups)
     means, replicates, coordinates = {}, {}, {}
     for name, x in variables.items():
         unit = next(str(dim) for dim in x.dims if dim in sets_of)

@@ -33,16 +33,29 @@ def reverse(
     schedule: Schedule,
     x: Float[Array, "n L v"],
     times: Int[np.ndarray | Array, " steps"],
+    **options,
+) -> Int[Array, "n L"]:
+    """The likeliest symbol of each leaf in what `reverse_mean` makes of `x`; options as there."""
+    return reverse_mean(key, denoiser, schedule, x, times, **options).argmax(-1).astype(jnp.int32)
+
+
+def reverse_mean(
+    key: Array,
+    denoiser: Callable[[Array, Array], Array],
+    schedule: Schedule,
+    x: Float[Array, "n L v"],
+    times: Int[np.ndarray | Array, " steps"],
     *,
     first: int | Array = 0,
     deterministic: bool = False,
     batch: int = 512,
-) -> Int[Array, "n L"]:
-    """The symbols that reverse diffusion makes of `x` at noise level `times[0]`, through the decreasing levels `times`.
+) -> Float[Array, "n L v"]:
+    """What reverse diffusion makes of `x` at noise level `times[0]`, through the decreasing levels `times`.
 
     Each step draws from the Gaussian posterior q(x_s | x_t, x_0) at x_0 = p(x_0 | x_t) (arXiv 2006.11239, eq. 7, at
     neighbours s < t of the list), or follows its deterministic variant (arXiv 2010.02502, eq. 12 with eta = 0). The
-    last step goes to s = 0, and takes the likeliest symbol of each leaf.
+    last step goes to s = 0, where E[x_0 | x_t] is left. A denoiser of images, `(x_t, t) -> E[x_0 | x_t]` of shape
+    `(n, side, side)`, will do as well.
 
     The noise of a step depends on `key`, the number of the sequence, counted from `first`, and the step: whatever the
     denoiser and the split into batches, sequence i meets the same noise. Jit it as a part of a program, in which it is
@@ -73,11 +86,11 @@ def reverse(
             return of_x_0 * x_0 + of_x_t * x_t + spread * noise, None
 
         end, _ = jax.lax.scan(step, x_start, (jnp.arange(len(times)), times, alpha_bar, ab_next))
-        return end.argmax(-1).astype(jnp.int32)
+        return end
 
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers).reshape(-1, batch)
     starts = jnp.pad(x, ((0, padding), (0, 0), (0, 0))).reshape(-1, batch, *x.shape[1:])
-    return jax.lax.map(of_batch, (keys, starts)).reshape(n + padding, -1)[:n]
+    return jax.lax.map(of_batch, (keys, starts)).reshape(n + padding, *x.shape[1:])[:n]
 
 
 def u_turn(

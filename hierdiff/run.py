@@ -1,5 +1,7 @@
 """A run: carried out from where it was left, and, once finished, opened again to measure its snapshots."""
 
+import contextlib
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,38 +11,93 @@ import jax
 import numpy as np
 import xarray as xr
 from flax import nnx
+from jax.experimental.multihost_utils import sync_global_devices
+from jax.sharding import Mesh
+from tqdm import tqdm
 
 from hierdiff import record
 from hierdiff.devices import in_any_process, spread_networks, to_host
-from hierdiff.laboratory import OnsetConfig, Setting, label, make_inputs, make_measure, prepare, set_up, train
+from hierdiff.laboratory import OnsetConfig, Setting, set_up
 from hierdiff.measures.divergence import pairs
 from hierdiff.options import OptionError, rebuild, require
-from hierdiff.resume import TERMINATED, Termination, restore, save
+from hierdiff.resume import TERMINATED, Termination, only_writer, restore, save, saved_steps
+from hierdiff.training import Experiment, train
 
 # The state is saved after so many seconds: a run that is killed loses no more than these.
 SAVE_AFTER = 60.0
+RESUME = ("auto", "never", "must")
+# Of a step, what was measured there (nothing between checkpoints), and the seconds spent so far.
+Report = Callable[[int, dict[str, np.ndarray], float], None]
+
+
+def in_folder(folder: Path, config: Any, resume: str, run: Callable[[], object], show: Callable[[], object]) -> None:
+    """Let `run` do the experiment of `config` in `folder`, or what is left of it, and `show` what was found.
+
+    `run` writes the summary last; the state to go on from is dropped then. `resume` is one of `RESUME`.
+
+    Raises:
+      ValueError: the folder will not do, or holds nothing to go on with where `resume` says that it must.
+    """
+    record.open_folder(folder, config)
+    with only_writer(folder):
+        there = bool(saved_steps(folder / "state")) or (folder / "summary.json").exists()
+        require(there or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none")
+        if jax.process_index() == 0:
+            record.tidy(folder)
+            if resume == "never":
+                record.discard(folder)
+                record.write_config(folder, config)
+        sync_global_devices("the folder is ready")
+        if not record.finished(folder, "out"):
+            run()
+        if jax.process_index() == 0:
+            shutil.rmtree(folder / "state", ignore_errors=True)
+            show()
+            for path in sorted(folder.iterdir()):
+                if not path.name.startswith("."):
+                    print(path)
+
+
+@contextlib.contextmanager
+def reporting(
+    folder: Path, steps: int, row: Callable[[dict[str, np.ndarray]], dict[str, float]], shown: tuple[str, ...]
+) -> Iterator[Report]:
+    """A progress bar with some of the numbers that `row` makes of a measurement; all of them are written down."""
+    rows = []
+    with tqdm(total=steps, unit="step", disable=jax.process_index() > 0 or None, dynamic_ncols=True) as bar:
+
+        def report(step: int, measured: dict[str, np.ndarray], seconds: float) -> None:
+            bar.update(step - bar.n)
+            if measured:
+                now = row(measured)
+                bar.set_postfix({name: f"{now[name]:.3f}" for name in shown})
+                rows.append({"step": step, **now, "seconds": seconds})
+                record.write_lines(folder / "metrics.jsonl", rows)
+
+        yield report
 
 
 def carry_out(
-    config: OnsetConfig, setting: Setting, folder: Path, report: Callable[[int, dict[str, np.ndarray], float], None]
-) -> xr.Dataset:
-    """Train the ensemble of `config` and measure it at each checkpoint, going on from the state saved in `folder`.
+    experiment: Experiment, folder: Path, report: Report
+) -> tuple[list[dict[str, np.ndarray]], dict[str, float]]:
+    """Train an ensemble and measure it at each checkpoint, going on from the state saved in `folder`.
 
     The weights of some checkpoints are kept as snapshots. `report(step, measured, seconds)` is called now and then,
     with an empty `measured` between checkpoints, and for each checkpoint that was measured before.
+
+    Returns what was measured at each checkpoint, and the seconds spent on training and on measuring.
 
     Raises:
       FloatingPointError: a loss or a measurement is not finite.
       OSError: a file cannot be written.
       SystemExit: SIGTERM has come; the state is saved.
     """
-    inputs, checkpoints = make_inputs(setting, config.measure), config.train.checkpoint_steps()
+    config, _, _, training, measure, inputs = experiment
+    checkpoints, kept = config.checkpoint_steps(), config.snapshot_steps()
     states = folder / "state"
     for place in (states, folder / "snapshots"):
         place.mkdir(exist_ok=True)
     with Termination() as termination:
-        training = prepare(config, setting)
-        measure, kept = make_measure(setting), config.train.snapshot_steps()
         shapes = jax.eval_shape(measure, training.state.average, inputs)
         # Of each checkpoint: what is measured, and the seconds spent so far on training and on measuring.
         measured = {name: np.zeros((len(checkpoints), *x.shape), x.dtype) for name, x in shapes.items()}
@@ -59,7 +116,7 @@ def carry_out(
             before, clock = clock, time.monotonic()
             return clock - before
 
-        for step, state in train(config.train, training._replace(state=progress["state"]), done):
+        for step, state in train(config, training._replace(state=progress["state"]), done):
             if step in checkpoints:
                 i = checkpoints.index(step)
                 jax.block_until_ready(state)
@@ -83,9 +140,7 @@ def carry_out(
             if leaving:
                 raise SystemExit(TERMINATED)
     each = [{name: x[i] for name, x in measured.items()} for i in range(len(checkpoints))]
-    results = label(checkpoints, config.measure.noise, setting, inputs, each)
-    results.attrs |= {"seconds_training": float(seconds[-1, 0]), "seconds_measuring": float(seconds[-1, 1])}
-    return results
+    return each, {"seconds_training": float(seconds[-1, 0]), "seconds_measuring": float(seconds[-1, 1])}
 
 
 class Run(NamedTuple):
@@ -133,9 +188,14 @@ def snapshots(run: Run) -> Iterator[tuple[int, nnx.State]]:
     """Step and weights of each snapshot, the weights laid out on the devices."""
     keys = jax.random.split(run.setting.init_key, len(run.setting.set_of))
     template = jax.eval_shape(jax.vmap(run.setting.network.init), keys)
-    for step in run.steps:
-        weights = record.read_arrays(record.snapshot_file(run.folder, step), template)
-        yield step, spread_networks(weights, run.setting.mesh)
+    return read_snapshots(run.folder, run.steps, template, run.setting.mesh)
+
+
+def read_snapshots(folder: Path, steps: list[int], template: Any, mesh: Mesh) -> Iterator[tuple[int, nnx.State]]:
+    """Step and weights of each snapshot in the folder of a run, in the form of `template`, laid out on the devices."""
+    for step in steps:
+        weights = record.read_arrays(record.snapshot_file(folder, step), template)
+        yield step, spread_networks(weights, mesh)
 
 
 def at_snapshots(

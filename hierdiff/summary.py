@@ -1,7 +1,7 @@
 """What a run says: its curves with standard errors, its minima with intervals, a table and one sentence."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -59,54 +59,70 @@ def _with_ratios(x: xr.Dataset) -> xr.Dataset:
     return x.assign(ratios)
 
 
+class Reading(NamedTuple):
+    """A run read at its onset and at best; where best is not reached, at the last step instead."""
+
+    found: Statistics
+    onset: Estimate
+    best: Estimate
+
+    @property
+    def until(self) -> float:
+        return self.best.step if self.best.reached else float(self.found.mean.step[-1])
+
+    def values(self, name: str, **where: Any) -> dict[str, float]:
+        """A curve at the onset and at best; the errors do not count the uncertainty of the step."""
+        read = {}
+        for when, step in (("at_onset", self.onset.step), ("at_best", self.until)):
+            at = self.found.curve(name, **where).at(step)
+            read[when], read[f"{when}_error"] = float(at.mean[0]), float(self.found.resampling.error(at.replicates)[0])
+        return read
+
+    def growth(self, name: str, **where: Any) -> dict[str, Any]:
+        """From the onset to best."""
+        resample, curve = self.found.resampling, self.found.curve(name, **where)
+        early, late = curve.at(self.onset.step), curve.at(self.until)
+        value, replicates = late.mean - early.mean, late.replicates - early.replicates
+        told = self.onset.reached and bool(resample.significant(value, replicates)[0])
+        return {"value": float(value[0]), "error": float(resample.error(replicates)[0]), "significant": told}
+
+    def minimum(self, name: str, **where: Any) -> dict[str, Any]:
+        """Where a curve begins to rise, and how much later the test loss would have stopped."""
+        start = locate(self.found, name, **where)
+        return {"onset": plain(start), "ratio": ratio(start, self.best, self.found.resampling)._asdict()}
+
+    def minima(self, name: str, onset_noise: float, epoch: float) -> dict[str, Any]:
+        """What every summary begins with; the curve `name` at `onset_noise` has its minimum at the onset."""
+        return {
+            **self.minimum(name, noise=onset_noise),
+            "best": plain(self.best),
+            "onset_noise": onset_noise,
+            "read_at": {"onset": self.onset.step, "best": self.until},
+            "steps": int(self.found.mean.step[-1]),
+            "sets": self.found.resampling.sets,
+            "epoch": epoch,
+        }
+
+
+def locate(found: Statistics, name: str, how=locate_onset, **where: Any) -> Estimate:
+    """The minimum of a curve after its transient, or as `how` finds it."""
+    return estimate(found.curve(name, **where), found.resampling, how)
+
+
 def summarise(found: Statistics, *, onset_noise: float, epoch: float, attributes: dict[str, Any]) -> dict[str, Any]:
     """The minima of a run (steps) with their intervals, the values there with their errors, and the verdict.
 
-    `epoch` is in steps. Values "at best" are those of the last step where best is not reached; errors of values do not
-    count the uncertainty of the step.
+    `epoch` is in steps.
     """
-    mean, resample = found.mean, found.resampling
-    steps = mean.step.values
-
-    def locate(name: str, how=locate_onset, **where) -> Estimate:
-        return estimate(found.curve(name, **where), resample, how)
-
-    best, onset = locate("excess", locate_minimum), locate("split", noise=onset_noise)
-    until = best.step if best.reached else float(steps[-1])
-
-    def values(name: str, **where) -> dict[str, float]:
-        read = {}
-        for when, step in (("at_onset", onset.step), ("at_best", until)):
-            at = found.curve(name, **where).at(step)
-            read[when], read[f"{when}_error"] = float(at.mean[0]), float(resample.error(at.replicates)[0])
-        return read
-
-    def growth(name: str, **where) -> dict[str, Any]:
-        """From the onset to best."""
-        curve = found.curve(name, **where)
-        early, late = curve.at(onset.step), curve.at(until)
-        value, replicates = late.mean - early.mean, late.replicates - early.replicates
-        told = onset.reached and bool(resample.significant(value, replicates)[0])
-        return {"value": float(value[0]), "error": float(resample.error(replicates)[0]), "significant": told}
-
-    def minimum(name: str, **where) -> dict[str, Any]:
-        """Where a curve begins to rise, and how much later the test loss would have stopped."""
-        start = locate(name, **where)
-        return {"onset": plain(start), "ratio": ratio(start, best, resample)._asdict()}
-
-    last = last_significant_minimum(found.curve("split", noise=onset_noise), resample, until)
+    mean, split = found.mean, found.curve("split", noise=onset_noise)
+    read = Reading(found, locate(found, "split", noise=onset_noise), locate(found, "excess", locate_minimum))
+    values, minimum, growth = read.values, read.minimum, read.growth
     spectrum = ["learned", "error", "data_dependent", "share"]
     spectrum += [name for name in ("seed_dependent", "of_the_data") if name in mean]
     splits = [name for name in ("split", "seed_split", "data_split") if name in mean]
     summary = {
-        **minimum("split", noise=onset_noise),
-        "best": plain(best),
-        "last_significant_minimum": last,
-        "onset_noise": onset_noise,
-        "read_at": {"onset": onset.step, "best": until},
-        "steps": int(steps[-1]),
-        "sets": resample.sets,
-        "epoch": epoch,
+        **read.minima("split", onset_noise, epoch),
+        "last_significant_minimum": last_significant_minimum(split, found.resampling, read.until),
         **{name: values(name, noise=onset_noise) for name in (*splits, "slope")},
         "excess": values("excess"),
         "heights": [
@@ -131,13 +147,13 @@ def summarise(found: Statistics, *, onset_noise: float, epoch: float, attributes
         "divergences": [
             {
                 "filtered": int(k),
-                "minimum": plain(locate("divergence", locate_minimum, noise=onset_noise, filtered=k)),
+                "minimum": plain(locate(found, "divergence", locate_minimum, noise=onset_noise, filtered=k)),
                 "divergence": values("divergence", noise=onset_noise, filtered=k),
                 "scale": float(mean.scale.sel(noise=onset_noise, filtered=k)),
             }
             for k in mean.filtered.values
         ],
-        **({"data_onset": plain(locate("data_split", noise=onset_noise))} if "data_split" in mean else {}),
+        **({"data_onset": plain(locate(found, "data_split", noise=onset_noise))} if "data_split" in mean else {}),
         **attributes,
     }
     return {**summary, "verdict": verdict(summary)}
@@ -214,7 +230,7 @@ def two_minima(summary: dict[str, Any]) -> bool:
 
 def verdict(summary: dict[str, Any]) -> str:
     """One sentence: step, height and noise level of the onset, and when the test loss would have stopped."""
-    onset, best, noise, later = (summary[name] for name in ("onset", "best", "onset_noise", "ratio"))
+    onset, best, noise = (summary[name] for name in ("onset", "best", "onset_noise"))
     steps = f"{summary['steps']:,} steps"
     parts = []
     if onset["reached"]:
@@ -238,24 +254,27 @@ def verdict(summary: dict[str, Any]) -> str:
         ]
         if heights:
             parts.append(f"by height, the data-dependent part turns up at step {', '.join(heights)}")
-    if not best["reached"]:
-        parts.append(f"the test loss has no clear minimum within {steps}")
-    elif onset["reached"]:
-        low, high = (
-            f"{later[end]:.1f}" if _known(later[end]) and later[end] > 0 else "open" for end in ("low", "high")
-        )
-        when = "would have stopped" if best["step"] > onset["step"] else "is smallest before that,"
-        parts.append(
-            f"the test loss {when} at step {interval(best)}, {later['ratio']:.1f} ({low} to {high}) times the onset, "
-            f"with P(onset < best) = {later['before']:.2f}"
-        )
-    else:
-        parts.append(f"the test loss is smallest at step {interval(best)}")
+    parts.append(stopping(summary))
     if onset["reached"]:
         parts.append(f"from the onset to {'then' if best['reached'] else 'the end'}, {_grown(summary)}")
     if summary["sets"] == 2:
         parts.append("with two data sets, none of this counts the choice of the data")
     return f"{'; '.join(parts)}."
+
+
+def stopping(summary: dict[str, Any]) -> str:
+    """When the test loss would have stopped."""
+    onset, best, later = (summary[name] for name in ("onset", "best", "ratio"))
+    if not best["reached"]:
+        return f"the test loss has no clear minimum within {summary['steps']:,} steps"
+    if not onset["reached"]:
+        return f"the test loss is smallest at step {interval(best)}"
+    low, high = (f"{later[end]:.1f}" if _known(later[end]) and later[end] > 0 else "open" for end in ("low", "high"))
+    when = "would have stopped" if best["step"] > onset["step"] else "is smallest before that,"
+    return (
+        f"the test loss {when} at step {interval(best)}, {later['ratio']:.1f} ({low} to {high}) times the onset, "
+        f"with P(onset < best) = {later['before']:.2f}"
+    )
 
 
 def _grown(summary: dict[str, Any]) -> str:
@@ -275,53 +294,59 @@ def _height(row: dict[str, Any]) -> str:
     return "the prior level" if row["height"] < 0 else f"height {row['height']}"
 
 
+def from_onset_to_best(values: dict[str, Any], digits: int = 3) -> str:
+    """`a > b`, each with its standard error in units of its last digit."""
+    shown = [(values[when], values[f"{when}_error"]) for when in ("at_onset", "at_best")]
+    return " > ".join(with_error(x, error, digits) if _known(x) else "-" for x, error in shown)
+
+
+def onset_of(row: dict[str, Any]) -> str:
+    """The onset of a row of a table, and the probability that it comes before best."""
+    if not row["onset"]["reached"]:
+        return f"{interval(row['onset']):>26}"
+    return f"{interval(row['onset']):>26}  {row['ratio']['before']:.2f}"
+
+
+def how_to_read(what: str, summary: dict[str, Any]) -> str:
+    """The line above a table of values from onset to best."""
+    at_best = "best" if summary["best"]["reached"] else f"the last step, {summary['steps']:,} (best is not reached)"
+    brackets = "standard errors in brackets, in units of the last digit"
+    return f"{what}; 'a > b': at onset > at {at_best}; {brackets}"
+
+
 def table(summary: dict[str, Any]) -> str:
     """A row for each height (the level spectrum), each k (the filtered posteriors) and each noise level."""
-
-    def pair(values: dict[str, Any], digits: int = 3) -> str:
-        """`a > b`, each with its standard error in units of its last digit."""
-        shown = [(values[when], values[f"{when}_error"]) for when in ("at_onset", "at_best")]
-        return " > ".join(with_error(x, error, digits) if _known(x) else "-" for x, error in shown)
-
-    def onset(row: dict[str, Any]) -> str:
-        if not row["onset"]["reached"]:
-            return f"{interval(row['onset']):>26}"
-        return f"{interval(row['onset']):>26}  {row['ratio']['before']:.2f}"
-
-    at_best = "best" if summary["best"]["reached"] else f"the last step, {summary['steps']:,} (best is not reached)"
     lines = [
-        f"held-out sequences at t/T = {summary['onset_noise']}; 'a > b': at onset > at {at_best}; standard errors in "
-        "brackets, in units of the last digit",
+        how_to_read(f"held-out sequences at t/T = {summary['onset_noise']}", summary),
         "",
         f"{'height':>7} {'learned':>21} {'error':>21} {'data-dependent':>21} {'share':>7} {'its onset, step (95%)':>26}"
         "  P(< best)",
     ]
     for row in reversed(summary["heights"]):
         name = "prior" if row["height"] < 0 else row["height"]
-        cells = " ".join(f"{pair(row[key]):>21}" for key in ("learned", "error", "data_dependent"))
+        cells = " ".join(f"{from_onset_to_best(row[key]):>21}" for key in ("learned", "error", "data_dependent"))
         # Of an error that is not told from zero there is no share.
         told = row["error"]["at_best"] > 2 * row["error"]["at_best_error"]
         share = f"{row['share']['at_best']:.0%}" if told else "-"
-        lines.append(f"{name:>7} {cells} {share:>7} {onset(row)}")
+        lines.append(f"{name:>7} {cells} {share:>7} {onset_of(row)}")
     lines += ["", f"{'k':>7} {'KL(BP_k || f)':>21} {'KL(BP_0||BP_k)':>15} {'smallest at step (95%)':>26}"]
     for row in summary["divergences"]:
-        lines.append(
-            f"{row['filtered']:>7} {pair(row['divergence']):>21} {row['scale']:15.3f} {interval(row['minimum']):>26}"
-        )
+        divergence = f"{from_onset_to_best(row['divergence']):>21} {row['scale']:15.3f}"
+        lines.append(f"{row['filtered']:>7} {divergence} {interval(row['minimum']):>26}")
     lines += [
         "",
         f"{'t/T':>7} {'onset, step (95%)':>26}  P(< best) {'data-dependent share':>21} {'memorization slope':>24}",
     ]
     for row in summary["noise"]:
-        share, slope = pair(row["share"]), pair(row["slope"], 4)
-        lines.append(f"{row['noise']:7g} {onset(row):<37} {share:>21} {slope:>24}")
-    lines += ["", f"sample split {pair(summary['split'])} nats"]
+        share, slope = from_onset_to_best(row["share"]), from_onset_to_best(row["slope"], 4)
+        lines.append(f"{row['noise']:7g} {onset_of(row):<37} {share:>21} {slope:>24}")
+    lines += ["", f"sample split {from_onset_to_best(summary['split'])} nats"]
     if "data_onset" in summary:
         lines.append(f"what the data make of it turns up at step {interval(summary['data_onset'])}")
-        seed, data = pair(summary["seed_split"]), pair(summary["data_split"])
+        seed, data = from_onset_to_best(summary["seed_split"]), from_onset_to_best(summary["data_split"])
         lines.append(f"of it, two seeds on one data set make {seed} and the data {data}; by height, in squared units:")
         for row in reversed(summary["heights"]):
-            seed, data = pair(row["seed_dependent"]), pair(row["of_the_data"])
+            seed, data = from_onset_to_best(row["seed_dependent"]), from_onset_to_best(row["of_the_data"])
             lines.append(f"  {_height(row):>15}: seed {seed:>19}, data {data:>19}")
     if two_minima(summary):
         last = summary["last_significant_minimum"]

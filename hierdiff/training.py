@@ -1,8 +1,8 @@
 """Training of an ensemble of diffusion networks on disjoint data sets, as one compiled loop."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Literal, NamedTuple, cast
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ class TrainConfig:
     """Training."""
 
     steps: int = option(10_000, "training steps")
-    batch: int = option(128, "sequences in a batch, drawn with replacement")
+    batch: int = option(128, "samples in a batch, drawn with replacement")
     learning_rate: float = option(1e-3, "Adam's learning rate at the start")
     decay: Literal["constant", "paper"] = option(
         "constant", "learning rate: constant, or the paper's (1 to 0.5 over 50 epochs, then cosine to 0.1)"
@@ -74,7 +74,7 @@ class TrainState(NamedTuple):
 class Trainer(NamedTuple):
     """The functions that train an ensemble.
 
-    `init(keys, data)` gives the first state and lays the data `(S, P, L)` out on the devices;
+    `init(keys, data)` gives the first state and lays the data `(S, P, ...)` out on the devices;
     `advance(state, data, keys, first, until)` does the steps `first` to `until - 1`. It is compiled once and
     donates `state`. Step `i` of a network depends on its key, its data, its state and `i` alone.
     """
@@ -83,30 +83,23 @@ class Trainer(NamedTuple):
     advance: Wrapped
 
 
-def make_trainer(
-    network: Network, schedule: Schedule, config: TrainConfig, mesh: Mesh, *, vocab: int, size: int
-) -> Trainer:
-    """The training of one ensemble, whose data sets hold `size` sequences each."""
+# The loss of one network on a batch, of its weights, a key and its data set.
+Loss = Callable[[nnx.State, Array, Array], Array]
+
+
+def make_trainer(init: Callable[[Array], nnx.State], loss: Loss, config: TrainConfig, mesh: Mesh, size: int) -> Trainer:
+    """The training of one ensemble, whose data sets hold `size` samples each."""
     optimizer = optax.adam(learning_rate(config, size))
     decay_power = average_exponent(config.average_width)
 
     def init_one(key):
-        params = network.init(key)
+        params = init(key)
         copy = jax.tree.map(jnp.copy, params)
         return TrainState(params, copy, optimizer.init(params), jnp.int32(-1))
 
-    def loss(params, key, leaves):
-        pick_key, time_key, noise_key, dropout_key = jax.random.split(key, 4)
-        x_0 = leaves[jax.random.randint(pick_key, (config.batch,), 0, len(leaves))]
-        t = stratified_times(time_key, config.batch, schedule.levels)
-        x_t = corrupt(noise_key, x_0, schedule.alpha_bar[t - 1], vocab)
-        x_0, t, x_t = spread_batch((x_0, t, x_t), mesh)
-        log_f = network.log_posterior(params, x_t, t, dropout_key)
-        return cross_entropy(x_0, log_f).mean()
-
-    def advance_one(state, leaves, key, first, until):
+    def advance_one(state, data, key, first, until):
         def step(i, state):
-            value, gradient = jax.value_and_grad(loss)(state.params, jax.random.fold_in(key, i), leaves)
+            value, gradient = jax.value_and_grad(loss)(state.params, jax.random.fold_in(key, i), data)
             updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
             params = cast(nnx.State, optax.apply_updates(state.params, updates))
             kept = (i / (i + 1)) ** decay_power
@@ -116,14 +109,70 @@ def make_trainer(
 
         return jax.lax.fori_loop(first, until, step, state)
 
-    init = jax.jit(over_networks(init_one, mesh, stacked=1))
+    init_each = jax.jit(over_networks(init_one, mesh, stacked=1))
     advance = jax.jit(over_networks(advance_one, mesh, stacked=3), donate_argnums=0)
 
     def init_all(keys, data):
         keys, data = spread_networks((keys, data), mesh)
-        return init(keys), data
+        return init_each(keys), data
 
     return Trainer(init_all, advance)
+
+
+def token_loss(network: Network, schedule: Schedule, batch: int, mesh: Mesh, *, vocab: int) -> Loss:
+    """The mean cross-entropy of sequences drawn with replacement, at noise levels stratified over 1..T."""
+
+    def loss(params, key, leaves):
+        pick_key, time_key, noise_key, dropout_key = jax.random.split(key, 4)
+        x_0 = leaves[jax.random.randint(pick_key, (batch,), 0, len(leaves))]
+        t = stratified_times(time_key, batch, schedule.levels)
+        x_t = corrupt(noise_key, x_0, schedule.alpha_bar[t - 1], vocab)
+        x_0, t, x_t = spread_batch((x_0, t, x_t), mesh)
+        log_f = network.log_posterior(params, x_t, t, dropout_key)
+        return cross_entropy(x_0, log_f).mean()
+
+    return loss
+
+
+class Training(NamedTuple):
+    """An ensemble about to be trained: its trainer with the data and keys on the devices, and the first state."""
+
+    trainer: Trainer
+    data: Array
+    keys: Array
+    state: TrainState
+
+
+class Experiment(NamedTuple):
+    """The training of an ensemble on data sets of `size` samples, and what is measured at each checkpoint.
+
+    `measure(weights, inputs)` gives named arrays, with the averaged weights of all networks.
+    """
+
+    config: TrainConfig
+    size: int
+    mesh: Mesh
+    training: Training
+    measure: Wrapped
+    inputs: Any
+
+
+def train(config: TrainConfig, training: Training, done: int = 0) -> Iterator[tuple[int, TrainState]]:
+    """Train to the end from step `done`; gives step and state at each checkpoint, and 200 times or more in all.
+
+    A state is used up when the next one is asked for.
+
+    Raises:
+      FloatingPointError: a loss is not finite; the message says at which step, of which network.
+    """
+    trainer, data, keys, state = training
+    for checkpoint in config.checkpoint_steps():
+        while done < checkpoint:
+            until = min(checkpoint, done + max(1, config.steps // 200))
+            state = trainer.advance(state, data, keys, done, until)
+            check_finite(state)
+            done = until
+            yield done, state
 
 
 def check_finite(state: TrainState) -> None:

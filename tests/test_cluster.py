@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent.parent / "experiments" / "cluster"
 
 def parse(arguments):
     """The config of a command line of experiments.onset, which exits where an option is not one."""
-    return parse_config(command_line(), PRESETS, "laptop", arguments)
+    return parse_config(command_line("onset", "", ""), PRESETS, "laptop", arguments)
 
 
 @pytest.mark.parametrize("name", ["splits.sbatch", "hosts.sbatch"])

@@ -18,7 +18,7 @@ from hierdiff import record, run
 from hierdiff.devices import ensemble_mesh, over_networks
 from hierdiff.flops import flops
 from hierdiff.grammar import GrammarConfig
-from hierdiff.laboratory import OnsetConfig, set_up
+from hierdiff.laboratory import OnsetConfig, experiment, label, make_inputs, set_up
 from hierdiff.measures.probe import MeasureConfig
 from hierdiff.networks import NetworkConfig
 from hierdiff.plan import describe, plan
@@ -38,7 +38,9 @@ CONFIG = OnsetConfig(
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory, monkeypatch_module):
     monkeypatch_module.setattr(planning, "LONG_ENOUGH", 0.1)
-    return plan(CONFIG, tmp_path_factory.mktemp("runs") / "plan")
+    setting = set_up(CONFIG)
+    inputs = jax.eval_shape(lambda: make_inputs(setting, CONFIG.measure))
+    return plan(experiment(CONFIG, setting, inputs), tmp_path_factory.mktemp("runs") / "plan")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,11 @@ def folder(tmp_path_factory, monkeypatch_module):
     """A run that is carried out, before its state is dropped, which is saved twice."""
     save_often(monkeypatch_module)
     folder = tmp_path_factory.mktemp("runs")
-    record.write_results(folder / "results.nc", run.carry_out(CONFIG, set_up(CONFIG), folder, lambda *_: None))
+    setting = set_up(CONFIG)
+    inputs = make_inputs(setting, CONFIG.measure)
+    measured, _ = run.carry_out(experiment(CONFIG, setting, inputs), folder, lambda *_: None)
+    steps, noise = CONFIG.train.checkpoint_steps(), CONFIG.measure.noise
+    record.write_results(folder / "results.nc", label(steps, noise, setting, inputs, measured))
     return folder
 
 

@@ -66,6 +66,7 @@ def test_a_run_interrupted_three_times_goes_on_to_the_same_results(whole, tmp_pa
                 onset.main([*OPTIONS, "--out", str(tmp_path)])
         assert not (tmp_path / "summary.json").exists()
         assert resume.saved_steps(tmp_path / "state")
+    assert isinstance(stopped.value, SystemExit)
     assert stopped.value.code == resume.TERMINATED
     onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
     same(tmp_path, whole)

@@ -16,6 +16,7 @@ from hierdiff.training import (
     learning_rate,
     make_trainer,
     stratified_times,
+    token_loss,
 )
 
 SCHEDULE = linear_schedule(100)
@@ -27,9 +28,15 @@ TRANSFORMER = build_network(
 )
 
 
+def trainer_of(network, config, data):
+    mesh = ensemble_mesh(len(data))
+    loss = token_loss(network, SCHEDULE, config.batch, mesh, vocab=4)
+    return make_trainer(network.init, loss, config, mesh, len(data[0]))
+
+
 def train(network, data, config, *, stops, seed=0):
     networks = len(data)
-    trainer = make_trainer(network, SCHEDULE, config, ensemble_mesh(networks), vocab=4, size=data.shape[1])
+    trainer = trainer_of(network, config, data)
     init_key, key = jax.random.split(jax.random.key(seed))
     state, data = trainer.init(jax.random.split(init_key, networks), data)
     keys = jax.random.split(key, networks)
@@ -74,7 +81,7 @@ def test_one_long_call_equals_several_short_ones():
 def test_networks_of_an_ensemble_do_not_depend_on_its_size():
     data = jax.random.randint(jax.random.key(0), (4, 50, 2), 0, 4)
     config = TrainConfig(steps=5, batch=8, first_checkpoint=1)
-    trainers = [make_trainer(SMALL, SCHEDULE, config, ensemble_mesh(s), vocab=4, size=50) for s in (4, 1)]
+    trainers = [trainer_of(SMALL, config, data[:s]) for s in (4, 1)]
     keys = jax.random.split(jax.random.key(1), 4)
     states = []
     for trainer, picked in zip(trainers, (slice(None), slice(2, 3)), strict=True):
@@ -118,7 +125,7 @@ def test_the_papers_learning_rate():
 def test_a_loss_that_is_not_finite_is_reported_where_it_happened():
     data = jnp.zeros((2, 3, 2), jnp.int32)
     config = TrainConfig(steps=20, batch=2, learning_rate=0.9, first_checkpoint=1)
-    trainer = make_trainer(SMALL, SCHEDULE, config, ensemble_mesh(2), vocab=4, size=3)
+    trainer = trainer_of(SMALL, config, data)
     keys = jax.random.split(jax.random.key(0), 2)
     state, data = trainer.init(keys, data)
     state = trainer.advance(state, data, keys, 0, 4)
