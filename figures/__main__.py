@@ -17,7 +17,7 @@ from types import ModuleType
 import matplotlib.pyplot as plt
 
 from figures import style
-from figures.records import ONSET, PRESETS, QUESTIONS, SIZES, STOPPING_SEEDS, Need, Records, in_order
+from figures.records import IMAGES, ONSET, PRESETS, QUESTIONS, SIZES, STOPPING_SEEDS, Need, Records, in_order
 from hierdiff import record
 from hierdiff.options import Parser
 
@@ -35,6 +35,10 @@ FIGURES = (
     "memorization",
     "growth",
     "stopping",
+    "image_training",
+    "image_samples",
+    "image_noise",
+    "image_scales",
 )
 
 
@@ -90,7 +94,8 @@ def run_missing(records: Records, modules: list[ModuleType]) -> None:
       SystemExit: a job has failed; with its exit status.
     """
     needs = in_order(set().union(*(module.NEEDS for module in modules)))
-    jobs = [records.job(need) for need in needs if not records.there(need)]
+    # The run on images makes two records.
+    jobs = list(dict.fromkeys(records.job(need) for need in needs if not records.there(need)))
     record.require_writable("runs", records.folder)
     log = records.folder / f"figures-{records.preset}.log"
     left, done, start = sum(job.minutes for job in jobs), 0.0, time.monotonic()
@@ -114,6 +119,7 @@ def independent_jobs(records: Records) -> list[str]:
     chains += [
         [records.stopping_job((seed,), (size,))] for size in records.scale.stopping_sizes for seed in STOPPING_SEEDS
     ]
+    chains.append([records.job(Need(ONSET, IMAGES))])
     return [" && ".join(f"python -m {shlex.join(job.command)}" for job in chain) for chain in chains]
 
 

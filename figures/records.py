@@ -11,8 +11,11 @@ from hierdiff import record
 
 SMALL, MIDDLE, LARGE = SIZES = ("small", "middle", "large")
 ONSET, STOPPING = "onset", "stopping"
+# The run on images, where others are named by their size, and what it asks of its samples.
+IMAGES, SAMPLES = "images", "samples"
 # The questions that are put to a finished run, with the minutes each takes beside the ten of the default run.
 QUESTIONS = {"noise": 2.0, "neighbours": 4.0, "membership": 2.0, "losses": 1.0, "uturn": 8.0}
+IMAGES_MINUTES = 20.0
 
 
 class Scale(NamedTuple):
@@ -80,6 +83,8 @@ class Records(NamedTuple):
 
     def run(self, size: str) -> Path:
         """The folder of a run. That of the middle size is the default run."""
+        if size == IMAGES:
+            return self.folder / f"images-{self.preset}-0"
         name = 0 if size == MIDDLE else f"size-{self.scale.sizes[size]}"
         return self.folder / f"{self.preset}-{name}"
 
@@ -100,6 +105,10 @@ class Records(NamedTuple):
         summary = self.summary(size)
         steps = {name: step for name, step in summary["read_at"].items() if step is not None}
         return {**steps, "the end": summary["steps"]}
+
+    def samples(self) -> xr.Dataset:
+        """The images that were generated in the run on images."""
+        return read_results(self.run(IMAGES) / "samples.results.nc")
 
     def stopping(self) -> dict[str, Any]:
         """The comparison of stopping rules."""
@@ -129,6 +138,8 @@ class Records(NamedTuple):
         if question == STOPPING:
             return self.stopping_job(STOPPING_SEEDS, scale.stopping_sizes)
         place = str(self.run(size))
+        if size == IMAGES:
+            return Job(("experiments.images", *preset, "--out", place), IMAGES_MINUTES)
         if question == ONSET:
             other = () if size == MIDDLE else ("--size", str(scale.sizes[size]), "--steps", str(scale.steps[size]))
             command = ("experiments.onset", *preset, *other, "--out", place)
@@ -151,5 +162,6 @@ class Records(NamedTuple):
 def in_order(needs: set[Need]) -> list[Need]:
     """Records in the order in which they are made, with the runs that the questions are put to."""
     runs = {Need(ONSET, need.size) for need in needs if need.question != STOPPING}
-    every = [Need(question, size) for size in SIZES for question in (ONSET, *QUESTIONS)] + [Need(STOPPING)]
+    every = [Need(question, size) for size in SIZES for question in (ONSET, *QUESTIONS)]
+    every += [Need(STOPPING), Need(ONSET, IMAGES), Need(SAMPLES, IMAGES)]
     return [need for need in every if need in needs | runs]

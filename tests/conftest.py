@@ -22,7 +22,17 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # optax raises a float to the power of the integer step: where networks are trained, promotion is JAX's usual one.
-MODULES = ("training", "scripts", "resume", "devices", "accelerators", "survival", "plan", "experiment")
+MODULES = (
+    "training",
+    "scripts",
+    "resume",
+    "devices",
+    "accelerators",
+    "survival",
+    "plan",
+    "experiment",
+    "image_laboratory",
+)
 TRAINING = {f"test_{name}" for name in MODULES}
 
 
