@@ -22,7 +22,7 @@ from hierdiff.options import OptionError, require
 
 # How the names of files begin that are being written.
 PARTIAL = ".partial-"
-PACKAGES = ("hierdiff", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "matplotlib")
+PACKAGES = ("hierdiff", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "matplotlib", "pillow")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,15 +1,20 @@
 """The scripts that go on from a finished run: what they add to it, and their words for bad input."""
 
+import importlib
 import shutil
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
 from runs import SMOKE
 
 from experiments import losses, membership, neighbours, noise, onset, stopping, uturn
+from figures import style
+from figures.__main__ import FIGURES
+from figures.records import SIZES, Records
 from hierdiff import record
 from hierdiff.measures.divergence import log_of
 from hierdiff.networks import Network
@@ -58,6 +63,26 @@ def test_a_script_adds_its_results_to_the_run(name, folder, capsys):
             assert (curves[f"{variable}_error"] >= 0).all(), variable
     assert "Minima, by measure: sample split" in printed
     assert summary["agreement"] in printed
+
+
+def test_figures_are_drawn_from_what_the_program_records(folder, tmp_path):
+    """One run stands for all sizes; the comparison of stopping rules is not among its records."""
+    for name, script in SCRIPTS.items():
+        if not (folder / f"{name}.curves.nc").exists():
+            script.main(["--run", str(folder), *SMALL[name]])
+    records = Records(tmp_path, "smoke")
+    for size in SIZES:
+        records.run(size).symlink_to(folder)
+    drawn = 0
+    for name in FIGURES:
+        module = importlib.import_module(f"figures.{name}")
+        if all(records.there(need) for need in module.NEEDS):
+            with style.in_style():
+                figure = module.draw(records)
+            assert all(axes.has_data() for axes in figure.axes if axes.get_xlabel()), name
+            plt.close(figure)
+            drawn += 1
+    assert drawn == 11
 
 
 @pytest.fixture(params=[pytest.param("memorizer", marks=pytest.mark.slow), "exact"])
