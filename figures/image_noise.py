@@ -19,6 +19,6 @@ def draw(records: Records) -> Figure:
         style.curve(axes, at, "member_distance", None, color=shade, linestyle="--")
     style.mark_steps(axes, records.summary(IMAGES))
     axes.set(xscale="log", yscale="log", xlabel="training step", ylabel="1 - cosine of the predicted noises")
-    axes.set_title("held-out images (solid), training images (dashed)")
+    axes.set_title("held-out (solid), training images (dashed)")
     axes.legend()
     return figure

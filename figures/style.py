@@ -42,7 +42,7 @@ def in_style() -> contextlib.AbstractContextManager[None]:
 
 def save(figure: Figure, paths: Sequence[Path], origins: Sequence[str]) -> None:
     """Write `figure`, with the `origins` of what it shows below it and in the files' metadata."""
-    characters = int(30 * figure.get_figwidth())
+    characters = int(26 * figure.get_figwidth())
     lines = [line for origin in origins for line in textwrap.wrap(origin, characters, subsequent_indent="    ")]
     below = (len(lines) + 0.5) * 5.5 / 72 / figure.get_figheight()
     cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(rect=(0, below, 1, 1 - below))

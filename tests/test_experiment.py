@@ -13,8 +13,7 @@ from runs import SMOKE as OPTIONS
 
 from experiments import membership, onset
 from figures import onset as figure
-from hierdiff import record, training
-from hierdiff import run as run_module
+from hierdiff import laboratory, record, training
 from hierdiff.laboratory import OnsetConfig
 
 
@@ -137,8 +136,8 @@ def test_every_field_of_every_config_is_an_option(capsys):
 @pytest.fixture
 def unmeasured(monkeypatch):
     """The measurement in place of the real one: not a number."""
-    monkeypatch.setattr(run_module, "make_inputs", lambda *_: None)
-    monkeypatch.setattr(run_module, "make_measure", lambda _: lambda *_: {"test_loss": jnp.full(3, jnp.nan)})
+    monkeypatch.setattr(onset, "make_inputs", lambda *_: None)
+    monkeypatch.setattr(laboratory, "make_measure", lambda _: lambda *_: {"test_loss": jnp.full(3, jnp.nan)})
 
 
 @pytest.mark.usefixtures("unmeasured")

@@ -16,7 +16,20 @@ from experiments import images, losses, membership, neighbours, noise, onset, st
 from experiments.snapshots import Both
 from figures import __main__ as figures
 from figures import style
-from figures.records import IMAGES, LARGE, MIDDLE, ONSET, QUESTIONS, SIZES, SMALL, STOPPING, Need, Records, in_order
+from figures.records import (
+    IMAGES,
+    LARGE,
+    MIDDLE,
+    ONSET,
+    QUESTIONS,
+    SAMPLES,
+    SIZES,
+    SMALL,
+    STOPPING,
+    Need,
+    Records,
+    in_order,
+)
 from hierdiff import record
 from hierdiff.options import Parser, parse_config
 
@@ -322,4 +335,4 @@ def test_every_job_is_a_command_of_the_program(preset, capsys):
     needs = set().union(*(importlib.import_module(f"figures.{name}").NEEDS for name in figures.FIGURES))
     assert set(in_order(needs)) == needs
     of_runs = {Need(question, size) for question in (ONSET, *QUESTIONS) for size in SIZES}
-    assert needs <= of_runs | {Need(STOPPING), Need(ONSET, IMAGES)}
+    assert needs <= of_runs | {Need(STOPPING), Need(ONSET, IMAGES), Need(SAMPLES, IMAGES)}
