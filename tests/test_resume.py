@@ -28,6 +28,7 @@ class Killed(BaseException):
 
 def killed_at(monkeypatch, where, call):
     """Kill the process in a call of `record`'s, after half of the file is written, before it is in its place."""
+    save_often(monkeypatch)
     calls, before = 0, getattr(record, where)
 
     def killed(*args):
@@ -53,21 +54,24 @@ def terminated_in(monkeypatch):
     monkeypatch.setattr(run, "save", terminated)
 
 
-def test_a_run_interrupted_three_times_goes_on_to_the_same_results(whole, tmp_path):
-    """Killed while it writes a manifest and then a snapshot, and terminated."""
-    for where, call, stop in (("write_json", 3, Killed), ("write_arrays", 1, Killed), (None, 0, SystemExit)):
-        with pytest.MonkeyPatch.context() as patch:
-            if where:
-                save_often(patch)
-                killed_at(patch, where, call)
-            else:
-                terminated_in(patch)
-            with pytest.raises(stop) as stopped:
-                onset.main([*OPTIONS, "--out", str(tmp_path)])
-        assert not (tmp_path / "summary.json").exists()
-        assert resume.saved_steps(tmp_path / "state")
-    assert isinstance(stopped.value, SystemExit)
-    assert stopped.value.code == resume.TERMINATED
+def stopped(folder, error, interrupt, *args):
+    """What stops the run under an interruption, and the steps whose state is saved then."""
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt(patch, *args)
+        with pytest.raises(error) as found:
+            onset.main([*OPTIONS, "--out", str(folder)])
+    assert not (folder / "summary.json").exists()
+    return found.value, resume.saved_steps(folder / "state")
+
+
+def test_a_run_interrupted_four_times_goes_on_to_the_same_results(whole, tmp_path):
+    """Killed while it writes its first manifest, its second and a snapshot, and terminated."""
+    for where, call, saves in (("write_json", 2, []), ("write_json", 2, [20]), ("write_arrays", 1, [20, 40])):
+        assert stopped(tmp_path, Killed, killed_at, where, call)[1] == saves
+    error, saves = stopped(tmp_path, SystemExit, terminated_in)
+    assert error.code == resume.TERMINATED
+    # The save during which it came, and one more.
+    assert saves == [41, 42]
     onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
     same(tmp_path, whole)
     assert not (tmp_path / "state").exists()
