@@ -18,12 +18,11 @@ import xarray as xr
 from jax.experimental.multihost_utils import sync_global_devices
 from tqdm import tqdm
 
-from experiments.onset import command_line
+from experiments.onset import command_line, say
 from figures.image_training import draw_run
 from hierdiff import record
 from hierdiff.devices import set_up_devices
 from hierdiff.image_laboratory import (
-    SAMPLES,
     ImageMeasureConfig,
     ImagesConfig,
     ImageSetting,
@@ -39,7 +38,7 @@ from hierdiff.image_summary import median_apart, sample_statistics, statistics, 
 from hierdiff.images import ImageConfig, ImageSets
 from hierdiff.options import parse_config, require
 from hierdiff.plan import describe, plan
-from hierdiff.run import carry_out, in_folder, read_snapshots, reporting
+from hierdiff.run import carry_out, in_folder, read_snapshot, reporting
 from hierdiff.training import TrainConfig
 from hierdiff.unet import UNetConfig
 
@@ -149,29 +148,27 @@ def generate(config: ImagesConfig, setting: ImageSetting, folder: Path, weights:
     """
     steps, generator, place = config.train.snapshot_steps(), make_generator(setting, config.measure), folder / "samples"
     place.mkdir(exist_ok=True)
-    done = {step: place / f"{step:08d}.npz" for step in steps if (place / f"{step:08d}.npz").exists()}
+    files = {step: place / f"{step:08d}.nc" for step in steps}
+    done = {step for step, file in files.items() if file.exists()}
     sync_global_devices("it is known which samples are there")
-    measured = []
+    found: list[xr.Dataset] = []
     with tqdm(total=len(steps), desc="samples", disable=jax.process_index() > 0 or None, dynamic_ncols=True) as bar:
-        for step in steps:
+        for step, file in files.items():
             if step in done:
-                with np.load(done[step], allow_pickle=False) as file:
-                    measured.append({name: file[f"['{name}']"] for name in SAMPLES})
+                found.append(record.read_results(file))
             else:
-                ((_, params),) = read_snapshots(folder, [step], weights, setting.mesh)
-                measured.append(measure_samples(generator(params), setting.data.train))
-                record.write_arrays(place / f"{step:08d}.npz", measured[-1])
+                images = generator(read_snapshot(folder, step, weights, setting.mesh))
+                found.append(label_samples(step, measure_samples(images, setting.data.train)))
+                record.write_results(file, found[-1])
             bar.update()
-    return label_samples(steps, measured)
+    return xr.concat(found, "step", data_vars="minimal", coords="minimal", compat="override", join="override")
 
 
 def show(folder: Path) -> None:
     """Draw the picture of a finished run and print what was found."""
     shutil.rmtree(folder / "samples", ignore_errors=True)
     draw_run(folder)
-    summary = record.read_json(folder / "summary.json")
-    print(f"\n{table(summary)}\n\n{summary['verdict']}\n")
-    print(f"training {summary['seconds_training']:.0f} s, measuring {summary['seconds_measuring']:.0f} s")
+    say(record.read_json(folder / "summary.json"), table)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ the exact scores, and writes a run's folder.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -122,7 +124,11 @@ def run(config: OnsetConfig, folder: Path) -> None:
 def show(folder: Path) -> None:
     """Draw the picture of a finished run and print what was found."""
     draw(folder)
-    summary = record.read_json(folder / "summary.json")
+    say(record.read_json(folder / "summary.json"), table)
+
+
+def say(summary: dict[str, Any], table: Callable[[dict[str, Any]], str]) -> None:
+    """Print the table and the verdict of a summary, and the time that the run took."""
     print(f"\n{table(summary)}\n\n{summary['verdict']}\n")
     print(f"training {summary['seconds_training']:.0f} s, measuring {summary['seconds_measuring']:.0f} s")
 

@@ -18,7 +18,7 @@ from hierdiff.compare import Comparison, two_denoisers
 from hierdiff.devices import set_up_devices
 from hierdiff.images import ImageConfig, draw_images
 from hierdiff.measures.probe import require_groups
-from hierdiff.options import Parser, option, parse_config, require
+from hierdiff.options import Parser, option, parse_config, require, require_seed
 from hierdiff.summary import cell, interval, lines_over, plain
 
 
@@ -37,7 +37,7 @@ class OtherConfig:
     def __post_init__(self):
         for name in ("size", "copies", "features"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of at least 1")
-        require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4,294,967,295")
+        require_seed("seed", self.seed)
         require_groups("held_out", self.held_out, each=2)
         require(0 < self.alpha_bar < 1, "alpha_bar", self.alpha_bar, "a number between 0 and 1")
 

@@ -23,13 +23,13 @@ from hierdiff.measures.probe import (
     noise_level,
     require_groups,
     require_levels,
-    require_shares,
+    require_noise,
     require_size,
 )
 from hierdiff.measures.scales import scale_products, scales
 from hierdiff.measures.slope import empirical_mean, slope_products
 from hierdiff.noising import Schedule, check_levels, linear_schedule
-from hierdiff.options import option, require
+from hierdiff.options import option, require, require_seed
 from hierdiff.reverse import respaced, reverse_mean
 from hierdiff.training import Experiment, Loss, TrainConfig, Training, make_trainer, stratified_times
 from hierdiff.unet import NoisePredictor, UNetConfig, build_unet
@@ -56,9 +56,7 @@ class ImageMeasureConfig:
         require_groups("samples", self.samples)
         require(self.draws >= 1, "draws", self.draws, "an integer of at least 1")
         require(self.reverse_steps >= 1, "reverse_steps", self.reverse_steps, "an integer of at least 1")
-        require_shares("noise", self.noise)
-        good = self.onset_noise in self.noise
-        require(good, "onset_noise", self.onset_noise, f"one of the noise levels {self.noise}")
+        require_noise(self.noise, self.onset_noise)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +73,7 @@ class ImagesConfig:
     measure: ImageMeasureConfig = dataclasses.field(default_factory=ImageMeasureConfig)
 
     def __post_init__(self):
-        require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4,294,967,295")
+        require_seed("seed", self.seed)
         require(self.sets >= 2, "sets", self.sets, "an integer of at least 2")
         check_levels("noise_levels", self.noise_levels)
         require_size("members", self.measure.members, self.size)
@@ -339,7 +337,8 @@ def measure_samples(images: Float[np.ndarray, "S n H W"], train: Float[np.ndarra
     """What `SAMPLES` names, of the images that each network generates; network i is trained on set i."""
     both = pairs(len(images))
     first, second = np.array(both).T
-    found = [[two_nearest(jnp.asarray(own), jnp.asarray(each)) for each in train] for own in images]
+    sets = jnp.asarray(train)
+    found = [[two_nearest(own, each) for each in sets] for own in jnp.asarray(images)]
     nearest = in_groups(np.array([[np.asarray(distance[:, 0]) for _, distance in row] for row in found]))
     own = [found[i][i] for i in range(len(images))]
     copied = [np.asarray(distance[:, 0] < MUCH_NEARER * distance[:, 1]) for _, distance in own]
@@ -377,8 +376,8 @@ SAMPLES = {
 }
 
 
-def label_samples(steps: list[int], measured: list[dict[str, np.ndarray]]) -> xr.Dataset:
-    """What was measured of the samples at each snapshot, as one labelled set of arrays."""
-    first, second = np.array(pairs(len(measured[0]["copied"]))).T
-    coordinates = {"step": steps, "first": ("pair", first), "second": ("pair", second)}
-    return xr.Dataset(record.over_steps(SAMPLES, measured), coordinates)
+def label_samples(step: int, measured: dict[str, np.ndarray]) -> xr.Dataset:
+    """What was measured of the samples at one snapshot, as a labelled set of arrays."""
+    first, second = np.array(pairs(len(measured["copied"]))).T
+    coordinates = {"step": [step], "first": ("pair", first), "second": ("pair", second)}
+    return xr.Dataset(record.over_steps(SAMPLES, [measured]), coordinates)

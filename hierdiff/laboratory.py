@@ -29,7 +29,7 @@ from hierdiff.measures.slope import slope_products
 from hierdiff.measures.spectrum import SpectrumProbe, learned_products, level_spectrum, make_spectrum_probe
 from hierdiff.networks import Network, NetworkConfig, build_network
 from hierdiff.noising import Schedule, check_levels, linear_schedule
-from hierdiff.options import option, require
+from hierdiff.options import option, require, require_seed
 from hierdiff.posterior import empirical_posterior
 from hierdiff.sampling import DataSets, data_sets
 from hierdiff.training import Experiment, TrainConfig, Training, cross_entropy, make_trainer, token_loss
@@ -52,8 +52,8 @@ class OnsetConfig:
     measure: MeasureConfig = dataclasses.field(default_factory=MeasureConfig)
 
     def __post_init__(self):
-        require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4,294,967,295")
-        require(0 <= self.split < 2**32, "split", self.split, "an integer from 0 to 4,294,967,295")
+        require_seed("seed", self.seed)
+        require_seed("split", self.split)
         require(self.sets >= 2, "sets", self.sets, "an integer of at least 2")
         require(self.seeds_per_set >= 1, "seeds_per_set", self.seeds_per_set, "an integer of at least 1")
         require(self.size >= 1, "size", self.size, "an integer of at least 1")

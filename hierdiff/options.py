@@ -28,6 +28,11 @@ def require(good: bool, name: str, got: object, need: str) -> None:
         raise OptionError(name, got, need)
 
 
+def require_seed(name: str, seed: int) -> None:
+    """Raise `OptionError` unless `seed` names a key."""
+    require(0 <= seed < 2**32, name, seed, "an integer from 0 to 4,294,967,295")
+
+
 def option(default: Any, meaning: str) -> Any:
     """A dataclass field with its meaning (and unit), which becomes the help text of its option."""
     return dataclasses.field(default=default, metadata={"help": meaning})

@@ -188,14 +188,13 @@ def snapshots(run: Run) -> Iterator[tuple[int, nnx.State]]:
     """Step and weights of each snapshot, the weights laid out on the devices."""
     keys = jax.random.split(run.setting.init_key, len(run.setting.set_of))
     template = jax.eval_shape(jax.vmap(run.setting.network.init), keys)
-    return read_snapshots(run.folder, run.steps, template, run.setting.mesh)
+    for step in run.steps:
+        yield step, read_snapshot(run.folder, step, template, run.setting.mesh)
 
 
-def read_snapshots(folder: Path, steps: list[int], template: Any, mesh: Mesh) -> Iterator[tuple[int, nnx.State]]:
-    """Step and weights of each snapshot in the folder of a run, in the form of `template`, laid out on the devices."""
-    for step in steps:
-        weights = record.read_arrays(record.snapshot_file(folder, step), template)
-        yield step, spread_networks(weights, mesh)
+def read_snapshot(folder: Path, step: int, template: Any, mesh: Mesh) -> nnx.State:
+    """The weights of one step of a run, in the form of `template`, laid out on the devices."""
+    return spread_networks(record.read_arrays(record.snapshot_file(folder, step), template), mesh)
 
 
 def at_snapshots(

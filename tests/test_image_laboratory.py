@@ -136,7 +136,7 @@ def test_a_memorizer_has_slope_one_and_copies(setting):
     samples = measure_samples(images, setting.data.train)
     assert samples["copied"].mean() > 0.95
     assert samples["own_nearest"].mean() < 0.1 * samples["other_nearest"].mean()
-    of_samples = sample_statistics(label_samples([1, 2], [samples, samples]))
+    of_samples = sample_statistics(label_samples(1, samples))
     assert bool(of_samples.resampling.significant(*(x.nearer.values for x in of_samples[:2])).all())
     np.testing.assert_allclose(of_samples.mean.apart, 1 - samples["alike"].mean())
 

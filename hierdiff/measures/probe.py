@@ -31,6 +31,12 @@ def require_shares(name: str, shares: tuple[float, ...]) -> None:
     require(good, name, shares, "distinct numbers above 0 and up to 1")
 
 
+def require_noise(noise: tuple[float, ...], onset_noise: float) -> None:
+    """Raise `OptionError` unless `noise` are distinct noise levels t/T, with that of the onset among them."""
+    require_shares("noise", noise)
+    require(onset_noise in noise, "onset_noise", onset_noise, f"one of the noise levels {noise}")
+
+
 def require_levels(name: str, shares: tuple[float, ...], levels: int) -> None:
     """Raise `OptionError` unless these shares are distinct ones of so many noise levels."""
     chosen = [noise_level(share, levels) for share in shares]
@@ -57,10 +63,7 @@ class MeasureConfig:
     def __post_init__(self):
         require_groups("held_out", self.held_out, each=2)
         require_groups("members", self.members)
-        require_shares("noise", self.noise)
-        require(
-            self.onset_noise in self.noise, "onset_noise", self.onset_noise, f"one of the noise levels {self.noise}"
-        )
+        require_noise(self.noise, self.onset_noise)
 
 
 class Probe(NamedTuple):
