@@ -59,13 +59,14 @@ def reverse_mean(
 
     The noise of a step depends on `key`, the number of the sequence, counted from `first`, and the step: whatever the
     denoiser and the split into batches, sequence i meets the same noise. Jit it as a part of a program, in which it is
-    one scan over the steps for each of the batches, with arrays of `batch` sequences alive at a time.
+    one scan over the steps for each of the batches, with arrays of at most `batch` sequences alive at a time.
     """
     times = jnp.asarray(times, jnp.int32)
     alpha_bar = schedule.alpha_bar[times - 1]
     ab_next = jnp.append(alpha_bar[1:], 1.0).astype(alpha_bar.dtype)
     n = len(x)
-    batch = min(batch, n)
+    # Of equal sizes, so that little is padded.
+    batch = -(-n // -(-n // batch))
     padding = -n % batch
     numbers = first + jnp.arange(n + padding, dtype=jnp.uint32)
 

@@ -68,6 +68,17 @@ def test_noise_is_shared_and_does_not_depend_on_the_split_into_batches():
     assert (np.asarray(whole) != np.asarray(other)).any()
 
 
+def test_batches_are_of_equal_sizes():
+    seen = []
+
+    def denoiser(x_t, t):
+        seen.append(x_t.shape[0])
+        return exact(x_t, t)
+
+    reverse(jax.random.key(1), denoiser, SCHEDULE, start(30), respaced(SCHEDULE.levels, 2), batch=25)
+    assert set(seen) == {15}
+
+
 def test_the_deterministic_variant_depends_on_its_start_alone():
     times = respaced(SCHEDULE.levels, 20)
     a, b = (reverse(jax.random.key(k), exact, SCHEDULE, start(30), times, deterministic=True) for k in (1, 2))
