@@ -11,9 +11,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogFormatter, LogFormatterSciNotation, NullFormatter
 
 from hierdiff import record
 
@@ -30,6 +32,7 @@ STYLE = {
     "lines.markersize": 3,
     "image.cmap": "cividis",
     "pdf.fonttype": 42,
+    "mathtext.default": "regular",
 }
 # Of the sample split and of the test loss, in every figure.
 SPLIT, LOSS = "C1", "C0"
@@ -45,14 +48,40 @@ def save(figure: Figure, paths: Sequence[Path], origins: Sequence[str]) -> None:
     characters = int(26 * figure.get_figwidth())
     lines = [line for origin in origins for line in textwrap.wrap(origin, characters, subsequent_indent="    ")]
     below = (len(lines) + 0.5) * 5.5 / 72 / figure.get_figheight()
-    cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(rect=(0, below, 1, 1 - below))
+    for axes in figure.axes:
+        plain_numbers(axes)
+    layout = cast(ConstrainedLayoutEngine, figure.get_layout_engine())
+    layout.set(rect=(0, below, 1, 1 - below))
     figure.text(0.005, 0.005, "\n".join(lines), fontsize=4.5, color="0.4", va="bottom")
+    layout.execute(figure)
+    figure.set_layout_engine("none")
     for path in paths:
-        words = "; ".join(origins)
-        metadata = {"Description": words} if path.suffix == ".png" else {"Subject": words, "CreationDate": None}
-        record.write_whole(path, lambda temporary, made=metadata: figure.savefig(temporary, metadata=made))
-        # It is laid out once.
-        figure.set_layout_engine("none")
+        record.write_whole(path, lambda temporary: _write(figure, temporary, "; ".join(origins)))
+
+
+def _write(figure: Figure, path: Path, words: str) -> None:
+    """Write one file; `savefig` would draw and lay out everything once more for each."""
+    figure.set_dpi(STYLE["figure.dpi"])  # print_pdf leaves another.
+    if path.suffix == ".png":
+        FigureCanvasAgg(figure).print_png(path, metadata={"Description": words})
+    else:
+        FigureCanvasPdf(figure).print_pdf(path, metadata={"Subject": words, "CreationDate": None})
+
+
+class PlainNumbers(LogFormatter):
+    """Those numbers that matplotlib names at a logarithmic axis, as 0.2 and not as a product with a power of ten."""
+
+    def __call__(self, x, pos=None):
+        return f"{x:,g}" if super().__call__(x, pos) else ""
+
+
+def plain_numbers(axes: Axes) -> None:
+    """Plain numbers at the logarithmic axes whose ticks are matplotlib's own choice."""
+    for axis in (axes.xaxis, axes.yaxis):
+        if isinstance(axis.get_major_formatter(), LogFormatterSciNotation):
+            axis.set_major_formatter(PlainNumbers())
+        if isinstance(axis.get_minor_formatter(), LogFormatterSciNotation):
+            axis.set_minor_formatter(PlainNumbers())
 
 
 def origin(path: Path, made: Mapping[str, Any]) -> str:
