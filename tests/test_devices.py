@@ -3,6 +3,7 @@
 Minutes long: `pytest -m slow` runs them.
 """
 
+import importlib
 import os
 import subprocess
 import sys
@@ -12,7 +13,6 @@ import numpy as np
 import pytest
 from runs import OPTIONS, save_often
 
-from experiments import onset
 from hierdiff import record, resume, run
 
 pytestmark = pytest.mark.slow
@@ -31,25 +31,42 @@ def close(folder, whole):
         np.testing.assert_allclose(a[name], x, rtol=0, atol=1e-5 * float(abs(x).max()), err_msg=str(name))
 
 
+@pytest.fixture(scope="module", params=["onset", "images"])
+def command(request, tmp_path_factory):
+    """A program of experiments, and its options."""
+    if request.param == "onset":
+        return "experiments.onset", OPTIONS
+    data = tmp_path_factory.mktemp("data") / "noise.npz"
+    np.savez(data, images=np.random.default_rng(0).integers(0, 256, (300, 8, 8), dtype=np.uint8))
+    sizes = ["--steps", "60", "--checkpoints", "4", "--snapshots", "2", "--grids", "1"]
+    return "experiments.images", ["--preset", "smoke", "--data-dir", str(data), *sizes]
+
+
+def carry_out(command, folder, *more):
+    program, options = command
+    importlib.import_module(program).main([*options, "--out", str(folder), *more])
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The run on four devices: two for the networks, and two for the sequences of each."""
+def whole(command, tmp_path_factory):
+    """The run on four devices: two for the networks, and two for the sequences or images of each."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    command = [sys.executable, "-m", "experiments.onset", *OPTIONS, "--out", str(folder)]
-    subprocess.run(command, env={**os.environ, "JAX_NUM_CPU_DEVICES": "4"}, capture_output=True, check=True)
+    program, options = command
+    line = [sys.executable, "-m", program, *options, "--out", str(folder)]
+    subprocess.run(line, env={**os.environ, "JAX_NUM_CPU_DEVICES": "4"}, capture_output=True, check=True)
     assert record.read_json(folder / "config.json")["device"] == "cpu x 4"
     return folder
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_the_number_of_devices_does_not_matter(devices, whole, tmp_path, monkeypatch):
+def test_the_number_of_devices_does_not_matter(devices, command, whole, tmp_path, monkeypatch):
     if devices == 1:
         use_one(monkeypatch)
-    onset.main([*OPTIONS, "--out", str(tmp_path)])
+    carry_out(command, tmp_path)
     close(tmp_path, whole)
 
 
-def test_a_run_goes_on_with_another_number_of_devices(whole, tmp_path, monkeypatch):
+def test_a_run_goes_on_with_another_number_of_devices(command, whole, tmp_path, monkeypatch):
     def left(*args):
         before(*args)
         if len(resume.saved_steps(tmp_path / "state")) == 2:
@@ -59,21 +76,22 @@ def test_a_run_goes_on_with_another_number_of_devices(whole, tmp_path, monkeypat
     before = run.save
     monkeypatch.setattr(run, "save", left)
     with pytest.raises(KeyboardInterrupt):
-        onset.main([*OPTIONS, "--out", str(tmp_path)])
+        carry_out(command, tmp_path)
     monkeypatch.undo()
     use_one(monkeypatch)
-    onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
+    carry_out(command, tmp_path, "--resume", "must")
     close(tmp_path, whole)
 
 
-def test_two_processes_carry_out_one_run_and_write_one_record(whole, tmp_path):
+def test_two_processes_carry_out_one_run_and_write_one_record(command, whole, tmp_path):
     """As Slurm starts them, on this machine, joined by gloo."""
-    command = [sys.executable, "-m", "experiments.onset", *OPTIONS, "--out", str(tmp_path), "--distributed"]
+    program, options = command
+    line = [sys.executable, "-m", program, *options, "--out", str(tmp_path), "--distributed"]
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     job |= {"SLURM_LOCALID": "0", "JAX_NUM_CPU_DEVICES": "1"}
     processes = [
         subprocess.Popen(
-            command,
+            line,
             env={**os.environ, **job, "SLURM_PROCID": str(i)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
