@@ -77,8 +77,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = command_line("images", __doc__, "runs/images-PRESET-SEED")
     config, options = parse_config(parser, PRESETS, "laptop", argv)
     folder = options.out or Path("runs") / f"images-{options.preset}-{config.seed}"
-    set_up_devices(distributed=options.distributed)
     with parser.one_sentence():
+        set_up_devices(distributed=options.distributed)
         # The images are read first: where they are not as they should be, no run is begun.
         setting = set_up(config)
         if options.plan:

@@ -116,7 +116,7 @@ def statistics(run: Run, results: xr.Dataset) -> Statistics:
     """Means with replicates; what lies between own and other, and the divergences of the histograms."""
 
     def divergence(p: xr.DataArray, q: xr.DataArray) -> xr.DataArray:
-        options = {"input_core_dims": [["distance"], ["distance"]], "kwargs": {"n": results.attrs["samples"]}}
+        options = {"input_core_dims": [["distance"], ["distance"]], "kwargs": {"n": int(results.attrs["samples"])}}
         return xr.apply_ufunc(histogram_divergence, p, q, **options)
 
     def derive(x: xr.Dataset) -> xr.Dataset:

@@ -74,8 +74,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = command_line("onset", __doc__, "runs/PRESET-SEED")
     config, options = parse_config(parser, PRESETS, "laptop", argv)
     folder = options.out or Path("runs") / f"{options.preset}-{config.seed}"
-    set_up_devices(distributed=options.distributed)
     with parser.one_sentence():
+        set_up_devices(distributed=options.distributed)
         if options.plan:
             setting = set_up(config)
             inputs = jax.eval_shape(lambda: make_inputs(setting, config.measure))

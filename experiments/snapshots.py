@@ -15,6 +15,7 @@ from hierdiff.laboratory import OnsetConfig
 from hierdiff.measures.probe import require_size
 from hierdiff.options import Parser, parse_config, require
 from hierdiff.replicates import Statistics
+from hierdiff.resume import only_writer
 from hierdiff.run import Run, open_run
 from hierdiff.summary import agreement
 
@@ -71,17 +72,24 @@ def answer(question: Question, doc: str | None, argv: list[str] | None) -> None:
 
 
 def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, dict[str, Any]]:
-    """Ask a question and add what is found to the record of the run; returns it, and the run's whole summary."""
-    with tqdm(total=len(run.steps), unit="snapshot", disable=None, dynamic_ncols=True) as bar:
-        results = question.measure(run, config, bar.update)
-    seen = results.attrs.get("coincidences", 0)
-    if seen:
-        print(f"{seen} of the sequences that should be new turn up in a training set by chance")
-    found = question.statistics(run, results)
-    origin = record.origin(config)
-    record.write_results(run.folder / f"{question.name}.results.nc", results.assign_attrs(origin))
-    record.write_results(run.folder / f"{question.name}.curves.nc", found.curves().assign_attrs(origin))
-    summary = record.read_json(run.folder / "summary.json") | {question.name: question.summarise(found)}
-    summary["agreement"] = agreement(summary)
-    record.write_json(run.folder / "summary.json", summary)
+    """Ask a question and add what is found to the record of the run; returns it, and the run's whole summary.
+
+    What was measured with the same options before is not measured again.
+    """
+    file = run.folder / f"{question.name}.results.nc"
+    with only_writer(run.folder, "run"):
+        if not record.made_with(file, config):
+            with tqdm(total=len(run.steps), unit="snapshot", disable=None, dynamic_ncols=True) as bar:
+                measured = question.measure(run, config, bar.update)
+            record.write_results(file, measured.assign_attrs(record.origin(config)))
+        results = record.read_results(file)
+        seen = results.attrs.get("coincidences", 0)
+        if seen:
+            print(f"{seen} of the sequences that should be new turn up in a training set by chance")
+        found = question.statistics(run, results)
+        curves = found.curves().assign_attrs(results.attrs)
+        record.write_results(run.folder / f"{question.name}.curves.nc", curves)
+        summary = record.read_json(run.folder / "summary.json") | {question.name: question.summarise(found)}
+        summary["agreement"] = agreement(summary)
+        record.write_json(run.folder / "summary.json", summary)
     return found, summary

@@ -19,12 +19,17 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from hierdiff.options import OptionError
+
 
 def set_up_devices(*, distributed: bool = False) -> None:
     """Make each CPU core a JAX device, let a GPU give the same result each time, and join the processes of a job.
 
     Call it before JAX is used for anything. What the user has chosen already stays: the number of CPU devices, by
     `JAX_NUM_CPU_DEVICES`, and the flag `xla_gpu_deterministic_ops` in `XLA_FLAGS`.
+
+    Raises:
+      ValueError: there are no other processes that could be found.
     """
     if jax.config.jax_num_cpu_devices < 0:  # pyright: ignore[reportAttributeAccessIssue]
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -33,7 +38,11 @@ def set_up_devices(*, distributed: bool = False) -> None:
     if "xla_gpu_deterministic_ops" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true"
     if distributed:
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize()
+        except (ValueError, RuntimeError) as error:
+            need = f"a Slurm job, a TPU slice or a Kubernetes JobSet: {error}"
+            raise OptionError("distributed", distributed, need) from None
 
 
 def on_cpu() -> bool:

@@ -107,7 +107,16 @@ def _memory_of_a_device(devices: int) -> int:
     stats = jax.devices()[0].memory_stats()
     if stats:
         return stats["bytes_limit"]
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // devices
+    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_limits()]) // devices
+
+
+def _limits(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """Bytes of memory that a container or a scheduler lets this process have (Linux control groups, version 2)."""
+    lines = own.read_text().splitlines() if own.exists() else []
+    groups = [root / line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
+    files = [folder / "memory.max" for group in groups for folder in (group, *group.parents)]
+    words = [file.read_text().strip() for file in files if file.exists()]
+    return [int(word) for word in words if word != "max"]
 
 
 def _seconds_per_step(advance: Compiled, training: Training) -> float:

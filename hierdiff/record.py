@@ -22,6 +22,8 @@ from hierdiff.options import OptionError, require
 
 # How the names of files begin that are being written.
 PARTIAL = ".partial-"
+# What reading a file raises that is missing, damaged or of another form.
+UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError)
 PACKAGES = ("hierdiff", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "matplotlib", "pillow")
 
 
@@ -37,12 +39,21 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        flush(temporary)
         temporary.chmod(0o644)
         temporary.replace(path)
+        flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Have a file, or the list of files of a folder, on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -58,8 +69,9 @@ def write_lines(path: Path, rows: list[dict]) -> None:
 
 
 def write_results(path: Path, results: xr.Dataset) -> None:
-    """Labelled arrays, as netCDF 4."""
-    write_whole(path, lambda temporary: results.to_netcdf(temporary, engine="h5netcdf"))
+    """Labelled arrays, as netCDF 4; made in memory, for HDF5 itself crashes where the disk is full."""
+    content = results.to_netcdf(engine="h5netcdf")
+    write_whole(path, lambda temporary: temporary.write_bytes(content))
 
 
 def read_results(path: Path) -> xr.Dataset:
@@ -127,23 +139,20 @@ def require_writable(name: str, folder: Path) -> None:
         raise OptionError(name, str(folder), f"a folder that can be written ({error.strerror})") from None
 
 
-def open_folder(folder: Path, config: Any) -> None:
-    """Make `folder` the run of `config`: write its config.json, or find the same options there.
+def require_folder(folder: Path, config: Any) -> None:
+    """Raise `OptionError` where `folder` cannot be written, or holds something else than a run of `config`.
 
-    Raises:
-      ValueError: `folder` cannot be written, or holds something else, or a run of another configuration; the message
-        says what differs.
+    The message says which options differ.
     """
     require_writable("out", folder)
     path = folder / "config.json"
     if not path.exists():
         foreign = sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
         require(not foreign, "out", str(folder), f"an empty folder, or that of a run; this one holds {foreign[:3]}")
-        write_config(folder, config)
         return
     try:
         there = flat(read_json(path)["options"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except UNREADABLE:
         raise OptionError("out", str(folder), "another folder: the config.json in it is not a run's") from None
     changed = [f"{k} ({there.get(k)} there)" for k, v in flat(options_of(config)).items() if there.get(k) != v]
     need = f"another folder: this one holds a run with other {', '.join(changed)}"
@@ -173,7 +182,7 @@ def finished(folder: Path, name: str) -> bool:
         whole = "verdict" in read_json(path)
         path = folder / "curves.nc" if whole else path
         read_results(path)
-    except (OSError, ValueError, TypeError, KeyError):
+    except UNREADABLE:
         raise OptionError(name, str(folder), f"a whole run; its {path.name} is missing or damaged") from None
     return True
 
@@ -186,11 +195,12 @@ def tidy(folder: Path) -> None:
 
 def discard(folder: Path) -> None:
     """Take away all that a run has left in `folder`, but its options."""
-    for name in ("state", "snapshots", "samples"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for pattern in ("*results.nc", "*curves.nc", "summary.json", "metrics.jsonl", "onset.png", "images.json"):
+    # The summary first: without it a run counts as not finished.
+    for pattern in ("summary.json", "*results.nc", "*curves.nc", "metrics.jsonl", "onset.png", "images.json"):
         for path in folder.glob(pattern):
             path.unlink()
+    for name in ("state", "snapshots", "samples"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def provenance() -> dict[str, Any]:
@@ -213,13 +223,16 @@ def provenance() -> dict[str, Any]:
 
 def origin(config: Any) -> dict[str, str]:
     """What made a file of results, as its attributes: options, command, commit and device."""
-    made = {name: str(value) for name, value in provenance().items() if name in ("command", "commit", "device")}
+    made = {name: value or "" for name, value in provenance().items() if name in ("command", "commit", "device")}
     return {"options": json.dumps(options_of(config)), **made}
 
 
 def made_with(path: Path, config: Any) -> bool:
-    """Whether the results in `path` were made with these options."""
-    return read_results(path).attrs["options"] == json.dumps(options_of(config))
+    """Whether results are in `path`, whole, and were made with these options."""
+    try:
+        return read_results(path).attrs["options"] == json.dumps(options_of(config))
+    except UNREADABLE:
+        return False
 
 
 def _module() -> str:

@@ -17,6 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from hierdiff import record
+from hierdiff.devices import in_any_process
 from hierdiff.options import OptionError
 
 # What a shell gives a program that SIGTERM has ended: schedulers requeue on it.
@@ -39,20 +40,35 @@ def save(folder: Path, step: int, state: Any) -> None:
     manifest.unlink(missing_ok=True)
     try:
         # Asked first: where orbax meets a full disk, threads of its own go on and fail once more.
-        if shutil.disk_usage(folder).free < sum(x.nbytes for x in jax.tree.leaves(state)):
+        if in_any_process(shutil.disk_usage(folder).free < sum(x.nbytes for x in jax.tree.leaves(state))):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             checkpointer.save(place.resolve(), args=ocp.args.StandardSave(state), force=True)
         if jax.process_index() > 0:
             return
-        hashes = {str(path.relative_to(place)): _on_disk(path) for path in _files(place)}
-        record.write_json(manifest, hashes)
+        paths = sorted(place.rglob("*"))
+        for path in (*paths, place):
+            record.flush(path)
+        record.write_json(manifest, {str(path.relative_to(place)): _hash(path) for path in paths if path.is_file()})
     except Exception as error:
-        shutil.rmtree(place, ignore_errors=True)
+        _keep_only(folder, saved_steps(folder))
         raise OSError(f"the state of step {step} cannot be saved in {folder}: {error}") from error
-    for old in saved_steps(folder)[:-KEPT]:
-        (folder / f"{old:08d}.json").unlink(missing_ok=True)
-        shutil.rmtree(folder / f"{old:08d}", ignore_errors=True)
+    _keep_only(folder, saved_steps(folder)[-KEPT:])
+
+
+def _keep_only(folder: Path, steps: list[int]) -> None:
+    """Remove all but the saves of these steps, in the first process: what a kill has left of a save as well."""
+    if jax.process_index() > 0:
+        return
+    kept = {f"{step:08d}{suffix}" for step in steps for suffix in ("", ".json")}
+    # Lists of files first: without its list a save does not count.
+    for path in sorted(folder.iterdir(), key=Path.is_dir):
+        if path.name in kept:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def saved_steps(folder: Path) -> list[int]:
@@ -63,18 +79,22 @@ def saved_steps(folder: Path) -> list[int]:
 def restore(folder: Path, template: Any) -> tuple[int, Any] | None:
     """Step and state of the last save that is whole, laid out on the devices like `template`; None if there is none.
 
-    A save with a damaged file is passed over with a warning that names the file.
+    A save with a damaged file is passed over with a warning that names the file, and removed.
     """
-    for step in reversed(saved_steps(folder)):
-        place = folder / f"{step:08d}"
-        damaged = _damaged(place)
-        if damaged:
-            warnings.warn(f"{damaged} is damaged; the save before it is used", stacklevel=2)
-            continue
+    steps = saved_steps(folder)
+    while steps and (damaged := _damaged(folder / f"{steps[-1]:08d}")):
+        warnings.warn(f"{damaged} is damaged; the save before it is used", stacklevel=2)
+        steps.pop()
+    # All processes have found the same before anything is removed.
+    if in_any_process(bool(steps)):
         form = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-            return step, checkpointer.restore(place.resolve(), args=ocp.args.StandardRestore(form))
-    return None
+            place = (folder / f"{steps[-1]:08d}").resolve()
+            found = steps[-1], checkpointer.restore(place, args=ocp.args.StandardRestore(form))
+    else:
+        found = None
+    _keep_only(folder, steps)
+    return found
 
 
 def _damaged(place: Path) -> Path | None:
@@ -82,7 +102,7 @@ def _damaged(place: Path) -> Path | None:
     manifest = place.with_suffix(".json")
     try:
         hashes = record.read_json(manifest)
-    except ValueError:
+    except (OSError, ValueError):
         hashes = None
     if not isinstance(hashes, dict) or not hashes:
         return manifest
@@ -92,37 +112,27 @@ def _damaged(place: Path) -> Path | None:
     return None
 
 
-def _files(place: Path) -> list[Path]:
-    return sorted(path for path in place.rglob("*") if path.is_file())
-
-
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _on_disk(path: Path) -> str:
-    """Flush a file to the disk, and return its hash."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return _hash(path)
-
-
 @contextlib.contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run, in the first of its processes; another run is refused.
+def only_writer(folder: Path, name: str) -> Iterator[None]:
+    """Hold the lock of a run, which is let go when the process ends, however it ends.
 
-    It is let go when the process ends, however it ends.
+    Raises:
+      ValueError: another process holds it; `name` is the option that names the folder.
+      OSError: the file system has no locks.
     """
-    if jax.process_index() > 0:
-        yield
-        return
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             need = "a folder that no other process is writing; this run is being carried out now"
-            raise OptionError("out", str(folder), need) from None
+            raise OptionError(name, str(folder), need) from None
+        except OSError as error:
+            raise OSError(f"{folder} cannot be locked, so two runs could write it: {error.strerror}") from None
         yield
 
 

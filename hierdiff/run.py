@@ -11,7 +11,6 @@ import jax
 import numpy as np
 import xarray as xr
 from flax import nnx
-from jax.experimental.multihost_utils import sync_global_devices
 from jax.sharding import Mesh
 from tqdm import tqdm
 
@@ -37,17 +36,18 @@ def in_folder(folder: Path, config: Any, resume: str, run: Callable[[], object],
 
     Raises:
       ValueError: the folder will not do, or holds nothing to go on with where `resume` says that it must.
+      SystemExit: it will not do, in the other processes of the run.
     """
-    record.open_folder(folder, config)
-    with only_writer(folder):
-        there = bool(saved_steps(folder / "state")) or (folder / "summary.json").exists()
-        require(there or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none")
+    with contextlib.ExitStack() as stack:
+        problem = None
         if jax.process_index() == 0:
-            record.tidy(folder)
-            if resume == "never":
-                record.discard(folder)
-                record.write_config(folder, config)
-        sync_global_devices("the folder is ready")
+            try:
+                _prepare(folder, config, resume, stack)
+            except (ValueError, OSError) as error:
+                problem = error
+        # Here the other processes wait for the first one.
+        if in_any_process(problem is not None):
+            raise problem or SystemExit(2)
         if not record.finished(folder, "out"):
             run()
         if jax.process_index() == 0:
@@ -56,6 +56,21 @@ def in_folder(folder: Path, config: Any, resume: str, run: Callable[[], object],
             for path in sorted(folder.iterdir()):
                 if not path.name.startswith("."):
                     print(path)
+
+
+def _prepare(folder: Path, config: Any, resume: str, stack: contextlib.ExitStack) -> None:
+    """Lock the folder until `stack` is left, and make it that of the run."""
+    # A folder that is refused stays as it is, without a lock; under the lock, nobody else can begin a run there.
+    record.require_folder(folder, config)
+    stack.enter_context(only_writer(folder, "out"))
+    record.require_folder(folder, config)
+    there = bool(saved_steps(folder / "state")) or (folder / "summary.json").exists()
+    require(there or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none")
+    record.tidy(folder)
+    if resume == "never":
+        record.discard(folder)
+    if resume == "never" or not (folder / "config.json").exists():
+        record.write_config(folder, config)
 
 
 @contextlib.contextmanager
@@ -173,7 +188,7 @@ def open_run(folder: Path) -> Run:
     try:
         options = record.flat(record.read_json(folder / "config.json")["options"])
         config = rebuild(OnsetConfig(), options)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except record.UNREADABLE:
         raise OptionError("run", str(folder), need) from None
     require(record.finished(folder, "run"), "run", str(folder), need)
     unchanged = record.made_with(folder / "curves.nc", config)

@@ -158,7 +158,7 @@ class Experiment(NamedTuple):
 
 
 def train(config: TrainConfig, training: Training, done: int = 0) -> Iterator[tuple[int, TrainState]]:
-    """Train to the end from step `done`; gives step and state at each checkpoint, and 200 times or more in all.
+    """Train to the end from step `done`; gives step and state at each checkpoint, and after 100 steps at the latest.
 
     A state is used up when the next one is asked for.
 
@@ -168,7 +168,7 @@ def train(config: TrainConfig, training: Training, done: int = 0) -> Iterator[tu
     trainer, data, keys, state = training
     for checkpoint in config.checkpoint_steps():
         while done < checkpoint:
-            until = min(checkpoint, done + max(1, config.steps // 200))
+            until = min(checkpoint, done + max(1, min(config.steps // 200, 100)))
             state = trainer.advance(state, data, keys, done, until)
             check_finite(state)
             done = until

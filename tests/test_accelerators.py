@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from hierdiff import devices, laboratory
+from hierdiff import devices, image_laboratory, laboratory
 from hierdiff.grammar import GrammarConfig, random_grammar
+from hierdiff.image_laboratory import ImageMeasureConfig, ImagesConfig, ImageSetting
+from hierdiff.images import ImageConfig, ImageSets
 from hierdiff.laboratory import OnsetConfig, make_inputs, make_measure, prepare, set_up
 from hierdiff.measures.probe import MeasureConfig
 from hierdiff.networks import NetworkConfig
@@ -17,6 +19,7 @@ from hierdiff.noising import linear_schedule
 from hierdiff.posterior import leaf_posterior
 from hierdiff.reverse import exact_denoiser, network_denoiser, respaced, reverse
 from hierdiff.training import TrainConfig
+from hierdiff.unet import UNetConfig, build_unet
 
 TREE = NetworkConfig(width=8)
 TRANSFORMER = NetworkConfig(network="transformer", width=8, layers=2, heads=2, dropout=0.1, dtype="bfloat16")
@@ -65,6 +68,28 @@ def test_training_and_measuring(network):
     assert ("bf16" in text) == (network.dtype == "bfloat16")
     inputs = make_inputs(setting, config.measure)
     assert "stablehlo.dot_general" in lower(make_measure(setting), training.state.average, inputs)
+
+
+def test_training_and_measuring_on_images():
+    config = ImagesConfig(
+        sets=2,
+        size=50,
+        images=ImageConfig(side=4),
+        network=UNetConfig(channels=8, grids=2),
+        train=TrainConfig(steps=10, checkpoints=2, batch=8, first_checkpoint=5),
+        measure=ImageMeasureConfig(held_out=100, members=50, draws=1, noise=(0.1,)),
+    )
+    rng = np.random.default_rng(0)
+    train, held_out = (rng.uniform(-1, 1, (*n, 4, 4)).astype(np.float32) for n in ((2, 50), (100,)))
+    keys = jax.random.split(jax.random.key(0), 4)
+    one = laboratory.ensemble_mesh(2)
+    data = ImageSets(train, held_out, duplicates=0, unreadable=0)
+    setting = ImageSetting(linear_schedule(100), data, build_unet(config.network, 4), one, *keys)
+    whole = image_laboratory.experiment(config, setting, image_laboratory.make_inputs(setting, config.measure))
+    trainer, data, keys, state = whole.training
+    text = lower(trainer.advance, state, data, keys, 0, 5)
+    assert re.search(r"dot_general.*batching_dims = \[0\] x \[0\]", text)
+    assert "stablehlo.dot_general" in lower(whole.measure, state.average, whole.inputs)
 
 
 def test_the_exact_posterior_asks_for_the_highest_precision():

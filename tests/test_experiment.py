@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from runs import SMOKE as OPTIONS
 
 from experiments import membership, onset
 from figures import onset as figure
+from figures import style
 from hierdiff import laboratory, record, training
 from hierdiff.laboratory import OnsetConfig
 
@@ -106,6 +108,7 @@ def test_a_foreign_folder_is_refused_and_left_as_it_is(content, tmp_path, capsys
         (["--noise", "0.15", "1e-12"], "--noise: got (0.15, 1e-12), needs values that are distinct among"),
         (["--noise-levels", "3000000000"], "--noise-levels: got 3000000000, needs an integer from 21"),
         (["--split", "-1"], "--split: got -1, needs an integer from 0"),
+        (["--distributed"], "--distributed: got True, needs a Slurm job, a TPU slice or a Kubernetes JobSet"),
     ],
 )
 def test_bad_input_ends_with_status_2_and_one_sentence(options, sentence, capsys):
@@ -210,3 +213,12 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         record.write_whole(path, fail)
     np.testing.assert_array_equal(record.read_results(path).x, np.arange(3))
     assert [each.name for each in tmp_path.iterdir()] == ["results.nc"]
+
+
+def test_outside_a_checkout_no_commit_is_named(monkeypatch):
+    def none(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(record.subprocess, "run", none)
+    made = record.origin(OnsetConfig())
+    assert style.origin(Path("runs/a/curves.nc"), made).endswith("; commit unknown")

@@ -56,6 +56,17 @@ def folder(tmp_path_factory, monkeypatch_module):
     return folder
 
 
+def test_memory_is_what_a_container_or_a_scheduler_allows(tmp_path):
+    """The least of a group's own limit and of those that hold it."""
+    for folder, word in (("", "max"), ("job", "3000"), ("job/step", "5000"), ("job/step/task", "max")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "memory.max").write_text(f"{word}\n")
+    own = tmp_path / "own"
+    own.write_text("1:name=systemd:/other\n0::/job/step/task\n")
+    assert sorted(planning._limits(tmp_path, own)) == [3000, 5000]
+    assert planning._limits(tmp_path, tmp_path / "none") == []
+
+
 def test_loops_and_devices_count_as_often_as_they_run():
     """Products of n x n matrices, of 2 n^3 operations each."""
     n = 32

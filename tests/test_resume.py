@@ -106,9 +106,33 @@ def test_starting_anew_discards_what_the_run_has_left_and_nothing_else(tmp_path,
 def test_two_processes_do_not_write_one_run(tmp_path, capsys):
     onset_folder = tmp_path / "run"
     onset_folder.mkdir()
-    with resume.only_writer(onset_folder), pytest.raises(SystemExit, match="2"):
+    with resume.only_writer(onset_folder, "out"), pytest.raises(SystemExit, match="2"):
         onset.main([*OPTIONS, "--out", str(onset_folder)])
     assert "a folder that no other process is writing" in capsys.readouterr().err
+
+
+def test_a_run_that_another_process_begins_meanwhile_keeps_its_options(tmp_path, monkeypatch, capsys):
+    """Between the look at an empty folder and the lock, a run of another configuration begins and ends there."""
+    before = run.only_writer
+
+    def late(folder, name):
+        (folder / "config.json").write_text('{"options": {"depth": 7}}')
+        return before(folder, name)
+
+    monkeypatch.setattr(run, "only_writer", late)
+    with pytest.raises(SystemExit, match="2"):
+        onset.main([*OPTIONS, "--out", str(tmp_path)])
+    assert "depth (7 there)" in capsys.readouterr().err
+    assert record.read_json(tmp_path / "config.json") == {"options": {"depth": 7}}
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(resume.fcntl, "flock", none)
+    with pytest.raises(OSError, match="cannot be locked, so two runs could write it: Function not"):
+        resume.only_writer(tmp_path, "out").__enter__()
 
 
 def state(value):
@@ -136,6 +160,26 @@ def test_a_damaged_save_is_named_and_the_one_before_it_used(tmp_path):
         (tmp_path / "00000020.json").write_text(content)
         with pytest.warns(UserWarning, match="is damaged"):
             assert resume.restore(tmp_path, state(0.0)) is None
+
+
+def test_saves_go_on_after_damaged_ones_and_what_a_kill_has_left_is_removed(tmp_path):
+    for step in (80, 90):
+        resume.save(tmp_path, step, state(float(step)))
+        (tmp_path / f"{step:08d}.json").write_text("{")
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert resume.restore(tmp_path, state(0.0)) is None
+    for left in ("00000005", "00000070.orbax-checkpoint-tmp"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "half").touch()
+    for step in (10, 20, 30):
+        resume.save(tmp_path, step, state(float(step)))
+    assert resume.saved_steps(tmp_path) == [20, 30]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "00000020",
+        "00000020.json",
+        "00000030",
+        "00000030.json",
+    ]
 
 
 def test_a_full_disk_ends_the_run_with_one_sentence(tmp_path, monkeypatch):

@@ -12,14 +12,16 @@ import xarray as xr
 from runs import SMOKE
 
 from experiments import losses, membership, neighbours, noise, onset, stopping, uturn
-from figures import style
+from figures import growth, style
+from figures import stopping as stopping_figure
 from figures.__main__ import FIGURES
-from figures.records import SIZES, Records
+from figures.records import SIZES, STOPPING, Need, Records
 from hierdiff import record
 from hierdiff.measures.divergence import log_of
 from hierdiff.networks import Network
 from hierdiff.noising import leaf_log_likelihood
 from hierdiff.posterior import empirical_posterior, leaf_posterior
+from hierdiff.resume import only_writer
 from hierdiff.run import open_run, snapshots
 from hierdiff.sampling import coincidences, sample, sample_unseen
 
@@ -63,6 +65,27 @@ def test_a_script_adds_its_results_to_the_run(name, folder, capsys):
             assert (curves[f"{variable}_error"] >= 0).all(), variable
     assert "Minima, by measure: sample split" in printed
     assert summary["agreement"] in printed
+
+
+def test_what_was_measured_with_the_same_options_is_not_measured_again(folder, monkeypatch, capsys):
+    """Nor while another process writes the run."""
+    command = ["--run", str(folder), *SMALL["losses"]]
+    losses.main(command)
+    first = capsys.readouterr().out
+    (folder / "losses.curves.nc").unlink()
+
+    def fail(*_):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("hierdiff.run.snapshots", fail)
+    losses.main(command)
+    assert capsys.readouterr().out == first
+    assert (folder / "losses.curves.nc").exists()
+    with pytest.raises(AssertionError, match="measured again"):
+        losses.main(["--run", str(folder), "--targets", "50"])
+    with only_writer(folder, "run"), pytest.raises(SystemExit, match="2"):
+        losses.main(command)
+    assert "needs a folder that no other process is writing" in capsys.readouterr().err
 
 
 def test_figures_are_drawn_from_what_the_program_records(folder, tmp_path):
@@ -265,6 +288,17 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
     monkeypatch.setattr(onset, "carry_out", fail)
     stopping.main(command)
     assert record.read_json(tmp_path / "stopping.json")["table"] == first["table"]
+
+    records = Records(tmp_path / "runs", "smoke")
+    records.folder.mkdir()
+    records.file(Need(STOPPING)).parent.symlink_to(tmp_path)
+    for size in SIZES:
+        records.run(size).symlink_to(tmp_path / "seed-0-size-200")
+    for figure in (growth, stopping_figure):
+        with style.in_style():
+            drawn = figure.draw(records)
+        assert all(axes.has_data() for axes in drawn.axes)
+        plt.close(drawn)
 
 
 def test_means_over_grammars_have_students_intervals():

@@ -23,12 +23,28 @@ OPTIONS = ["--preset", "smoke", "--depth", "2", "--steps", "600", "--held-out", 
 KILLS = 20
 
 # A new process for each attempt, forked from one that has imported everything and has not yet started JAX.
+# What a child is doing stands in a file: training, measuring or writing (t, m or w); nothing before it has begun.
 DRIVER = """
 import json, os, signal, sys
 from experiments import onset
-from hierdiff import run
+from hierdiff import record, run
 run.SAVE_AFTER = 0.5
+doing = os.open(sys.argv[1], os.O_WRONLY)
+
+def told(module, name, letter):
+    before = getattr(module, name)
+    def function(*args):
+        os.pwrite(doing, letter, 0)
+        try:
+            return before(*args)
+        finally:
+            os.pwrite(doing, b"t", 0)
+    setattr(module, name, function)
+
+for module, name, letter in ((run, "to_host", b"m"), (run, "save", b"w"), (record, "write_whole", b"w")):
+    told(module, name, letter)
 for line in sys.stdin:
+    os.pwrite(doing, b" ", 0)
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -40,15 +56,18 @@ for line in sys.stdin:
 
 
 def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
-    """Each some time after the run has begun to write; where a run comes to its end, another one is begun.
+    """Each some time after the run has begun to write, in training, measuring and writing in turn.
 
-    The first run compiles, so it takes longer than the others: a run that was not killed says how long these take.
+    Where a run comes to its end, another one is begun. The first run compiles, so it takes longer than the others: a
+    run that was not killed says how long these take.
     """
-    rng, killed, during = random.Random(0), 0, set()
-    errors, pipe = tmp_path / "errors", subprocess.PIPE
+    rng, killed, saves = random.Random(0), 0, set()
+    errors, doing, pipe = tmp_path / "errors", tmp_path / "doing", subprocess.PIPE
+    doing.touch()
+    command = [sys.executable, "-c", DRIVER, str(doing)]
     with (
         errors.open("w") as file,
-        subprocess.Popen([sys.executable, "-c", DRIVER], stdin=pipe, stdout=pipe, stderr=file, text=True) as driver,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=file, text=True) as driver,
     ):
         requests, answers = driver.stdin, driver.stdout
         assert requests
@@ -65,6 +84,12 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
                 time.sleep(0.01)
             return time.monotonic()
 
+        def wait_until_it_is(letter):
+            """Doing this; no longer than a run takes."""
+            end = time.monotonic() + took
+            while doing.read_text() != letter and time.monotonic() < end:
+                time.sleep(0.0005)
+
         whole = tmp_path / "whole"
         start(whole)
         begun = wait_until_it_writes(whole)
@@ -80,20 +105,49 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
                 begun = wait_until_it_writes(folder)
                 if killed < KILLS:
                     time.sleep(rng.uniform(0, took))
+                    wait_until_it_is("tmw"[killed % 3])
                     with contextlib.suppress(ProcessLookupError):  # It may have come to its end.
                         os.kill(child, signal.SIGKILL)
                 status = int(answers.readline())
                 assert status in (0, -signal.SIGKILL), errors.read_text()
                 if status == 0 and anew:
                     took = min(took, time.monotonic() - begun)
-                if status != 0:
+                # Where it came to its end first, or was doing something else by then, the next one is tried.
+                if status != 0 and doing.read_text() == "tmw"[killed % 3]:
                     killed += 1
-                    during.add(len(list((folder / "state").glob("*.json"))))
+                    saves.add(len(list((folder / "state").glob("*.json"))))
             same(folder, whole)
             assert not [path for path in folder.rglob("*") if path.name.startswith(".") and path.name != ".lock"]
         requests.close()
-    # Some before the first save, some after it, some after the second.
-    assert len(during) >= 2
+    # Some before the first save, some after it or after the second.
+    assert len(saves) >= 2
+
+
+def test_no_file_of_results_is_left_half_written_by_a_full_disk(tmp_path):
+    """Where HDF5 itself writes to a full disk, the process crashes."""
+    need_disks()
+    program = """
+import pathlib, sys
+import numpy as np, xarray as xr
+from hierdiff import record
+from hierdiff.options import Parser
+folder = pathlib.Path(sys.argv[1])
+with Parser().one_sentence():
+    record.write_results(folder / "a.nc", xr.Dataset({"x": ("i", np.zeros(1000))}))
+    record.write_results(folder / "b.nc", xr.Dataset({f"x{n}": ("i", np.arange(2000.0)) for n in range(90)}))
+"""
+    script = 'mount -t tmpfs -o size=300k tmpfs $0 && $1 -c "$2" $0; status=$?; ls -A $0; exit $status'
+    command = ["unshare", "-rm", "sh", "-c", script, str(tmp_path), sys.executable, program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("stopped: [Errno 28] No space left on device")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout.split() == ["a.nc"]
+
+
+def need_disks():
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
+        pytest.skip("this machine lets nobody mount a disk")
 
 
 SMALL_DISK = """
@@ -109,8 +163,7 @@ cp -r {disk} {end}
 
 @pytest.mark.parametrize("size", ["300k", "700k"])
 def test_a_full_disk_damages_nothing_and_the_run_goes_on_once_there_is_room(size, tmp_path):
-    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
-        pytest.skip("this machine lets nobody mount a disk")
+    need_disks()
     disk, left, end = (tmp_path / name for name in ("disk", "left", "end"))
     disk.mkdir()
     options = [*OPTIONS, "--out", str(disk)]

@@ -1,15 +1,19 @@
 """Training: it overfits, averages, stratifies, is reproducible, and stops where a loss is not finite."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hierdiff import training
 from hierdiff.devices import ensemble_mesh
 from hierdiff.networks import NetworkConfig, build_network
 from hierdiff.noising import corrupt, linear_schedule
 from hierdiff.training import (
     TrainConfig,
+    Training,
     average_exponent,
     check_finite,
     cross_entropy,
@@ -76,6 +80,16 @@ def test_one_long_call_equals_several_short_ones():
     config = TrainConfig(steps=30, batch=8, first_checkpoint=1)
     whole, parts = (train(SMALL, data, config, stops=stops) for stops in ((30,), (1, 7, 30)))
     jax.tree.map(np.testing.assert_array_equal, whole, parts)
+
+
+def test_a_long_training_is_looked_at_after_a_hundred_steps_at_the_latest(monkeypatch):
+    """There it may be saved, and left."""
+    monkeypatch.setattr(training, "check_finite", lambda _: None)
+    trainer = SimpleNamespace(advance=lambda *_: None)
+    config = TrainConfig(steps=100_000, checkpoints=5, first_checkpoint=10)
+    steps = [step for step, _ in training.train(config, Training(trainer, None, None, None))]  # pyright: ignore[reportArgumentType]
+    assert set(config.checkpoint_steps()) <= set(steps)
+    assert max(np.diff([0, *steps])) == 100
 
 
 def test_networks_of_an_ensemble_do_not_depend_on_its_size():
