@@ -6,20 +6,24 @@ python -m figures --run-missing --preset laptop     make what is missing first, 
 python -m figures --list-jobs --preset paper        one command for each line, to run side by side
 """
 
+import contextlib
 import importlib
 import shlex
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import matplotlib.pyplot as plt
+from tqdm import tqdm
 
 from figures import style
-from figures.records import IMAGES, ONSET, PRESETS, QUESTIONS, SIZES, STOPPING_SEEDS, Need, Records, in_order
+from figures.records import IMAGES, ONSET, PRESETS, QUESTIONS, SIZES, STOPPING_SEEDS, Job, Need, Records, in_order
 from hierdiff import record
-from hierdiff.options import Parser
+from hierdiff.options import OptionError, Parser
 
 FIGURES = (
     "training",
@@ -64,14 +68,23 @@ def main(argv: list[str] | None = None) -> None:
         if options.run_missing:
             run_missing(records, modules)
         record.require_writable("out", out)
-        drawn = [draw(module, records, out) for module in modules]
+        drawn = [draw_or_say(module, records, out) for module in modules]
     if not all(drawn):
         raise SystemExit(1)
 
 
-def draw(module: ModuleType, records: Records, out: Path) -> bool:
-    """Draw one figure as PDF and PNG, or say which commands make what it needs."""
+def draw_or_say(module: ModuleType, records: Records, out: Path) -> bool:
+    """Draw one figure, or say what is wrong with the records that it needs."""
     name = module.__name__.rpartition(".")[2]
+    try:
+        return draw(name, module, records, out)
+    except OptionError as error:
+        print(f"{name}: {error.got}: needs {error.need}")
+        return False
+
+
+def draw(name: str, module: ModuleType, records: Records, out: Path) -> bool:
+    """Draw one figure as PDF and PNG, or say which commands make what it needs."""
     missing = [need for need in in_order(module.NEEDS) if not records.there(need)]
     for need in missing:
         command = shlex.join(records.job(need).command)
@@ -90,6 +103,8 @@ def draw(module: ModuleType, records: Records, out: Path) -> bool:
 def run_missing(records: Records, modules: list[ModuleType]) -> None:
     """Carry out the jobs whose records are missing, one after another; each goes on from where it was left.
 
+    What they print, their progress included, goes to a log; the progress of all of them together is shown.
+
     Raises:
       SystemExit: a job has failed; with its exit status.
     """
@@ -98,19 +113,48 @@ def run_missing(records: Records, modules: list[ModuleType]) -> None:
     jobs = list(dict.fromkeys(records.job(need) for need in needs if not records.there(need)))
     record.require_writable("runs", records.folder)
     log = records.folder / f"figures-{records.preset}.log"
-    left, done, start = sum(job.minutes for job in jobs), 0.0, time.monotonic()
-    for number, job in enumerate(jobs, 1):
-        # Before the first job has come to its end, a machine with two cores is what is known.
-        pace = (time.monotonic() - start) / 60 / done if done else 1.0
-        print(
-            f"job {number} of {len(jobs)}, about {left * pace:.0f} minutes left: {shlex.join(job.command)}", flush=True
-        )
-        with log.open("a") as output:
-            status = subprocess.run([sys.executable, "-m", *job.command], stdout=output, check=False).returncode
-        if status:
-            print(f"stopped: the job ended with status {status}; the same command goes on from there", file=sys.stderr)
-            raise SystemExit(status)
-        left, done = left - job.minutes, done + job.minutes
+    whole, done, start = sum(job.minutes for job in jobs), 0.0, time.monotonic()
+    form = "{percentage:3.0f}%|{bar}| {elapsed} so far{postfix}"
+    with tqdm(total=whole, bar_format=form, disable=None, dynamic_ncols=True) as bar:
+        for number, job in enumerate(jobs, 1):
+            # Before the first job has come to its end, a machine with two cores is what is known.
+            pace = (time.monotonic() - start) / 60 / done if done else 1.0
+
+            def left(taken: float, job: Job = job, done: float = done, pace: float = pace) -> str:
+                """Show how much is left, once this job has taken so many minutes, and say it."""
+                bar.n = done + min(taken / pace, job.minutes)
+                bar.set_postfix_str(f"about {(whole - bar.n) * pace:.0f} minutes left")
+                return str(bar.postfix)
+
+            bar.write(f"job {number} of {len(jobs)}, {left(0.0)}: {shlex.join(job.command)}")
+            sys.stdout.flush()
+            status = carry_out(job, log, left)
+            if status:
+                bar.write(f"stopped: the job ended with status {status}; {log} says why", file=sys.stderr)
+                bar.write("the same command goes on from there", file=sys.stderr)
+                raise SystemExit(status)
+            done += job.minutes
+
+
+def carry_out(job: Job, log: Path, report: Callable[[float], object]) -> int:
+    """The exit status of a job, as a shell gives it; `report` is told the minutes that it has taken so far.
+
+    A job is ended with the program: SIGTERM is passed on, and waited for.
+    """
+    start = time.monotonic()
+    with log.open("a") as output:
+        process = subprocess.Popen([sys.executable, "-m", *job.command], stdout=output, stderr=output)
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            while process.poll() is None:
+                report((time.monotonic() - start) / 60)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(1)
+        finally:
+            process.terminate()
+            process.wait()
+            signal.signal(signal.SIGTERM, before)
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
 def independent_jobs(records: Records) -> list[str]:

@@ -1,6 +1,6 @@
 """Samples, loss and U-turns for a small and a large training set (arXiv 2603.03469, figures 9 and 10).
 
-As the figures `samples`, `losses` and `uturns`, in a row for each size; U-turns are read at the smallest test loss.
+As the figures `samples`, `losses` and `uturns`, in a column for each size.
 """
 
 import matplotlib.pyplot as plt
@@ -16,9 +16,9 @@ NEEDS = {Need(question, size) for question in (ONSET, "neighbours", "losses", "u
 
 
 def draw(records: Records) -> Figure:
-    """A row for each size."""
-    figure, rows = plt.subplots(2, 4, figsize=(10.0, 4.8))
-    for axes, size in zip(rows, (SMALL, LARGE), strict=True):
+    """A column for each size."""
+    figure, rows = plt.subplots(4, 2, figsize=(7.0, 8.6))
+    for axes, size in zip(rows.T, (SMALL, LARGE), strict=True):
         summary, uturns = records.summary(size), records.curves(size, "uturn")
         neighbours(axes[0], records.curves(size, "neighbours"), summary)
         known(axes[1], records.curves(size, "losses"), summary)
@@ -28,5 +28,5 @@ def draw(records: Records) -> Figure:
             title = each.get_title()
             each.set_title(f"P = {records.scale.sizes[size]:,}" + (f", {title}" if title else ""))
         axes[0].set_xlabel("training step")
-    style.legends_above(rows, ncols=1)
+    style.legends_above(rows.T, ncols=2)
     return figure

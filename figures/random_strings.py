@@ -19,9 +19,10 @@ def draw(records: Records) -> Figure:
     curves = records.curves(MIDDLE, "uturn")
     random = curves.sel(start="random")
     at = {name: random.sel(step=step, method="nearest") for name, step in records.read_at(MIDDLE).items()}
-    for (name, each), colour in zip(at.items(), ("C1", "C0", "C2"), strict=False):
+    colours = {"onset": style.SPLIT, "best": style.LOSS, "the end": "C2"}
+    for name, each in at.items():
         label = f"networks, {name}, step {int(each.step):,}"
-        style.curve(left, each, "overlap", label, along="turn", color=colour, marker=".")
+        style.curve(left, each, "overlap", label, along="turn", color=colours[name], marker=".")
     for k, shade in zip(curves.filtered.values, style.shades(curves.sizes["filtered"]), strict=True):
         label = f"k = {k}" + (" (exact)" if k == 0 else "")
         style.curve(right, curves.sel(filtered=k), "of_filtered", label, along="turn", color=shade, marker=".")

@@ -1,6 +1,7 @@
 """The records that the figures are drawn from, and the commands that make them."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +9,8 @@ import xarray as xr
 
 from figures import style
 from hierdiff import record
+from hierdiff.measures.probe import GROUPS
+from hierdiff.options import OptionError
 
 SMALL, MIDDLE, LARGE = SIZES = ("small", "middle", "large")
 ONSET, STOPPING = "onset", "stopping"
@@ -21,8 +24,8 @@ IMAGES_MINUTES = 17.0
 class Scale(NamedTuple):
     """The sizes of a preset: those of the training sets, with the steps that make the same number of epochs of each.
 
-    `targets` are the training sequences that some questions are put to in that preset; the last two are for the
-    comparison of stopping rules.
+    `targets` are the training sequences that some questions are put to in that preset; then come the sizes and options
+    of the comparison of stopping rules, and the options of the run on images.
     """
 
     sizes: dict[str, int]
@@ -30,6 +33,7 @@ class Scale(NamedTuple):
     targets: dict[str, int]
     stopping_sizes: tuple[int, ...]
     stopping_options: tuple[str, ...]
+    image_options: tuple[str, ...]
 
 
 PRESETS = {
@@ -39,6 +43,7 @@ PRESETS = {
         {"membership": 200, "losses": 200},
         (200,),
         (),
+        (),
     ),
     "laptop": Scale(
         {SMALL: 300, MIDDLE: 1000, LARGE: 3000},
@@ -46,6 +51,7 @@ PRESETS = {
         {"membership": 1000, "losses": 500},
         (300, 1000),
         ("--sets", "2"),
+        (),
     ),
     "paper": Scale(
         {SMALL: 5000, MIDDLE: 12_000, LARGE: 70_000},
@@ -53,12 +59,27 @@ PRESETS = {
         {"membership": 10_000, "losses": 4000},
         (5000, 12_000),
         (),
+        ("--data-dir", "CelebA/img_align_celeba"),
     ),
 }
 STOPPING_SEEDS = (0, 1, 2)
 
-# Each record is read once for all figures.
-read_results = functools.cache(record.read_results)
+
+def whole(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """`read`, which reads each file once for all figures, and says which one is damaged."""
+
+    @functools.cache
+    def read_whole(path: Path) -> Any:
+        try:
+            return read(path)
+        except record.UNREADABLE:
+            need = "a whole record; this one is damaged: take it away, and it can be made again"
+            raise OptionError("runs", str(path), need) from None
+
+    return read_whole
+
+
+read_results, read_json = whole(record.read_results), whole(record.read_json)
 
 
 class Need(NamedTuple):
@@ -98,12 +119,12 @@ class Records(NamedTuple):
 
     def summary(self, size: str) -> dict[str, Any]:
         """The summary of one run."""
-        return record.read_json(self.run(size) / "summary.json")
+        return read_json(self.run(size) / "summary.json")
 
     def read_at(self, size: str) -> dict[str, float]:
-        """The steps at which one run is read: the onset and best, where there is something to read, and the end."""
+        """The steps at which one run is read: the onset and best, where they are reached, and the end."""
         summary = self.summary(size)
-        steps = {name: step for name, step in summary["read_at"].items() if step is not None}
+        steps = {name: summary[name]["step"] for name in ("onset", "best") if summary[name]["reached"]}
         return {**steps, "the end": summary["steps"]}
 
     def samples(self) -> xr.Dataset:
@@ -112,7 +133,7 @@ class Records(NamedTuple):
 
     def stopping(self) -> dict[str, Any]:
         """The comparison of stopping rules."""
-        return record.read_json(self.file(Need(STOPPING)))
+        return read_json(self.file(Need(STOPPING)))
 
     def file(self, need: Need) -> Path:
         """Where a record lies."""
@@ -123,13 +144,20 @@ class Records(NamedTuple):
     def origin(self, need: Need) -> str:
         """What made a record."""
         path = self.file(need)
-        return style.origin(path, record.read_json(path) if need.question == STOPPING else read_results(path).attrs)
+        return style.origin(path, read_json(path) if need.question == STOPPING else read_results(path).attrs)
 
     def there(self, need: Need) -> bool:
-        """Whether a record is there; of a run, the summary is written last."""
-        return self.file(need).exists() and (
-            need.question == STOPPING or (self.run(need.size) / "summary.json").exists()
-        )
+        """Whether a record is there, the comparison of stopping rules with all of its runs.
+
+        Of a run, the summary is written last, and what a question adds to it comes last there.
+        """
+        if not self.file(need).exists():
+            return False
+        if need.question == STOPPING:
+            made = {(stop["seed"], stop["size"]) for stop in self.stopping()["stops"]}
+            return made >= {(seed, size) for seed in STOPPING_SEEDS for size in self.scale.stopping_sizes}
+        written = (self.run(need.size) / "summary.json").exists()
+        return written and (need.question not in QUESTIONS or need.question in self.summary(need.size))
 
     def job(self, need: Need) -> Job:
         """The command that makes a record."""
@@ -139,13 +167,13 @@ class Records(NamedTuple):
             return self.stopping_job(STOPPING_SEEDS, scale.stopping_sizes)
         place = str(self.run(size))
         if size == IMAGES:
-            return Job(("experiments.images", *preset, "--out", place), IMAGES_MINUTES)
+            return Job(("experiments.images", *preset, *scale.image_options, "--out", place), IMAGES_MINUTES)
         if question == ONSET:
             other = () if size == MIDDLE else ("--size", str(scale.sizes[size]), "--steps", str(scale.steps[size]))
             command = ("experiments.onset", *preset, *other, "--out", place)
             minutes = 2 + 8 * scale.steps[size] / scale.steps[MIDDLE]
             return Job(command, minutes)
-        targets = scale.sizes[size] // 50 * 50
+        targets = scale.sizes[size] // GROUPS * GROUPS
         few = ("--targets", str(targets)) if targets < scale.targets.get(question, 0) else ()
         command = (f"experiments.{question}", *preset, *few, "--run", place)
         return Job(command, QUESTIONS[question])

@@ -2,9 +2,10 @@
 
 import importlib
 import json
+import os
 import shlex
 import shutil
-import subprocess
+import signal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,6 +27,8 @@ from figures.records import (
     SIZES,
     SMALL,
     STOPPING,
+    STOPPING_SEEDS,
+    Job,
     Need,
     Records,
     in_order,
@@ -104,12 +107,13 @@ def records(tmp_path_factory):
             "onset_noise": 0.15,
             "steps": 1000,
             "divergences": [{"filtered": k, "minimum": found(100.0)} for k in FILTERED],
+            **{question: {} for question in QUESTIONS},
         }
         record.write_json(records.run(size) / "summary.json", summary)
     stops = [
         {"seed": seed, "size": size, "rule": rule, "reached": True, "step": 10.0 * (1 + seed)}
         | dict.fromkeys(stopping.COSTS, 0.1 * (1 + seed))
-        for seed in (0, 1)
+        for seed in STOPPING_SEEDS
         for size in (200, 300)
         for rule in stopping.RULES
     ]
@@ -184,7 +188,7 @@ def test_samples_losses_and_uturns(records):
 
 
 def test_other_sizes(records):
-    for size, row in zip((SMALL, LARGE), np.reshape(drawn("other_sizes", records), (2, 4)), strict=True):
+    for size, row in zip((SMALL, LARGE), np.reshape(drawn("other_sizes", records), (4, 2)).T, strict=True):
         same(labelled(row[0])[1], curves(records, size, "neighbours").neighbour_divergence)
         same(labelled(row[1])[0], curves(records, size, "losses").known_average.sel(inputs="training"))
         ratio = curves(records, size, "uturn").ratio_of_means.sel(start="training")
@@ -238,7 +242,7 @@ def test_growth_and_stopping(records):
     ends = [segment[:, 1].tolist() for segment in onset_bars.lines[2][0].get_segments()]
     assert ends == [[step / 2, 1000] for step in (30.0, 60.0, 90.0)]
     crosses = [line for line in axes.lines if line.get_marker() == "x"]
-    same(crosses[0], [10.0, 10.0, 20.0, 20.0], [200, 300, 200, 300])
+    same(crosses[0], [10.0, 10.0, 20.0, 20.0, 30.0, 30.0], 3 * [200, 300])
 
     content = json.loads(records.file(Need(STOPPING)).read_text())
     for cost, axes in zip(stopping.COSTS, drawn("stopping", records), strict=True):
@@ -260,7 +264,9 @@ def test_a_minimum_that_is_not_reached_is_not_drawn(records, tmp_path):
         if name.startswith("image_"):
             continue
         axes = drawn(name, without)
-        assert not [text for each in axes for text in each.texts if text.get_text() in ("onset", "best")], name
+        words = [text.get_text() for each in axes for text in (*each.texts, each.title)]
+        words += [str(line.get_label()).removeprefix("networks, ") for each in axes for line in each.lines]
+        assert not [word for word in words if word in ("onset", "best") or (", step" in word and "end" not in word)]
     assert not drawn("growth", without)[0].containers
 
 
@@ -289,20 +295,73 @@ def command(folder, need):
     return Records(folder, "smoke").job(need).command
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("smoke-0/curves.nc", b"\x89HDF\r\n\x1a\n and no more"),
+        ("smoke-0/summary.json", b"{"),
+        ("stopping-smoke/stopping.json", b'{"stops": ['),
+    ],
+)
+def test_a_damaged_record_is_named_and_the_other_figures_are_drawn(file, content, records, tmp_path, capsys):
+    shutil.copytree(records.folder, tmp_path / "runs")
+    (tmp_path / "runs" / file).write_bytes(content)
+    names = ["spectrum", "stopping"]
+    with pytest.raises(SystemExit, match="1"):
+        figures.main([*names, "--preset", "smoke", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)])
+    bad = "stopping" if "stopping" in file else "spectrum"
+    printed = capsys.readouterr().out
+    assert f"{bad}: {tmp_path / 'runs' / file}: needs a whole record" in printed
+    assert [path.stem for path in tmp_path.glob("*.pdf")] == [name for name in names if name != bad]
+
+
+def test_a_record_that_is_not_whole_is_missing(records, tmp_path):
+    """The comparison of stopping rules without one of its runs; a question that was killed before its last file."""
+    shutil.copytree(records.folder, tmp_path, dirs_exist_ok=True)
+    part = Records(tmp_path, "smoke")
+    for need in (Need(STOPPING), Need("uturn")):
+        assert records.there(need)
+    content = records.stopping()
+    record.write_json(part.file(Need(STOPPING)), {**content, "stops": content["stops"][:-6]})
+    summary = {name: value for name, value in records.summary(MIDDLE).items() if name != "uturn"}
+    record.write_json(part.run(MIDDLE) / "summary.json", summary)
+    for need in (Need(STOPPING), Need("uturn")):
+        assert not part.there(need)
+
+
 def test_missing_records_are_made_in_order_and_a_failure_stops(tmp_path, monkeypatch, capsys):
     ran = []
 
-    def run(command, **_):
-        ran.append(command[2:])
-        return subprocess.CompletedProcess(command, 3 if command[2] == "experiments.losses" else 0)
+    def carry_out(job, log, report):
+        ran.append(job.command[0])
+        assert "about" in report(1.0)
+        return 3 if job.command[0] == "experiments.losses" else 0
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(figures, "carry_out", carry_out)
     with pytest.raises(SystemExit, match="3"):
         figures.main(["losses", "samples", "--run-missing", "--preset", "smoke", "--runs", str(tmp_path)])
-    assert [each[0] for each in ran] == ["experiments.onset", "experiments.neighbours", "experiments.losses"]
+    assert ran == ["experiments.onset", "experiments.neighbours", "experiments.losses"]
     printed = capsys.readouterr()
     assert "job 1 of 3, about 15 minutes left: experiments.onset" in printed.out
     assert "the job ended with status 3" in printed.err
+
+
+def test_sigterm_ends_a_job_too(tmp_path, monkeypatch):
+    """The job is asked to end, and its status is that of a program which SIGTERM has ended."""
+    folder = tmp_path / "waits"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "__main__.py").write_text("import time; print('begun', flush=True); time.sleep(60)")
+    monkeypatch.chdir(tmp_path)
+    log = tmp_path / "log"
+
+    def report(_):
+        if log.exists() and "begun" in log.read_text():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert figures.carry_out(Job(("waits",), 1.0), log, report) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
