@@ -78,6 +78,7 @@ def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, dict[
     """
     file = run.folder / f"{question.name}.results.nc"
     with only_writer(run.folder, "run"):
+        record.tidy(run.folder)
         if not record.made_with(file, config):
             with tqdm(total=len(run.steps), unit="snapshot", disable=None, dynamic_ncols=True) as bar:
                 measured = question.measure(run, config, bar.update)

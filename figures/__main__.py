@@ -8,6 +8,7 @@ python -m figures --list-jobs --preset paper        one command for each line, t
 
 import contextlib
 import importlib
+import math
 import shlex
 import signal
 import subprocess
@@ -21,7 +22,20 @@ import matplotlib.pyplot as plt
 from tqdm import tqdm
 
 from figures import style
-from figures.records import IMAGES, ONSET, PRESETS, QUESTIONS, SIZES, STOPPING_SEEDS, Job, Need, Records, in_order
+from figures.records import (
+    IMAGES,
+    ONSET,
+    PRESETS,
+    QUESTIONS,
+    SIZES,
+    STOPPING_SEEDS,
+    Job,
+    Need,
+    Records,
+    in_order,
+    read_json,
+    read_results,
+)
 from hierdiff import record
 from hierdiff.options import OptionError, Parser
 
@@ -103,7 +117,7 @@ def draw(name: str, module: ModuleType, records: Records, out: Path) -> bool:
 def run_missing(records: Records, modules: list[ModuleType]) -> None:
     """Carry out the jobs whose records are missing, one after another; each goes on from where it was left.
 
-    What they print, their progress included, goes to a log; the progress of all of them together is shown.
+    What they print goes to a log; the progress of all of them together is shown.
 
     Raises:
       SystemExit: a job has failed; with its exit status.
@@ -117,13 +131,16 @@ def run_missing(records: Records, modules: list[ModuleType]) -> None:
     form = "{percentage:3.0f}%|{bar}| {elapsed} so far{postfix}"
     with tqdm(total=whole, bar_format=form, disable=None, dynamic_ncols=True) as bar:
         for number, job in enumerate(jobs, 1):
-            # Before the first job has come to its end, a machine with two cores is what is known.
-            pace = (time.monotonic() - start) / 60 / done if done else 1.0
+            # Until the first job has come to its end, nothing is known but how long the laptop preset's take.
+            first = 1.0 if records.preset == "laptop" else math.nan
+            pace = (time.monotonic() - start) / 60 / done if done else first
 
             def left(taken: float, job: Job = job, done: float = done, pace: float = pace) -> str:
                 """Show how much is left, once this job has taken so many minutes, and say it."""
-                bar.n = done + min(taken / pace, job.minutes)
-                bar.set_postfix_str(f"about {(whole - bar.n) * pace:.0f} minutes left")
+                known = math.isfinite(pace)
+                bar.n = done + (min(taken / pace, job.minutes) if known else 0.0)
+                minutes = (whole - bar.n) * pace
+                bar.set_postfix_str(f"about {minutes:.0f} minutes left" if known else "time left not known yet")
                 return str(bar.postfix)
 
             bar.write(f"job {number} of {len(jobs)}, {left(0.0)}: {shlex.join(job.command)}")
@@ -134,6 +151,9 @@ def run_missing(records: Records, modules: list[ModuleType]) -> None:
                 bar.write("the same command goes on from there", file=sys.stderr)
                 raise SystemExit(status)
             done += job.minutes
+    # What a job has added to a file was not there when the file was read.
+    read_json.cache_clear()
+    read_results.cache_clear()
 
 
 def carry_out(job: Job, log: Path, report: Callable[[float], object]) -> int:
@@ -143,8 +163,14 @@ def carry_out(job: Job, log: Path, report: Callable[[float], object]) -> int:
     """
     start = time.monotonic()
     with log.open("a") as output:
-        process = subprocess.Popen([sys.executable, "-m", *job.command], stdout=output, stderr=output)
-        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        process, came = subprocess.Popen([sys.executable, "-m", *job.command], stdout=output, stderr=output), False
+
+        def stop(*_: object) -> None:
+            nonlocal came
+            came = True
+            process.terminate()
+
+        before = signal.signal(signal.SIGTERM, stop)
         try:
             while process.poll() is None:
                 report((time.monotonic() - start) / 60)
@@ -154,6 +180,8 @@ def carry_out(job: Job, log: Path, report: Callable[[float], object]) -> int:
             process.terminate()
             process.wait()
             signal.signal(signal.SIGTERM, before)
+    if came:
+        return 128 + signal.SIGTERM
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 

@@ -42,5 +42,5 @@ def known(axes: Axes, curves: xr.Dataset, summary: dict[str, Any]) -> None:
         style.curve(axes, curves.sel(inputs=inputs), "known_average", f"{inputs} sequences", color=colour, marker=".")
     axes.axhline(0, color="0.5", linewidth=0.8)
     style.mark_steps(axes, summary)
-    axes.set(xscale="log", xlabel="training step", ylabel="exact minus network residual\n[nats / sequence]")
+    axes.set(xscale="log", xlabel="training step", ylabel="exact minus network\nresidual  [nats / sequence]")
     axes.legend()

@@ -65,18 +65,20 @@ PRESETS = {
 STOPPING_SEEDS = (0, 1, 2)
 
 
-def whole(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
+def whole(read: Callable[[Path], Any]):
     """`read`, which reads each file once for all figures, and says which one is damaged."""
 
-    @functools.cache
     def read_whole(path: Path) -> Any:
         try:
             return read(path)
         except record.UNREADABLE:
-            need = "a whole record; this one is damaged: take it away, and it can be made again"
+            need = (
+                "a whole record; this one is damaged. A run is made anew with its command and --resume never, what a "
+            )
+            need += "question or the comparison of stopping rules has left once the file is taken away"
             raise OptionError("runs", str(path), need) from None
 
-    return read_whole
+    return functools.cache(read_whole)
 
 
 read_results, read_json = whole(record.read_results), whole(record.read_json)

@@ -72,7 +72,7 @@ class PlainNumbers(LogFormatter):
     """Those numbers that matplotlib names at a logarithmic axis, as 0.2 and not as a product with a power of ten."""
 
     def __call__(self, x, pos=None):
-        return f"{x:,g}" if super().__call__(x, pos) else ""
+        return f"{x:,.10g}" if super().__call__(x, pos) else ""
 
 
 def plain_numbers(axes: Axes) -> None:

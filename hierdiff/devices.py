@@ -40,7 +40,7 @@ def set_up_devices(*, distributed: bool = False) -> None:
     if distributed:
         try:
             jax.distributed.initialize()
-        except (ValueError, RuntimeError) as error:
+        except ValueError as error:
             need = f"a Slurm job, a TPU slice or a Kubernetes JobSet: {error}"
             raise OptionError("distributed", distributed, need) from None
 
@@ -112,6 +112,11 @@ def over_networks(function: Callable, mesh: Mesh, *, stacked: int) -> Callable:
 def to_host(tree: Any) -> Any:
     """The values of arrays that may lie on the devices of several processes, in each of these."""
     return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def of_first_process(number: int) -> int:
+    """What `number` is in the first process; all of them must ask."""
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
 def in_any_process(flag: bool) -> bool:

@@ -48,10 +48,13 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have a file, or the list of files of a folder, on disk."""
+    """Have a file, or the list of files of a folder, on disk; some file systems know no such thing for folders."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)
 
@@ -190,17 +193,19 @@ def finished(folder: Path, name: str) -> bool:
 def tidy(folder: Path) -> None:
     """Take away the files that a process was writing when it was killed."""
     for path in folder.rglob(f"{PARTIAL}*"):
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def discard(folder: Path) -> None:
     """Take away all that a run has left in `folder`, but its options."""
-    # The summary first: without it a run counts as not finished.
-    for pattern in ("summary.json", "*results.nc", "*curves.nc", "metrics.jsonl", "onset.png", "images.json"):
+    # Without a summary and a state there is nothing to go on from: if this is left half done, it is done again.
+    (folder / "summary.json").unlink(missing_ok=True)
+    for name in ("state", "snapshots", "samples"):
+        if (folder / name).exists():
+            shutil.rmtree(folder / name)
+    for pattern in ("*results.nc", "*curves.nc", "metrics.jsonl", "onset.png", "images.json"):
         for path in folder.glob(pattern):
             path.unlink()
-    for name in ("state", "snapshots", "samples"):
-        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def provenance() -> dict[str, Any]:

@@ -17,7 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from hierdiff import record
-from hierdiff.devices import in_any_process
+from hierdiff.devices import in_any_process, of_first_process
 from hierdiff.options import OptionError
 
 # What a shell gives a program that SIGTERM has ended: schedulers requeue on it.
@@ -38,22 +38,31 @@ def save(folder: Path, step: int, state: Any) -> None:
     """
     place, manifest = folder / f"{step:08d}", folder / f"{step:08d}.json"
     manifest.unlink(missing_ok=True)
+    problem = None
     try:
         # Asked first: where orbax meets a full disk, threads of its own go on and fail once more.
         if in_any_process(shutil.disk_usage(folder).free < sum(x.nbytes for x in jax.tree.leaves(state))):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             checkpointer.save(place.resolve(), args=ocp.args.StandardSave(state), force=True)
-        if jax.process_index() > 0:
-            return
-        paths = sorted(place.rglob("*"))
-        for path in (*paths, place):
-            record.flush(path)
-        record.write_json(manifest, {str(path.relative_to(place)): _hash(path) for path in paths if path.is_file()})
+        if jax.process_index() == 0:
+            _list_files(place, manifest)
     except Exception as error:
-        _keep_only(folder, saved_steps(folder))
-        raise OSError(f"the state of step {step} cannot be saved in {folder}: {error}") from error
-    _keep_only(folder, saved_steps(folder)[-KEPT:])
+        problem = error
+    steps = saved_steps(folder)
+    # The other processes wait for the list of files.
+    if in_any_process(problem is not None):
+        _keep_only(folder, steps)
+        raise OSError(f"the state of step {step} cannot be saved in {folder}: {problem}") from problem
+    _keep_only(folder, steps[-KEPT:])
+
+
+def _list_files(place: Path, manifest: Path) -> None:
+    """Have a save on disk, and then the list of its files with their hashes."""
+    paths = sorted(place.rglob("*"))
+    for path in (*paths, place):
+        record.flush(path)
+    record.write_json(manifest, {str(path.relative_to(place)): _hash(path) for path in paths if path.is_file()})
 
 
 def _keep_only(folder: Path, steps: list[int]) -> None:
@@ -81,20 +90,18 @@ def restore(folder: Path, template: Any) -> tuple[int, Any] | None:
 
     A save with a damaged file is passed over with a warning that names the file, and removed.
     """
-    steps = saved_steps(folder)
+    steps = saved_steps(folder) if jax.process_index() == 0 else []
     while steps and (damaged := _damaged(folder / f"{steps[-1]:08d}")):
         warnings.warn(f"{damaged} is damaged; the save before it is used", stacklevel=2)
         steps.pop()
-    # All processes have found the same before anything is removed.
-    if in_any_process(bool(steps)):
-        form = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-            place = (folder / f"{steps[-1]:08d}").resolve()
-            found = steps[-1], checkpointer.restore(place, args=ocp.args.StandardRestore(form))
-    else:
-        found = None
     _keep_only(folder, steps)
-    return found
+    step = of_first_process(steps[-1] if steps else -1)
+    if step < 0:
+        return None
+    form = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        place = (folder / f"{step:08d}").resolve()
+        return step, checkpointer.restore(place, args=ocp.args.StandardRestore(form))
 
 
 def _damaged(place: Path) -> Path | None:
@@ -102,7 +109,7 @@ def _damaged(place: Path) -> Path | None:
     manifest = place.with_suffix(".json")
     try:
         hashes = record.read_json(manifest)
-    except (OSError, ValueError):
+    except ValueError:
         hashes = None
     if not isinstance(hashes, dict) or not hashes:
         return manifest

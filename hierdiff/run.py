@@ -43,7 +43,7 @@ def in_folder(folder: Path, config: Any, resume: str, run: Callable[[], object],
         if jax.process_index() == 0:
             try:
                 _prepare(folder, config, resume, stack)
-            except (ValueError, OSError) as error:
+            except Exception as error:
                 problem = error
         # Here the other processes wait for the first one.
         if in_any_process(problem is not None):
@@ -67,9 +67,8 @@ def _prepare(folder: Path, config: Any, resume: str, stack: contextlib.ExitStack
     there = bool(saved_steps(folder / "state")) or (folder / "summary.json").exists()
     require(there or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none")
     record.tidy(folder)
-    if resume == "never":
+    if resume == "never" or not there:
         record.discard(folder)
-    if resume == "never" or not (folder / "config.json").exists():
         record.write_config(folder, config)
 
 

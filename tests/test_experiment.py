@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -108,7 +109,6 @@ def test_a_foreign_folder_is_refused_and_left_as_it_is(content, tmp_path, capsys
         (["--noise", "0.15", "1e-12"], "--noise: got (0.15, 1e-12), needs values that are distinct among"),
         (["--noise-levels", "3000000000"], "--noise-levels: got 3000000000, needs an integer from 21"),
         (["--split", "-1"], "--split: got -1, needs an integer from 0"),
-        (["--distributed"], "--distributed: got True, needs a Slurm job, a TPU slice or a Kubernetes JobSet"),
     ],
 )
 def test_bad_input_ends_with_status_2_and_one_sentence(options, sentence, capsys):
@@ -213,6 +213,16 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         record.write_whole(path, fail)
     np.testing.assert_array_equal(record.read_results(path).x, np.arange(3))
     assert [each.name for each in tmp_path.iterdir()] == ["results.nc"]
+
+
+def test_a_program_that_is_not_started_by_a_cluster_says_so(monkeypatch, capsys):
+    def alone():
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", alone)
+    with pytest.raises(SystemExit, match="2"):
+        onset.main([*OPTIONS, "--distributed"])
+    assert "--distributed: got True, needs a Slurm job, a TPU slice or a Kubernetes JobSet" in capsys.readouterr().err
 
 
 def test_outside_a_checkout_no_commit_is_named(monkeypatch):

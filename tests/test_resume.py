@@ -66,7 +66,7 @@ def stopped(folder, error, interrupt, *args):
 
 def test_a_run_interrupted_four_times_goes_on_to_the_same_results(whole, tmp_path):
     """Killed while it writes its first manifest, its second and a snapshot, and terminated."""
-    for where, call, saves in (("write_json", 2, []), ("write_json", 2, [20]), ("write_arrays", 1, [20, 40])):
+    for where, call, saves in (("write_json", 2, []), ("write_json", 3, [20]), ("write_arrays", 1, [20, 40])):
         assert stopped(tmp_path, Killed, killed_at, where, call)[1] == saves
     error, saves = stopped(tmp_path, SystemExit, terminated_in)
     assert error.code == resume.TERMINATED
@@ -101,6 +101,16 @@ def test_starting_anew_discards_what_the_run_has_left_and_nothing_else(tmp_path,
     onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "never"])
     assert record.read_json(tmp_path / "config.json") == config
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", ".lock", "mine.txt"}
+
+
+def test_what_a_run_has_left_that_cannot_be_gone_on_from_is_not_used(tmp_path, monkeypatch):
+    """A summary that was taken away: what was asked of the old weights is not taken for an answer of the new ones."""
+    monkeypatch.setattr(onset, "run", lambda *_: None)
+    monkeypatch.setattr(onset, "show", lambda *_: None)
+    onset.main([*OPTIONS, "--out", str(tmp_path)])
+    (tmp_path / "losses.results.nc").write_text("old")
+    onset.main([*OPTIONS, "--out", str(tmp_path)])
+    assert not (tmp_path / "losses.results.nc").exists()
 
 
 def test_two_processes_do_not_write_one_run(tmp_path, capsys):
