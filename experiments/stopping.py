@@ -98,12 +98,13 @@ def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list
     """Train and measure one run, unless it is there; the step and the costs where each rule stops."""
     place = folder / f"seed-{config.seed}-size-{config.size}"
     onset.train(config, place)
+    run = open_run(place)
     for question in (neighbours.QUESTION, membership.QUESTION):
         own = question.presets[preset]
         if question is membership.QUESTION:
             most = config.size // GROUPS * GROUPS
             own = dataclasses.replace(own, targets=min(own.targets, most))
-        snapshots.extend(question, open_run(place), own)
+        snapshots.extend(question, run, own)
     files = {name: record.read_results(place / f"{name}.nc") for name, _ in COSTS.values()}
     at = {"noise": config.measure.onset_noise, "height": min(2, config.grammar.depth)}
     curves = files["curves"]

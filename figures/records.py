@@ -74,8 +74,8 @@ def whole(read: Callable[[Path], Any]):
         except record.UNREADABLE:
             need = (
                 "a whole record; this one is damaged. A run is made anew with its command and --resume never, what a "
+                "question or the comparison of stopping rules has left once the file is taken away"
             )
-            need += "question or the comparison of stopping rules has left once the file is taken away"
             raise OptionError("runs", str(path), need) from None
 
     return functools.cache(read_whole)
