@@ -1,7 +1,6 @@
 """A run that is killed again and again, and one whose disk is full. Minutes long: `pytest -m slow` runs them."""
 
 import collections
-import contextlib
 import itertools
 import json
 import os
@@ -10,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -23,103 +21,107 @@ pytestmark = pytest.mark.slow
 OPTIONS = ["--preset", "smoke", "--depth", "2", "--steps", "600", "--held-out", "100", "--noise", "0.15"]
 KILLS = 20
 
-# A new process for each attempt, forked from one that has imported everything and has not yet started JAX.
-# What a child is doing stands in a file: training, measuring or writing (t, m or w); nothing before it has begun.
+# A new process for each attempt, forked from one that has imported everything and has not yet started JAX; compiled
+# programs are kept. What a child is doing stands in a file: training, measuring, writing (t, m, w) or anything else.
+# It is killed some `delay` after it begins to do what is aimed at for the `number`-th time, if that happens.
 DRIVER = """
-import json, os, signal, sys
+import contextlib, json, os, signal, sys, threading
 from experiments import onset
 from hierdiff import record, run
+
 run.SAVE_AFTER = 0.5
 doing = os.open(sys.argv[1], os.O_RDWR)
+aim = {}
+
+
+@contextlib.contextmanager
+def at(letter):
+    outside = os.pread(doing, 1, 0)
+    os.pwrite(doing, letter.encode(), 0)
+    if letter == aim["letter"]:
+        aim["number"] -= 1
+        if aim["number"] == 0:
+            threading.Timer(aim["delay"], os.kill, (os.getpid(), signal.SIGKILL)).start()
+    yield
+    os.pwrite(doing, outside, 0)
+
 
 def told(module, name, letter):
     before = getattr(module, name)
+
     def function(*args):
-        outside = os.pread(doing, 1, 0)
-        os.pwrite(doing, letter, 0)
-        try:
+        with at(letter):
             return before(*args)
-        finally:
-            os.pwrite(doing, outside.replace(b" ", b"t"), 0)
+
     setattr(module, name, function)
 
-for module, name, letter in ((run, "to_host", b"m"), (run, "save", b"w"), (record, "write_whole", b"w")):
+
+def train(*args, before=run.train):
+    steps = before(*args)
+    while True:
+        with at("t"):
+            step = next(steps, None)
+        if step is None:
+            return
+        yield step
+
+
+run.train = train
+for module, name, letter in ((run, "to_host", "m"), (run, "save", "w"), (record, "write_whole", "w")):
     told(module, name, letter)
 for line in sys.stdin:
+    options, aim = json.loads(line)
     os.pwrite(doing, b" ", 0)
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        onset.main(json.loads(line))
+        onset.main(options)
         os._exit(0)
-    print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+# What each takes, in seconds, or less: measuring is short, saving long.
+LONGEST = {"t": 0.05, "m": 0.002, "w": 0.2}
 
 
 def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
-    """Each some time after the run has begun to write, and aimed at what was hit least: training, measuring or writing.
-
-    Where a run comes to its end, another one is begun. The first run compiles, so it takes longer than the others: a
-    run that was not killed says how long these take.
-    """
+    """Each aimed at what was hit least: training, measuring or writing. A run that has ended is followed by another."""
     rng, killed, saves = random.Random(0), collections.Counter(), set()
     errors, doing, pipe = tmp_path / "errors", tmp_path / "doing", subprocess.PIPE
     doing.touch()
-    command = [sys.executable, "-c", DRIVER, str(doing)]
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    command, environment = [sys.executable, "-c", DRIVER, str(doing)], {**os.environ, **cache}
     with (
         errors.open("w") as file,
-        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=file, text=True) as driver,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=file, text=True, env=environment) as driver,
     ):
         requests, answers = driver.stdin, driver.stdout
         assert requests
         assert answers
 
-        def start(folder):
-            requests.write(json.dumps([*OPTIONS, "--out", str(folder)]) + "\n")
+        def status_of_run(folder, letter="", number=0, delay=0.0):
+            aim = {"letter": letter, "number": number, "delay": delay}
+            requests.write(json.dumps([[*OPTIONS, "--out", str(folder)], aim]) + "\n")
             requests.flush()
             return int(answers.readline())
 
-        def wait_until_it_writes(folder):
-            end = time.monotonic() + 100
-            while not (folder / "state").exists() and time.monotonic() < end:
-                time.sleep(0.01)
-            return time.monotonic()
-
-        def wait_until_it_is(letter):
-            """Doing this; no longer than a run takes."""
-            end = time.monotonic() + took
-            while doing.read_text() != letter and time.monotonic() < end:
-                time.sleep(0.0005)
-
         whole = tmp_path / "whole"
-        start(whole)
-        begun = wait_until_it_writes(whole)
-        assert int(answers.readline()) == 0
-        took = time.monotonic() - begun
+        assert status_of_run(whole) == 0
         for number in itertools.count():
-            if killed.total() >= KILLS:
-                break
             folder = tmp_path / str(number)
             while not (folder / "onset.png").exists():
-                anew = not folder.exists()
-                child = start(folder)
-                begun = wait_until_it_writes(folder)
+                aim = ("", 0, 0.0)
                 if killed.total() < KILLS:
-                    time.sleep(rng.uniform(0, took))
-                    wait_until_it_is(min("tmw", key=lambda letter: killed[letter]))
-                    time.sleep(rng.uniform(0, 0.1))
-                    with contextlib.suppress(ProcessLookupError):  # It may have come to its end.
-                        os.kill(child, signal.SIGKILL)
-                status = int(answers.readline())
+                    letter = min("tmw", key=lambda letter: killed[letter])
+                    aim = (letter, rng.randint(1, 10), rng.uniform(0, LONGEST[letter]))
+                status = status_of_run(folder, *aim)
                 assert status in (0, -signal.SIGKILL), errors.read_text()
-                if status == 0 and anew:
-                    took = min(took, time.monotonic() - begun)
                 if status != 0:
                     killed[doing.read_text()] += 1
                     saves.add(len(list((folder / "state").glob("*.json"))))
             same(folder, whole)
             assert not [path for path in folder.rglob("*") if path.name.startswith(".") and path.name != ".lock"]
+            if killed.total() >= KILLS:
+                break
         requests.close()
     assert min(killed[letter] for letter in "tmw") >= 3
     # Some before the first save, some after it or after the second.
