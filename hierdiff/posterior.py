@@ -10,7 +10,7 @@ log-likelihoods moved by a few units in their last place: in float32 to within 2
 and to within 1e-6 times the largest difference of log-likelihoods within a leaf for any other input, of up to
 1e37 nats (beyond which sums over the leaves overflow).
 
-Memory: a batch is worked through in chunks, so that above the input and the output at most
+Memory: a batch is worked through in chunks, so that above the input, the output and copies of both at most
 `16 * devices.chunk(L) * L * v * max(m, v)` bytes are alive.
 """
 
@@ -220,6 +220,12 @@ def _by_chunks(function: Callable, log_likelihood: Float[Array, "n L v"], size: 
     size = min(n, size or chunk(leaves))
     padding = -n % size
     padded = jnp.pad(log_likelihood, ((0, padding), (0, 0), (0, 0)))
-    chunks = padded.reshape(-1, size, *padded.shape[1:])
-    results = jax.lax.map(lambda ll: jax.tree.map(jnp.transpose, function(jnp.transpose(ll))), chunks)
+    chunks = padded.reshape(-1, size, *padded.shape[1:]).transpose(0, 3, 2, 1)
+
+    # Each chunk is loaded while the one before it is worked on: it then lies in the cache as a whole, where XLA would
+    # otherwise fetch its entries one by one from among all others, several times.
+    def step(ll, following):
+        return following, jax.tree.map(jnp.transpose, function(ll))
+
+    _, results = jax.lax.scan(step, chunks[0], jnp.roll(chunks, -1, axis=0))
     return jax.tree.map(lambda x: x.reshape(n + padding, *x.shape[2:])[:n], results)
