@@ -191,5 +191,6 @@ def root_mean_square_norm(x: Float[Array, "*batch w"]) -> Float[Array, "*batch w
     The mean is a matrix product: XLA's CPU backend runs a sum over the last axis one number at a time.
     """
     width, y = x.shape[-1], wide(x)
-    mean_square = (y * y) @ jnp.full((width, 1), 1 / width, y.dtype)
-    return (y * (jax.lax.rsqrt(mean_square + 1e-6) @ jnp.ones((1, width), y.dtype))).astype(x.dtype)
+    mean_square = jnp.matmul(y * y, jnp.full((width, 1), 1 / width, y.dtype), precision="highest")
+    factor = jnp.matmul(jax.lax.rsqrt(mean_square + 1e-6), jnp.ones((1, width), y.dtype), precision="highest")
+    return (y * factor).astype(x.dtype)
