@@ -4,6 +4,8 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import errno
+import os
 import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +66,8 @@ class Parser(argparse.ArgumentParser):
         except FloatingPointError as error:
             raise SystemExit(f"stopped: {error}; a smaller --learning-rate may do") from None
         except OSError as error:
-            hint = "; once there is room, the same command goes on" if "No space left" in str(error) else ""
+            full = any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
+            hint = "; once there is room, the same command goes on" if full else ""
             raise SystemExit(f"stopped: {error}{hint}") from None
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):

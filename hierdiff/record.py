@@ -137,7 +137,7 @@ def require_writable(name: str, folder: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=PARTIAL):
             pass
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise OptionError(name, str(folder), f"a folder that can be written ({error.strerror})") from None
 

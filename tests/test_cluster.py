@@ -24,7 +24,7 @@ def test_a_batch_script_is_good_bash_and_runs_the_program(name):
     path = FOLDER / name
     subprocess.run(["bash", "-n", path], check=True)
     text = path.read_text().replace("$SLURM_ARRAY_TASK_ID", "3")
-    (command,) = re.findall(r"^srun (python -m experiments\.onset .*)$", text, re.MULTILINE)
+    (command,) = re.findall(r"^srun --cpus-per-task=\S+ (python -m experiments\.onset .*)$", text, re.MULTILINE)
     config, options = parse(shlex.split(command)[3:])
     assert options.distributed == (name == "hosts.sbatch")
     assert config.split == (3 if name == "splits.sbatch" else 0)
