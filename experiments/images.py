@@ -15,13 +15,12 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
-from jax.experimental.multihost_utils import sync_global_devices
 from tqdm import tqdm
 
 from experiments.onset import command_line, say
 from figures.image_training import draw_run
 from hierdiff import record
-from hierdiff.devices import set_up_devices
+from hierdiff.devices import of_first_process, set_up_devices
 from hierdiff.image_laboratory import (
     ImageMeasureConfig,
     ImagesConfig,
@@ -83,7 +82,10 @@ def main(argv: list[str] | None = None) -> None:
         setting = set_up(config)
         if options.plan:
             inputs = jax.eval_shape(lambda: make_inputs(setting, config.measure))
-            print(describe(plan(experiment(config, setting, inputs), folder)))
+            planned = plan(experiment(config, setting, inputs), folder)
+            if jax.process_index() == 0:
+                print(describe(planned))
+                print("what the networks generate in the end is not counted")
         else:
             in_folder(folder, config, options.resume, lambda: run(config, setting, folder), lambda: show(folder))
 
@@ -149,8 +151,7 @@ def generate(config: ImagesConfig, setting: ImageSetting, folder: Path, weights:
     steps, generator, place = config.train.snapshot_steps(), make_generator(setting, config.measure), folder / "samples"
     place.mkdir(exist_ok=True)
     files = {step: place / f"{step:08d}.nc" for step in steps}
-    done = {step for step, file in files.items() if file.exists()}
-    sync_global_devices("it is known which samples are there")
+    done = steps[: of_first_process(sum(file.exists() for file in files.values()))]
     found: list[xr.Dataset] = []
     with tqdm(total=len(steps), desc="samples", disable=jax.process_index() > 0 or None, dynamic_ncols=True) as bar:
         for step, file in files.items():

@@ -79,7 +79,9 @@ def main(argv: list[str] | None = None) -> None:
         if options.plan:
             setting = set_up(config)
             inputs = jax.eval_shape(lambda: make_inputs(setting, config.measure))
-            print(describe(plan(experiment(config, setting, inputs), folder)))
+            planned = plan(experiment(config, setting, inputs), folder)
+            if jax.process_index() == 0:
+                print(describe(planned))
         else:
             train(config, folder, resume=options.resume)
 

@@ -12,6 +12,7 @@ import jax
 from jax.stages import Compiled
 from matplotlib.ticker import EngFormatter
 
+from hierdiff.devices import in_any_process
 from hierdiff.flops import flops
 from hierdiff.options import require
 from hierdiff.resume import KEPT
@@ -66,7 +67,7 @@ def plan(experiment: Experiment, folder: Path) -> Plan:
     # What one program does not use stays in memory while it runs.
     train_memory = _memory_of(compiled) + _bytes(inputs)
     unused = (_bytes(state) - _bytes(state.average)) // mesh.shape["network"]
-    memory, results = _memory_of_a_device(mesh.size), checkpoints * _bytes(measure.out_info)
+    memory, results = _memory_of_a_device(), checkpoints * _bytes(measure.out_info)
     return Plan(
         devices=f"{mesh.size} of {jax.device_count()} devices ({jax.devices()[0].device_kind})",
         networks=networks,
@@ -102,12 +103,12 @@ def _memory_of(program: Compiled) -> float:
     return float(needed - sizes.alias_size_in_bytes)
 
 
-def _memory_of_a_device(devices: int) -> int:
-    """Bytes that a device has; CPU devices share the machine's."""
-    stats = jax.devices()[0].memory_stats()
+def _memory_of_a_device() -> int:
+    """Bytes that a device has; the CPU devices of a process share the machine's."""
+    stats = jax.local_devices()[0].memory_stats()
     if stats:
         return stats["bytes_limit"]
-    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_limits()]) // devices
+    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_limits()]) // jax.local_device_count()
 
 
 def _limits(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
@@ -122,7 +123,7 @@ def _limits(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cg
 def _seconds_per_step(advance: Compiled, training: Training) -> float:
     """Train a little, twice as long each time, and take the last time; the state is used up."""
     state, steps, seconds = training.state, 1, 0.0
-    while seconds < LONG_ENOUGH:
+    while in_any_process(seconds < LONG_ENOUGH):
         steps *= 2
         start = time.perf_counter()
         state = jax.block_until_ready(advance(state, training.data, training.keys, 0, steps))

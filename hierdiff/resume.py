@@ -17,7 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from hierdiff import record
-from hierdiff.devices import in_any_process, of_first_process
+from hierdiff.devices import failing_together, in_any_process, of_first_process
 from hierdiff.options import OptionError
 
 # What a shell gives a program that SIGTERM has ended: schedulers requeue on it.
@@ -38,23 +38,19 @@ def save(folder: Path, step: int, state: Any) -> None:
     """
     place, manifest = folder / f"{step:08d}", folder / f"{step:08d}.json"
     manifest.unlink(missing_ok=True)
-    problem = None
     try:
-        # Asked first: where orbax meets a full disk, threads of its own go on and fail once more.
-        if in_any_process(shutil.disk_usage(folder).free < sum(x.nbytes for x in jax.tree.leaves(state))):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-            checkpointer.save(place.resolve(), args=ocp.args.StandardSave(state), force=True)
-        if jax.process_index() == 0:
-            _list_files(place, manifest)
+        with failing_together():
+            # Asked first: where orbax meets a full disk, threads of its own go on and fail once more.
+            if in_any_process(shutil.disk_usage(folder).free < sum(x.nbytes for x in jax.tree.leaves(state))):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+                checkpointer.save(place.resolve(), args=ocp.args.StandardSave(state), force=True)
+            if jax.process_index() == 0:
+                _list_files(place, manifest)
     except Exception as error:
-        problem = error
-    steps = saved_steps(folder)
-    # The other processes wait for the list of files.
-    if in_any_process(problem is not None):
-        _keep_only(folder, steps)
-        raise OSError(f"the state of step {step} cannot be saved in {folder}: {problem}") from problem
-    _keep_only(folder, steps[-KEPT:])
+        raise OSError(f"the state of step {step} cannot be saved in {folder}: {error}") from error
+    finally:
+        _keep_only(folder, saved_steps(folder)[-KEPT:])
 
 
 def _list_files(place: Path, manifest: Path) -> None:
@@ -85,20 +81,34 @@ def saved_steps(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("[0-9]*.json"))
 
 
-def restore(folder: Path, template: Any) -> tuple[int, Any] | None:
-    """Step and state of the last save that is whole, laid out on the devices like `template`; None if there is none.
+def whole_saves(folder: Path) -> list[int]:
+    """The steps of the last save that is whole, and of those before it.
 
-    A save with a damaged file is passed over with a warning that names the file, and removed.
+    Damaged ones after it are passed over with a warning that names the file, and removed, as is all else in `folder`.
     """
-    steps = saved_steps(folder) if jax.process_index() == 0 else []
+    steps = saved_steps(folder)
     while steps and (damaged := _damaged(folder / f"{steps[-1]:08d}")):
-        warnings.warn(f"{damaged} is damaged; the save before it is used", stacklevel=2)
         steps.pop()
-    _keep_only(folder, steps)
-    step = of_first_process(steps[-1] if steps else -1)
+        warnings.warn(
+            f"{damaged} is damaged; {'the save before it is used' if steps else 'no save is left'}", stacklevel=2
+        )
+    if folder.exists():
+        _keep_only(folder, steps)
+    return steps
+
+
+def restore(folder: Path, template: Any) -> tuple[int, Any] | None:
+    """Step and state of the last save, laid out on the devices like `template`; None if there is none.
+
+    What `template` has on the devices makes room for it, and is used up.
+    """
+    step = of_first_process(max(saved_steps(folder), default=-1))
     if step < 0:
         return None
     form = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+    for x in jax.tree.leaves(template):
+        if isinstance(x, jax.Array):
+            x.delete()
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
         place = (folder / f"{step:08d}").resolve()
         return step, checkpointer.restore(place, args=ocp.args.StandardRestore(form))
@@ -156,5 +166,8 @@ class Termination:
     def _note(self, *_: Any) -> None:
         self.came = True
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: Any, *_: Any) -> None:
         signal.signal(signal.SIGTERM, self.before)
+        # It has come too late for anybody to ask.
+        if self.came and kind is None:
+            signal.raise_signal(signal.SIGTERM)

@@ -15,11 +15,11 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from hierdiff import record
-from hierdiff.devices import in_any_process, spread_networks, to_host
+from hierdiff.devices import failing_together, in_any_process, of_first_process, spread_networks, to_host
 from hierdiff.laboratory import OnsetConfig, Setting, set_up
 from hierdiff.measures.divergence import pairs
 from hierdiff.options import OptionError, rebuild, require
-from hierdiff.resume import TERMINATED, Termination, only_writer, restore, save, saved_steps
+from hierdiff.resume import TERMINATED, Termination, only_writer, restore, save, whole_saves
 from hierdiff.training import Experiment, train
 
 # The state is saved after so many seconds: a run that is killed loses no more than these.
@@ -36,19 +36,14 @@ def in_folder(folder: Path, config: Any, resume: str, run: Callable[[], object],
 
     Raises:
       ValueError: the folder will not do, or holds nothing to go on with where `resume` says that it must.
-      SystemExit: it will not do, in the other processes of the run.
     """
     with contextlib.ExitStack() as stack:
-        problem = None
-        if jax.process_index() == 0:
-            try:
-                _prepare(folder, config, resume, stack)
-            except Exception as error:
-                problem = error
-        # Here the other processes wait for the first one.
-        if in_any_process(problem is not None):
-            raise problem or SystemExit(2)
-        if not record.finished(folder, "out"):
+        finished = False
+        with failing_together():
+            if jax.process_index() == 0:
+                finished = _prepare(folder, config, resume, stack)
+        # Another host may see the folder as it was a while ago.
+        if not of_first_process(finished):
             run()
         if jax.process_index() == 0:
             shutil.rmtree(folder / "state", ignore_errors=True)
@@ -58,18 +53,19 @@ def in_folder(folder: Path, config: Any, resume: str, run: Callable[[], object],
                     print(path)
 
 
-def _prepare(folder: Path, config: Any, resume: str, stack: contextlib.ExitStack) -> None:
-    """Lock the folder until `stack` is left, and make it that of the run."""
+def _prepare(folder: Path, config: Any, resume: str, stack: contextlib.ExitStack) -> bool:
+    """Lock the folder until `stack` is left, and make it that of the run; says whether the run in it has ended."""
     # A folder that is refused stays as it is, without a lock; under the lock, nobody else can begin a run there.
     record.require_folder(folder, config)
     stack.enter_context(only_writer(folder, "out"))
     record.require_folder(folder, config)
-    there = bool(saved_steps(folder / "state")) or (folder / "summary.json").exists()
-    require(there or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none")
+    goes_on = resume != "never" and ((folder / "summary.json").exists() or bool(whole_saves(folder / "state")))
+    require(goes_on or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none")
     record.tidy(folder)
-    if resume == "never" or not there:
+    if not goes_on:
         record.discard(folder)
         record.write_config(folder, config)
+    return record.finished(folder, "out")
 
 
 @contextlib.contextmanager
@@ -140,11 +136,12 @@ def carry_out(
                     if not np.isfinite(x).all():
                         raise FloatingPointError(f"{name} is not finite at step {step}")
                     measured[name][i] = x
-                if step in kept:
-                    record.write_arrays(record.snapshot_file(folder, step), to_host(state.average))
-                seconds[-1, 1] += elapsed()
-                seconds[i] = seconds[-1]
-                report(step, now, seconds[i].sum())
+                with failing_together():
+                    if step in kept:
+                        record.write_arrays(record.snapshot_file(folder, step), to_host(state.average))
+                    seconds[-1, 1] += elapsed()
+                    seconds[i] = seconds[-1]
+                    report(step, now, seconds[i].sum())
             else:
                 report(step, {}, 0.0)
             leaving = in_any_process(termination.came)

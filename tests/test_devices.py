@@ -7,6 +7,7 @@ import importlib
 import os
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -83,15 +84,16 @@ def test_a_run_goes_on_with_another_number_of_devices(command, whole, tmp_path, 
     close(tmp_path, whole)
 
 
-def test_two_processes_carry_out_one_run_and_write_one_record(command, whole, tmp_path):
-    """As Slurm starts them, on this machine, joined by gloo."""
+def in_two_processes(command, folder, *more, first=""):
+    """Carry out `first` and a program as Slurm starts them, on this machine, joined by gloo; statuses and outputs."""
     program, options = command
-    line = [sys.executable, "-m", program, *options, "--out", str(tmp_path), "--distributed"]
+    line = [*options, "--out", str(folder), "--distributed", *more]
+    code = f"import {program} as program\n{first}\nprogram.main({line})"
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     job |= {"SLURM_LOCALID": "0", "JAX_NUM_CPU_DEVICES": "1"}
     processes = [
         subprocess.Popen(
-            line,
+            [sys.executable, "-c", code],
             env={**os.environ, **job, "SLURM_PROCID": str(i)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -100,9 +102,65 @@ def test_two_processes_carry_out_one_run_and_write_one_record(command, whole, tm
         for i in range(2)
     ]
     outputs = [process.communicate(timeout=200) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    return [process.returncode for process in processes], outputs
+
+
+def test_two_processes_carry_out_one_run_and_write_one_record(command, whole, tmp_path):
+    statuses, outputs = in_two_processes(command, tmp_path)
+    assert statuses == [0, 0], outputs
     close(tmp_path, whole)
     assert record.read_json(tmp_path / "config.json")["device"] == "cpu x 2"
     # The first process alone speaks.
     verdict = record.read_json(tmp_path / "summary.json")["verdict"]
     assert [verdict in output for output, _ in outputs] == [True, False]
+
+
+TERMINATED_IN_ONE = """
+import os, signal, jax
+from hierdiff import run
+before, run.SAVE_AFTER = run.save, 0.0
+
+def save(*args):
+    before(*args)
+    if jax.process_index() == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+run.save = save
+"""
+
+
+def test_two_processes_leave_when_one_is_told_to_and_go_on_together(command, whole, tmp_path):
+    statuses, outputs = in_two_processes(command, tmp_path, first=TERMINATED_IN_ONE)
+    assert statuses == [resume.TERMINATED] * 2, outputs
+    assert len(resume.saved_steps(tmp_path / "state")) == 2
+    statuses, outputs = in_two_processes(command, tmp_path, "--resume", "must")
+    assert statuses == [0, 0], outputs
+    close(tmp_path, whole)
+
+
+FULL_AT_A_SNAPSHOT = """
+import errno, os, jax
+from hierdiff import record
+
+def full(*_):
+    if jax.process_index() == 0:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+record.write_arrays = full
+"""
+
+
+def test_what_fails_in_one_process_ends_both(command, tmp_path):
+    """A disk is full, for the only process that writes; the other one would wait for it."""
+    started = time.monotonic()
+    statuses, outputs = in_two_processes(command, tmp_path, first=FULL_AT_A_SNAPSHOT)
+    assert statuses == [1, 1], outputs
+    assert "Disk quota exceeded; once there is room, the same command goes on" in outputs[0][1]
+    assert time.monotonic() - started < 100
+
+
+def test_two_processes_plan_together(command, tmp_path):
+    statuses, outputs = in_two_processes(command, tmp_path, "--plan")
+    assert statuses == [0, 0], outputs
+    assert "on 2 of 2 devices (cpu)" in outputs[0][0]
+    assert "devices" not in outputs[1][0]

@@ -1,5 +1,6 @@
 """A run that is interrupted goes on with the same command, and ends with the same results to the bit."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -89,6 +90,33 @@ def test_where_there_is_nothing_to_resume_it_is_said(tmp_path, capsys):
     assert "--resume: got must, needs a run that was left in" in capsys.readouterr().err
 
 
+def test_where_all_saves_are_damaged_there_is_nothing_to_resume(tmp_path, capsys):
+    stopped(tmp_path, Killed, killed_at, "write_json", 3)
+    for path in (tmp_path / "state").glob("*.json"):
+        path.write_text("{")
+    with pytest.raises(SystemExit, match="2"), pytest.warns(UserWarning, match="no save is left"):
+        onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
+    assert "--resume: got must, needs a run that was left in" in capsys.readouterr().err
+
+
+def test_a_termination_that_nobody_has_asked_for_is_not_forgotten():
+    """It comes after the last step, and ends the process then."""
+    noted = []
+    before = signal.signal(signal.SIGTERM, lambda *_: noted.append("before"))
+    try:
+        with resume.Termination() as termination:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert termination.came
+            assert not noted
+        assert noted == ["before"]
+        with contextlib.suppress(SystemExit), resume.Termination():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise SystemExit(resume.TERMINATED)
+        assert noted == ["before"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_starting_anew_discards_what_the_run_has_left_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(onset, "run", lambda *_: None)
     monkeypatch.setattr(onset, "show", lambda *_: None)
@@ -162,14 +190,25 @@ def test_a_damaged_save_is_named_and_the_one_before_it_used(tmp_path):
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
     with pytest.warns(UserWarning, match=f"{largest.name} is damaged; the save before it is used"):
-        found = resume.restore(tmp_path, state(0.0))
+        assert resume.whole_saves(tmp_path) == [20]
+    found = resume.restore(tmp_path, state(0.0))
     assert found is not None
     assert found[0] == 20
     jax.tree.map(np.testing.assert_array_equal, found[1], state(20.0))
     for content in ("{", "{}", "[1]", "null"):
         (tmp_path / "00000020.json").write_text(content)
-        with pytest.warns(UserWarning, match="is damaged"):
-            assert resume.restore(tmp_path, state(0.0)) is None
+        with pytest.warns(UserWarning, match="is damaged; no save is left"):
+            assert resume.whole_saves(tmp_path) == []
+        assert resume.restore(tmp_path, state(0.0)) is None
+
+
+def test_what_a_restored_state_replaces_makes_room_for_it(tmp_path):
+    first = state(0.0)
+    assert resume.restore(tmp_path, first) is None
+    resume.save(tmp_path, 10, state(10.0))
+    assert not first["a"].is_deleted()
+    resume.restore(tmp_path, first)
+    assert first["a"].is_deleted()
 
 
 def test_saves_go_on_after_damaged_ones_and_what_a_kill_has_left_is_removed(tmp_path):
@@ -177,7 +216,7 @@ def test_saves_go_on_after_damaged_ones_and_what_a_kill_has_left_is_removed(tmp_
         resume.save(tmp_path, step, state(float(step)))
         (tmp_path / f"{step:08d}.json").write_text("{")
     with pytest.warns(UserWarning, match="is damaged"):
-        assert resume.restore(tmp_path, state(0.0)) is None
+        assert resume.whole_saves(tmp_path) == []
     for left in ("00000005", "00000070.orbax-checkpoint-tmp"):
         (tmp_path / left).mkdir()
         (tmp_path / left / "half").touch()
