@@ -20,7 +20,7 @@ from tqdm import tqdm
 from experiments.onset import command_line, say
 from figures.image_training import draw_run
 from hierdiff import record
-from hierdiff.devices import of_first_process, set_up_devices
+from hierdiff.devices import failing_together, of_first_process, set_up_devices
 from hierdiff.image_laboratory import (
     ImageMeasureConfig,
     ImagesConfig,
@@ -92,7 +92,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(config: ImagesConfig, setting: ImageSetting, folder: Path) -> None:
     """Train, measure and generate, and leave the record in `folder`; the summary is written last."""
-    about = keep_to_the_same_images(setting.data, folder)
+    with failing_together():
+        about = keep_to_the_same_images(setting.data, folder)
     if jax.process_index() == 0:
         print(
             f"{config.sets} disjoint sets of {config.size} images, {config.images.side} pixels a side; of the images "
@@ -111,8 +112,9 @@ def run(config: ImagesConfig, setting: ImageSetting, folder: Path) -> None:
         measured, seconds = carry_out(whole, folder, report)
     results = label(config.train.checkpoint_steps(), config.measure.noise, setting, inputs, measured)
     found, origin = statistics(results), record.origin(config) | about
-    record.write_results(folder / "results.nc", results.assign_attrs(origin | seconds))
-    record.write_results(folder / "curves.nc", found.curves().assign_attrs(origin))
+    with failing_together():
+        record.write_results(folder / "results.nc", results.assign_attrs(origin | seconds))
+        record.write_results(folder / "curves.nc", found.curves().assign_attrs(origin))
     of_samples = None
     if config.train.snapshots:
         samples = generate(config, setting, folder, weights)
@@ -160,7 +162,8 @@ def generate(config: ImagesConfig, setting: ImageSetting, folder: Path, weights:
             else:
                 images = generator(read_snapshot(folder, step, weights, setting.mesh))
                 found.append(label_samples(step, measure_samples(images, setting.data.train)))
-                record.write_results(file, found[-1])
+                with failing_together():
+                    record.write_results(file, found[-1])
             bar.update()
     return xr.concat(found, "step", data_vars="minimal", coords="minimal", compat="override", join="override")
 
