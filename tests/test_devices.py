@@ -7,7 +7,6 @@ import importlib
 import os
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
@@ -101,6 +100,7 @@ def in_two_processes(command, folder, *more, first=""):
         )
         for i in range(2)
     ]
+    # A process that waits for another one for ever is given up by JAX after 300 seconds.
     outputs = [process.communicate(timeout=200) for process in processes]
     return [process.returncode for process in processes], outputs
 
@@ -152,11 +152,9 @@ record.write_arrays = full
 
 def test_what_fails_in_one_process_ends_both(command, tmp_path):
     """A disk is full, for the only process that writes; the other one would wait for it."""
-    started = time.monotonic()
     statuses, outputs = in_two_processes(command, tmp_path, first=FULL_AT_A_SNAPSHOT)
     assert statuses == [1, 1], outputs
     assert "Disk quota exceeded; once there is room, the same command goes on" in outputs[0][1]
-    assert time.monotonic() - started < 100
 
 
 def test_two_processes_plan_together(command, tmp_path):
