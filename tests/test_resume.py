@@ -90,10 +90,12 @@ def test_where_there_is_nothing_to_resume_it_is_said(tmp_path, capsys):
     assert "--resume: got must, needs a run that was left in" in capsys.readouterr().err
 
 
-def test_where_all_saves_are_damaged_there_is_nothing_to_resume(tmp_path, capsys):
-    stopped(tmp_path, Killed, killed_at, "write_json", 3)
-    for path in (tmp_path / "state").glob("*.json"):
-        path.write_text("{")
+def test_where_all_saves_are_damaged_there_is_nothing_to_resume(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(onset, "run", lambda *_: None)
+    monkeypatch.setattr(onset, "show", lambda *_: None)
+    onset.main([*OPTIONS, "--out", str(tmp_path)])
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "00000010.json").write_text("{")
     with pytest.raises(SystemExit, match="2"), pytest.warns(UserWarning, match="no save is left"):
         onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
     assert "--resume: got must, needs a run that was left in" in capsys.readouterr().err
