@@ -5,103 +5,11 @@ All that an onset run measures, at more noise levels and for its snapshots, on s
     python -m experiments.noise --run runs/laptop-0
 """
 
-import dataclasses
 import sys
-from collections.abc import Callable
-from typing import Any
 
-import jax
-import xarray as xr
+from hierdiff.questions.command import command
 
-from experiments.snapshots import Question, answer
-from hierdiff.laboratory import label, make_inputs, make_measure
-from hierdiff.measures.probe import GROUPS, MeasureConfig, require_groups, require_levels, require_shares
-from hierdiff.options import option
-from hierdiff.replicates import Statistics
-from hierdiff.run import Run, at_snapshots
-from hierdiff.sampling import sample_unseen
-from hierdiff.summary import cell, lines_over, with_interval
-from hierdiff.summary import statistics as statistics_of
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NoiseConfig:
-    """Noise."""
-
-    sequences: int = option(800, f"sequences on which the networks are measured, a multiple of {GROUPS}")
-    levels: tuple[float, ...] = option(
-        (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7), "noise levels, as shares t/T"
-    )
-
-    def __post_init__(self):
-        require_groups("sequences", self.sequences, each=2)
-        require_shares("levels", self.levels)
-
-
-PRESETS = {
-    "smoke": NoiseConfig(sequences=100, levels=(0.1, 0.3)),
-    "laptop": NoiseConfig(),
-    "paper": NoiseConfig(sequences=4000),
-}
-
-
-def measure(run: Run, config: NoiseConfig, done: Callable[[], object]) -> xr.Dataset:
-    """The measures of an onset run at other noise levels, on sequences that are in no training set."""
-    setting, n = run.setting, config.sequences
-    require_levels("levels", config.levels, setting.schedule.levels)
-    key = jax.random.fold_in(setting.snapshots_key, 5)
-    fresh_key, *inputs_keys = jax.random.split(key, 1 + len(setting.inputs_keys))
-    fresh = sample_unseen(fresh_key, setting.grammar, n, setting.data.train, name="sequences")
-    setting = setting._replace(data=setting.data._replace(held_out=fresh, coincidences=0), inputs_keys=inputs_keys)
-    levels = config.levels
-    inputs = make_inputs(setting, MeasureConfig(held_out=n, members=GROUPS, noise=levels, onset_noise=levels[0]))
-    of_weights = make_measure(setting)
-    measured = at_snapshots(run, lambda weights: of_weights(weights, inputs), done)
-    return label(run.steps, levels, setting, inputs, measured)
-
-
-def statistics(_: Run, results: xr.Dataset) -> Statistics:
-    """As those of an onset run."""
-    return statistics_of(results)
-
-
-def summarise(found: Statistics) -> dict[str, Any]:
-    """Where the data-dependent part is largest, at the last step."""
-    last = found.curves().isel(step=-1)
-    most = last.isel(last.data_dependent.argmax(("noise", "height")))
-    sentence = (
-        f"At step {int(last.step):,} the data-dependent part is largest at height {int(most.height)} and t/T = "
-        f"{float(most.noise):g}, {with_interval(most, 'data_dependent', 3)} squared units a sequence."
-    )
-    return {"largest": {"height": int(most.height), "noise": float(most.noise)}, "sentence": sentence}
-
-
-def table(found: Statistics) -> str:
-    """A row for each noise level at the last snapshot."""
-    curves = found.curves()
-    columns: dict[str, Callable[[xr.Dataset], str]] = {
-        f"KL(BP_{k} || f)": lambda at, k=k: cell(at.sel(filtered=k), "divergence", 3) for k in curves.filtered.values
-    }
-    columns["split"] = lambda at: cell(at, "split", 3)
-    columns |= {
-        f"data, height {h}": lambda at, h=h: cell(at.sel(height=h), "data_dependent", 3)
-        for h in curves.height.values[1:]
-    }
-    lines = [
-        f"at step {int(curves.step[-1]):,}, at the noise level t/T; nats a sequence, and the data-dependent part of "
-        "each height in squared units a sequence",
-        *lines_over("noise", curves.isel(step=-1), columns, 15),
-    ]
-    return "\n".join(lines)
-
-
-QUESTION = Question("noise", PRESETS, measure, statistics, summarise, table)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """The command line."""
-    answer(QUESTION, __doc__, argv)
-
+main = command("noise", __doc__)
 
 if __name__ == "__main__":
     main(sys.argv[1:])

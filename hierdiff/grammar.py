@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from hierdiff.options import option, require
+from hierdiff.errors import option, require
 
 
 @jax.tree_util.register_dataclass

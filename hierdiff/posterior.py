@@ -21,10 +21,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from hierdiff.devices import chunk
+from hierdiff.chunks import chunk
+from hierdiff.errors import require
 from hierdiff.grammar import Grammar
-from hierdiff.noising import leaf_log_likelihood
-from hierdiff.options import require
+from hierdiff.noising import Denoiser, Gaussian, Process, leaf_log_likelihood
 
 # Inside this file the batch is the last axis, so that gathers over symbols and rules move whole rows:
 # messages are (v, nodes, n), and those of one level's rules (v, m, nodes, n).
@@ -103,22 +103,49 @@ def block_root_posterior(grammar: Grammar, log_likelihood: LogLikelihood, *, hei
 
 
 @jax.jit
+def memorizer(train: Int[Array, "P L"], log_likelihood: LogLikelihood) -> Posterior:
+    """E[x_0 | x_t] under the uniform law on the sequences of `train`: softmax of their summed log-likelihoods.
+
+    Zeros where x_t can come from none of them. Two matrix products for each chunk of inputs, with at most
+    `max(P, 2**24)` weights alive at a time.
+    """
+    good = train.shape[1:] == log_likelihood.shape[1:2]
+    require(good, "train", train.shape, f"the shape (P, {log_likelihood.shape[1]})")
+    one_hot = jax.nn.one_hot(train, log_likelihood.shape[-1], dtype=log_likelihood.dtype)
+
+    def posterior(ll):
+        # A product of zero and -inf is not a number.
+        possible = jnp.maximum(ll - _finite_max(ll), IMPOSSIBLE)
+        fit = jnp.einsum("plv,vln->pn", one_hot, possible, precision="highest")
+        weight = jnp.where(fit.max(0) > 0.1 * IMPOSSIBLE, jax.nn.softmax(fit, axis=0), 0)
+        return jnp.einsum("plv,pn->vln", one_hot, weight, precision="highest")
+
+    return _by_chunks(posterior, log_likelihood, size=max(1, 2**24 // len(train)))
+
+
+# In nats, for -inf, where it is to be multiplied; no sequence of data comes near it.
+IMPOSSIBLE = -1e30
+
+
 def empirical_posterior(
     train: Int[Array, "P L"], x_t: Float[Array, "n L v"], alpha_bar: float | Float[Array, "*n"]
 ) -> Posterior:
-    """The memorizer, E[x_0 | x_t] under the uniform law on the sequences of `train`.
+    """The memorizer of Gaussian noise: `sum_mu softmax_mu(-|x_t - sqrt(ab) x^mu|^2 / 2(1 - ab)) x^mu`."""
+    return memorizer(train, leaf_log_likelihood(x_t, alpha_bar))
 
-    `sum_mu softmax_mu(-|x_t - sqrt(ab) x^mu|^2 / 2(1 - ab)) x^mu`: two matrix products for each chunk of
-    inputs, with at most `max(P, 2**24)` weights alive at a time.
-    """
-    require(train.shape[1] == x_t.shape[1], "train", train.shape, f"the shape (P, {x_t.shape[1]})")
-    one_hot = jax.nn.one_hot(train, x_t.shape[-1], dtype=x_t.dtype)
 
-    def posterior(ll):
-        fit = jnp.einsum("plv,vln->pn", one_hot, ll - _finite_max(ll), precision="highest")
-        return jnp.einsum("plv,pn->vln", one_hot, jax.nn.softmax(fit, axis=0), precision="highest")
+@jax.jit
+def memorizer_of_numbers(
+    process: Gaussian, train: Float[Array, " P *shape"], x_t: Float[Array, " n *shape"], t: int | Int[Array, "*n"]
+) -> Float[Array, " n *shape"]:
+    """The memorizer of data that are no symbols: E[x_0 | x_t] under the uniform law on `train`; n P weights."""
+    weight = jax.nn.softmax(process.log_density(x_t, train, t), axis=-1)
+    return jnp.matmul(weight, train.reshape(len(train), -1), precision="highest").reshape(x_t.shape)
 
-    return _by_chunks(posterior, leaf_log_likelihood(x_t, alpha_bar), size=max(1, 2**24 // len(train)))
+
+def exact_denoiser(grammar: Grammar, process: Process, *, filtered: int = 0) -> Denoiser:
+    """The exact posterior, or its filtered version BP_k."""
+    return lambda x_t, t: leaf_posterior(grammar, process.log_likelihood(x_t, t), filtered=filtered)
 
 
 def _check(grammar: Grammar, log_likelihood: Array, *, filtered: int = 0, height: int = 0) -> None:

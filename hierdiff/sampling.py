@@ -6,11 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Int, UInt32
 
+from hierdiff.errors import require
 from hierdiff.grammar import Grammar
-from hierdiff.noising import corrupt, leaf_log_likelihood
-from hierdiff.options import require
+from hierdiff.noising import Process
 from hierdiff.posterior import block_root_posterior, prior_marginals
 
 
@@ -115,12 +115,13 @@ def _seen(leaves: Int[Array, "n L"], train: Int[Array, "sets P L"]) -> np.ndarra
 def complete(
     key: Array,
     grammar: Grammar,
-    x_t: Float[Array, "n L v"],
-    alpha_bar: float | Float[Array, "*n"],
+    process: Process,
+    x_t: Array,
+    t: int | Int[Array, "*n"],
     *,
     height: int,
     position: Int[Array, " n"],
-) -> Float[Array, "n L v"]:
+) -> Array:
     """Draw the rest of x_t anew, given what it is on one block of each sequence. Consumes `key`.
 
     The block is the `position`-th of height `height`. Its root is drawn from its posterior given x_t on the block, the
@@ -128,7 +129,7 @@ def complete(
     result has the law of x_t given x_t on the block; if x_t has the law of noised data, so has the result.
     """
     depth, level = grammar.depth, grammar.depth - height
-    (n, _, v), m, s = x_t.shape, grammar.log_prob.shape[2], grammar.branching
+    n, (v, m), s = len(x_t), grammar.log_prob.shape[1:], grammar.branching
     choice_key, noise_key = jax.random.split(key)
     priors = prior_marginals(grammar)
     # One Gumbel number for each alternative of each choice, in one call: XLA compiles each call anew.
@@ -136,7 +137,7 @@ def complete(
     gumbel = jnp.split(jax.random.gumbel(choice_key, (n, sum(sizes))), np.cumsum(sizes[:-1]), axis=1)
     of_root, up, down = gumbel[0], gumbel[1 : 1 + level], gumbel[1 + level :]
 
-    roots = block_root_posterior(grammar, leaf_log_likelihood(x_t, alpha_bar), height=height)
+    roots = block_root_posterior(grammar, process.log_likelihood(x_t, t), height=height)
     of_block = jnp.take_along_axis(roots, position[:, None, None], axis=1)[:, 0]
     symbol = jnp.argmax(jnp.log(of_block) + of_root, axis=-1)
     # Up the path: a parent and its rule, given the child in one of its slots.
@@ -158,7 +159,7 @@ def complete(
         symbols = grammar.children[d, symbols, rules].reshape(n, -1)
 
     kept = in_block(grammar, height, position)
-    return jnp.where(kept[:, :, None], x_t, corrupt(noise_key, symbols, alpha_bar, grammar.vocab))
+    return jnp.where(kept.reshape(*kept.shape, *(x_t.ndim - 2) * (1,)), x_t, process.corrupt(noise_key, symbols, t))
 
 
 def in_block(grammar: Grammar, height: int, position: Int[Array, " n"]) -> Bool[Array, "n L"]:

@@ -47,7 +47,7 @@ def pytest_configure(config):
     jax.config.update("jax_num_cpu_devices", 2)
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
-    from experiments import onset
+    from hierdiff.questions import onset
 
     # The picture of a run takes longer than a small run; runs in processes of their own draw it.
     onset.draw = lambda folder: None

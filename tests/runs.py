@@ -1,8 +1,11 @@
-"""Small runs, and what it takes for two of them to be the same."""
+"""Small runs, what a command asks for, and what it takes for two runs to be the same."""
+
+import importlib
 
 import numpy as np
 
-from hierdiff import record, run
+from hierdiff.questions import command
+from hierdiff.runs import record, run
 
 # The run that a user would make, with three sets for the intervals.
 SMOKE = ["--preset", "smoke", "--steps", "200", "--held-out", "100", "--sets", "3", "--snapshots", "3"]
@@ -15,6 +18,21 @@ def save_often(monkeypatch):
     before = run.save
     monkeypatch.setattr(run, "SAVE_AFTER", 0.0)
     monkeypatch.setattr(run, "save", lambda folder, step, state: step % 20 or before(folder, step, state))
+
+
+def ask(name, arguments):
+    """What `python -m experiments.NAME` does, in this process."""
+    importlib.import_module(f"experiments.{name}").main(arguments)
+
+
+def asked(monkeypatch, name, arguments):
+    """The config and the options that `python -m experiments.NAME` would answer; it exits where one will not do."""
+    found = []
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "set_up_devices", lambda **_: None)
+        patch.setattr(f"hierdiff.questions.{name}.answer", lambda *each: found.append(each))
+        ask(name, arguments)
+    return found[0]
 
 
 def same(folder, whole):

@@ -8,28 +8,30 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from hierdiff import devices, image_laboratory, laboratory
+from hierdiff import chunks
 from hierdiff.grammar import GrammarConfig, random_grammar
-from hierdiff.image_laboratory import ImageMeasureConfig, ImagesConfig, ImageSetting
-from hierdiff.images import ImageConfig, ImageSets
-from hierdiff.laboratory import OnsetConfig, make_inputs, make_measure, prepare, set_up
-from hierdiff.measures.probe import MeasureConfig
-from hierdiff.networks import NetworkConfig
-from hierdiff.noising import linear_schedule
-from hierdiff.posterior import leaf_posterior
-from hierdiff.reverse import exact_denoiser, network_denoiser, respaced, reverse
-from hierdiff.training import TrainConfig
-from hierdiff.unet import UNetConfig, build_unet
+from hierdiff.learning import devices
+from hierdiff.learning.network import TransformerConfig, TreeConfig, UNetConfig, network_denoiser
+from hierdiff.learning.train_config import TrainConfig
+from hierdiff.noising import Gaussian, respaced, reverse
+from hierdiff.posterior import exact_denoiser, leaf_posterior
+from hierdiff.worlds import images as image_laboratory
+from hierdiff.worlds import sequences as laboratory
+from hierdiff.worlds.image_files import ImageSets
+from hierdiff.worlds.images import ImageSetting
+from hierdiff.worlds.run_config import ImageConfig, ImageMeasureConfig, ImagesConfig, MeasureConfig, OnsetConfig
+from hierdiff.worlds.sequences import make_inputs, make_measure, prepare, set_up
 
-TREE = NetworkConfig(width=8)
-TRANSFORMER = NetworkConfig(network="transformer", width=8, layers=2, heads=2, dropout=0.1, dtype="bfloat16")
+TREE = TreeConfig(width=8)
+TRANSFORMER = TransformerConfig(width=8, layers=2, heads=2, dropout=0.1, dtype="bfloat16")
 
 
 @pytest.fixture(autouse=True)
 def as_on_an_accelerator(monkeypatch):
     """Trace what an accelerator would run, on one device."""
     jax.clear_caches()
-    monkeypatch.setattr(devices, "on_cpu", lambda: False)
+    for module in (chunks, devices):
+        monkeypatch.setattr(module, "on_cpu", lambda: False)
     one = Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("network", "batch"))
     monkeypatch.setattr(laboratory, "ensemble_mesh", lambda _: one)
     yield
@@ -84,7 +86,7 @@ def test_training_and_measuring_on_images():
     keys = jax.random.split(jax.random.key(0), 4)
     one = laboratory.ensemble_mesh(2)
     data = ImageSets(train, held_out, duplicates=0, unreadable=0)
-    setting = ImageSetting(linear_schedule(100), data, build_unet(config.network, 4), one, *keys)
+    setting = ImageSetting(Gaussian(levels=100), data, config.network.build(4), one, *keys)
     whole = image_laboratory.experiment(config, setting, image_laboratory.make_inputs(setting, config.measure))
     trainer, data, keys, state = whole.training
     text = lower(trainer.advance, state, data, keys, 0, 5)
@@ -102,12 +104,12 @@ def test_the_exact_posterior_asks_for_the_highest_precision():
 
 def test_reverse_diffusion():
     _, setting = experiment(TREE)
-    schedule = linear_schedule(100)
+    process = Gaussian(vocab=6, levels=100)
     params = setting.network.init(jax.random.key(0))
     start = jnp.zeros((20, 2, 6))
-    for denoiser in (network_denoiser(setting.network, params), exact_denoiser(setting.grammar, schedule)):
+    for denoiser in (network_denoiser(setting.network, process, params), exact_denoiser(setting.grammar, process)):
 
         def chain(x, denoiser=denoiser):
-            return reverse(jax.random.key(1), denoiser, schedule, x, respaced(100, 10), batch=8)
+            return reverse(jax.random.key(1), denoiser, process, x, respaced(100, 10), batch=8)
 
         assert "stablehlo.while" in lower(chain, start)

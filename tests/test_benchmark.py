@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import benchmark
+from experiments.benchmark import main
 from hierdiff.posterior import leaf_posterior
+from hierdiff.questions import benchmark
 
 
 def test_the_yardstick_is_belief_propagation():
@@ -40,5 +41,5 @@ def test_operations_of_matrix_products_are_counted():
 
 def test_a_file_that_cannot_be_written_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
-        benchmark.main(["--json", str(tmp_path)])
+        main(["--json", str(tmp_path)])
     assert "needs a file, not a folder" in capsys.readouterr().err

@@ -7,25 +7,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from experiments.onset import PRESETS, command_line
-from hierdiff.options import parse_config
+from runs import asked
 
 FOLDER = Path(__file__).parent.parent / "experiments" / "cluster"
 
 
-def parse(arguments):
-    """The config of a command line of experiments.onset, which exits where an option is not one."""
-    return parse_config(command_line("onset", "", ""), PRESETS, "laptop", arguments)
-
-
 @pytest.mark.parametrize("name", ["splits.sbatch", "hosts.sbatch"])
-def test_a_batch_script_is_good_bash_and_runs_the_program(name):
+def test_a_batch_script_is_good_bash_and_runs_the_program(name, monkeypatch):
     path = FOLDER / name
     subprocess.run(["bash", "-n", path], check=True)
     text = path.read_text().replace("$SLURM_ARRAY_TASK_ID", "3")
     (command,) = re.findall(r"^srun --cpus-per-task=\S+ (python -m experiments\.onset .*)$", text, re.MULTILINE)
-    config, options = parse(shlex.split(command)[3:])
+    config, options = asked(monkeypatch, "onset", shlex.split(command)[3:])
     assert options.distributed == (name == "hosts.sbatch")
     assert config.split == (3 if name == "splits.sbatch" else 0)
     tasks = int(re.findall(r"--ntasks-per-node=(\d+)", text)[0]) if "ntasks" in text else 1
@@ -33,14 +26,14 @@ def test_a_batch_script_is_good_bash_and_runs_the_program(name):
     assert tasks * nodes in (1, config.sets)
 
 
-def test_the_jobset_runs_the_program_on_every_host():
+def test_the_jobset_runs_the_program_on_every_host(monkeypatch):
     job = yaml.safe_load((FOLDER / "jobset.yaml").read_text())
     (replicated,) = job["spec"]["replicatedJobs"]
     hosts = replicated["template"]["spec"]
     (container,) = hosts["template"]["spec"]["containers"]
     assert hosts["parallelism"] == hosts["completions"]
     assert container["command"] == ["python", "-m", "experiments.onset"]
-    config, options = parse(container["args"])
+    config, options = asked(monkeypatch, "onset", container["args"])
     assert options.distributed
     assert hosts["completions"] * container["resources"]["limits"]["google.com/tpu"] == config.sets
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}

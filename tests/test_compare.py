@@ -1,89 +1,277 @@
-"""Two denoisers of anybody's: planted ones, a history with a known minimum, and the example."""
+"""Denoisers of anybody's: planted ones, a history with a known minimum, hierdiff's own networks, and the example."""
+
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
+from scipy.special import softmax
 
 from experiments import other_models
-from hierdiff.compare import two_denoisers
-from hierdiff.measures.slope import empirical_mean
+from hierdiff.compare import compare
+from hierdiff.grammar import GrammarConfig, random_grammar
+from hierdiff.learning.network import TreeConfig, network_denoiser
+from hierdiff.measures.probe import make_pieces, make_reference
+from hierdiff.noising import Gaussian
+from hierdiff.noising.process import noise_level
+from hierdiff.posterior import memorizer_of_numbers
+from hierdiff.sampling import sample
+from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
+from hierdiff.worlds.sequences import at, label, make_inputs, make_measure, prepare, set_up, stacked, statistics
 
 RNG = np.random.default_rng(0)
 TRAIN = tuple(RNG.standard_normal((2, 40, 3, 2)).astype(np.float32))
 HELD_OUT = RNG.standard_normal((100, 3, 2))
 KEY = jax.random.key(0)
+NUMBERS = Gaussian(levels=100)
+
+
+def alpha_bar(process, t):
+    return float(process.alpha_bar[t - 1])
 
 
 def memorizer(train):
-    return lambda x_t, ab: empirical_mean(train, x_t, ab)
+    return lambda x_t, t: memorizer_of_numbers(NUMBERS, jnp.asarray(train), jnp.asarray(x_t), t)
 
 
 def shifted(by):
-    return lambda x_t, ab: np.sqrt(ab) * x_t + by
+    return lambda x_t, t: np.sqrt(alpha_bar(NUMBERS, t)) * x_t + by
 
 
 def test_memorizers_have_slope_one_and_denoisers_that_agree_none():
     same, apart = shifted(0), [memorizer(each) for each in TRAIN]
     for pair, slope in (((same, same), 0), (apart, 1)):
-        curves = two_denoisers({1: (pair[0], pair[1])}, TRAIN, HELD_OUT, alpha_bar=(0.3, 0.8), key=KEY).curves
-        np.testing.assert_allclose(curves.slope, slope, atol=1e-4)
-        assert ((curves.split > 0) == bool(slope)).all()
+        found = compare({1: (pair[0], pair[1])}, TRAIN, HELD_OUT, process=NUMBERS, noise=(0.34, 0.15), key=KEY)
+        np.testing.assert_allclose(found.curves.slope, slope, atol=1e-4)
+        assert ((found.curves.split > 0) == bool(slope)).all()
 
 
 def test_splits_and_losses_are_plain_means():
     """Of shifts by a constant; the loss of the best linear denoiser of white data is (1 - ab) a number."""
-    found = two_denoisers({5: (shifted(0.1), shifted(-0.2))}, TRAIN, HELD_OUT, alpha_bar=(0.6,), key=KEY)
-    at = found.curves.sel(step=5, alpha_bar=0.6)
-    np.testing.assert_allclose(at.split, 6 * 0.3**2, rtol=1e-5)
-    expected = 6 * (0.4 + (0.1**2 + 0.2**2) / 2)
-    assert abs(float(at.loss) - expected) < 4 * float(at.loss_error) + 0.2
+    found = compare({5: (shifted(0.1), shifted(-0.2))}, TRAIN, HELD_OUT, process=NUMBERS, noise=(0.22,), key=KEY)
+    measured = found.curves.sel(step=5, noise=0.22)
+    np.testing.assert_allclose(measured.split, 6 * 0.3**2, rtol=1e-5)
+    expected = 6 * (1 - alpha_bar(NUMBERS, 22) + (0.1**2 + 0.2**2) / 2)
+    assert abs(float(measured.loss) - expected) < 4 * float(measured.loss_error) + 0.2
     assert not found.onset.reached
+
+
+STEPS = [1, 3, 10, 20, 30, 50, 100, 200, 300, 500, 1000, 3000]
 
 
 def test_the_onset_of_a_history_is_found():
     """Denoisers that come together until step 30 and then part, while both come nearer to the truth until step 300."""
     opposite, common = np.array([[1.0, 1.0], [0, 0], [0, 0]]), np.array([[0, 0], [1.0, -1.0], [0, 0]])
 
-    def at(step, sign):
+    def of_step(step, sign):
         apart = 0.02 + 0.01 * np.log(step / 30) ** 2
         both = 2 + 0.5 * np.log(step / 300) ** 2 - apart
-        return lambda x_t, ab: np.sqrt(ab) * x_t + sign * np.sqrt(apart) * opposite + np.sqrt(both) * common
+        by = sign * np.sqrt(apart) * opposite + np.sqrt(both) * common
+        return shifted(by)
 
-    steps = [1, 3, 10, 20, 30, 50, 100, 200, 300, 500, 1000, 3000]
-    history = {step: (at(step, 1), at(step, -1)) for step in steps}
-    found = two_denoisers(history, TRAIN, HELD_OUT, alpha_bar=(0.6, 0.9), key=KEY)
+    history = {step: (of_step(step, 1), of_step(step, -1)) for step in STEPS}
+    found = compare(history, TRAIN, HELD_OUT, process=NUMBERS, noise=(0.22, 0.1), key=KEY)
     assert found.onset.step == pytest.approx(30, rel=0.05)
     assert found.best.step == pytest.approx(300, rel=0.1)
-    assert found.later.ratio == pytest.approx(10, rel=0.1)
-    split = 8 * (0.02 + 0.01 * np.log(np.array(steps) / 30) ** 2)
-    np.testing.assert_allclose(found.curves.split.sel(alpha_bar=0.6), split, rtol=1e-4)
+    assert found.ratio.ratio == pytest.approx(10, rel=0.1)
+    split = 8 * (0.02 + 0.01 * np.log(np.array(STEPS) / 30) ** 2)
+    np.testing.assert_allclose(found.curves.split.sel(noise=0.22), split, rtol=1e-4)
+
+
+GRAMMAR = random_grammar(jax.random.key(3), depth=2, vocab=3, rules=2, sigma=1.0)
+PROCESS = Gaussian(vocab=3, levels=100)
+SETS = [np.asarray(sample(jax.random.key(10 + i), GRAMMAR, 20).leaves) for i in range(3)]
+TOKENS = np.asarray(sample(jax.random.key(20), GRAMMAR, 200).leaves)
+LEVELS, LOG_PROB = oracles.derivations(GRAMMAR)
+
+
+def of_sequences(leaves, log_prior):
+    """The posterior mean of a law on few sequences, in NumPy float64, by the density of the noise."""
+    clean = np.eye(3)[leaves]
+
+    def denoiser(x_t, t):
+        ab = alpha_bar(PROCESS, t)
+        distance = np.square(np.asarray(x_t, np.float64)[:, None] - np.sqrt(ab) * clean).sum((-1, -2))
+        weight = softmax(log_prior - distance / (2 * (1 - ab)), axis=-1)
+        return np.einsum("nc,clv->nlv", weight, clean)
+
+    return denoiser
+
+
+exact = of_sequences(LEVELS[-1], LOG_PROB)
+
+
+def uniform(x_t, t):
+    return np.full_like(x_t, 1 / 3)
+
+
+def on_symbols(checkpoints, sets, **options):
+    return compare(checkpoints, SETS[:sets], TOKENS, process=PROCESS, noise=(0.15, 0.3), key=KEY, **options)
+
+
+@pytest.mark.parametrize("sets", [2, 3])
+def test_an_exact_denoiser_has_no_error_at_any_height(sets):
+    """The others' shows where it lies, however many there are."""
+    found = on_symbols({1: sets * [exact], 2: sets * [uniform]}, sets, grammar=GRAMMAR).curves
+    of_exact, of_uniform = found.sel(step=1), found.sel(step=2)
+    np.testing.assert_allclose(of_exact.divergence.sel(filtered=0), 0, atol=1e-5)
+    for name in ("error", "common", "data_dependent", "split"):
+        np.testing.assert_allclose(of_exact[name], 0, atol=1e-6)
+    assert (abs(of_exact.learned - 1) < 4.5 * of_exact.learned_error).all()
+    assert (of_exact.divergence.sel(filtered=[1, 2]) > 0.01).all()
+    assert (of_uniform.divergence.sel(filtered=0) > 0.1).all()
+    assert (of_uniform.error.sel(height=[0, 1, 2]) > 0.01).all()
+    np.testing.assert_allclose(of_uniform[["split", "data_dependent"]].to_array(), 0, atol=1e-6)
+    np.testing.assert_allclose(of_uniform.loss, 4 * np.log(3), rtol=1e-5)
+
+
+@pytest.mark.parametrize("sets", [2, 3])
+@pytest.mark.parametrize("grammar", [None, GRAMMAR], ids=["no grammar", "grammar"])
+def test_memorizers_of_symbols_have_slope_one(sets, grammar):
+    memories = [of_sequences(train, np.zeros(len(train))) for train in SETS[:sets]]
+    found = on_symbols({1: memories, 2: sets * [exact]}, sets, grammar=grammar).curves
+    np.testing.assert_allclose(found.slope.sel(step=1), 1, atol=1e-4)
+    np.testing.assert_allclose(found.slope.sel(step=2), 0, atol=1e-4)
+    assert (found.split.sel(step=1) > 0.1).all()
+
+
+@pytest.mark.parametrize("grammar", [None, GRAMMAR], ids=["no grammar", "grammar"])
+def test_the_onset_of_a_history_of_symbols_is_found(grammar):
+    """The first leaf's answers come together until step 30 and then part; the others' come near until step 300."""
+
+    def of_step(step, sign):
+        apart = sign * np.sqrt(apart_at(step)) * np.array([1, -1, 0])
+        near = np.exp(-0.05 * np.log(step / 300) ** 2)
+
+        def denoiser(x_t, t):
+            f = near * exact(x_t, t) + (1 - near) / 3
+            return np.concatenate([np.broadcast_to(1 / 3 + apart, f[:, :1].shape), f[:, 1:]], 1)
+
+        return denoiser
+
+    def apart_at(step):
+        return 2.5e-4 * (1 + 0.5 * np.log(np.asarray(step) / 30) ** 2)
+
+    history = {step: (of_step(step, 1), of_step(step, -1)) for step in STEPS}
+    found = on_symbols(history, 2, grammar=grammar)
+    assert found.onset.step == pytest.approx(30, rel=0.05)
+    assert found.best.step == pytest.approx(300, rel=0.1)
+    assert found.ratio.ratio == pytest.approx(10, rel=0.1)
+    by = np.sqrt(apart_at(STEPS))
+    split = 2 * by * np.log((1 / 3 + by) / (1 / 3 - by))
+    np.testing.assert_allclose(found.curves.split.sel(noise=0.15), split, rtol=2e-3)
+
+
+def test_networks_of_ones_own_are_measured_as_a_run_measures_them():
+    """The compiled ensemble of a run, on the noise and the completions that the comparison draws."""
+    noise = (0.1, 0.3)
+    config = OnsetConfig(
+        sets=3,
+        size=60,
+        noise_levels=100,
+        grammar=GrammarConfig(depth=2, vocab=3, rules=2),
+        network=TreeConfig(width=8),
+        measure=MeasureConfig(held_out=100, members=50, noise=noise, onset_noise=0.1),
+    )
+    setting = set_up(config)
+    grammar, process, data = setting.grammar, setting.process, setting.data
+    # Weights as drawn give nearly the uniform answer; these give answers that differ.
+    params = jax.tree.map(lambda x: 3 * x, prepare(config, setting).state.params)
+    own = [network_denoiser(setting.network, process, at(params, number)) for number in range(3)]
+    denoisers = [lambda x_t, t, f=f: np.asarray(f(jnp.asarray(x_t), jnp.full(len(x_t), t))) for f in own]
+    held_out, train = np.asarray(data.held_out), [np.asarray(each) for each in data.train]
+    found = compare({7: denoisers}, train, held_out, process=process, noise=noise, key=KEY, grammar=grammar).curves
+
+    noise_key, completion_key = jax.random.split(KEY)
+    t = jnp.array([[noise_level(share, 100)] * 100 for share in noise], jnp.int32)
+    pieces = make_pieces(noise_key, grammar, process, data.held_out, t, filtered=(0, 1, 2))
+    keys = jax.random.split(completion_key, 2)
+    reference = stacked(make_reference(keys[i], grammar, process, at(pieces, i), data.train) for i in (0, 1))
+    inputs = make_inputs(setting, config.measure)._replace(held_out=pieces, reference=reference)
+    measured = jax.tree.map(np.asarray, make_measure(setting)(params, inputs))
+    expected = statistics(label([7], noise, setting, inputs, [measured])).curves()
+    # In some replicates, the error of which a share is taken is next to nothing.
+    blurred = {f"{name}_{how}" for name in ("share", "total_share") for how in ("error", "half")}
+    names = {str(name) for name in found if name in expected} - blurred
+    assert {"divergence", "split", "slope", "learned", "error", "common", "data_dependent", "share"} <= set(names)
+    for name in names:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    assert min(found.split.min(), found.error.max()) > 0.01
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"held_out": HELD_OUT[:70]}, "held_out: got 70, needs a multiple of 50"),
-        ({"train": (TRAIN[0], TRAIN[1][:, :2])}, r"train_b: got \(40, 2, 2\), needs samples of the shape \(3, 2\)"),
-        ({"alpha_bar": (0.5, 1.0)}, r"alpha_bar: got \(0.5, 1.0\), needs distinct numbers between 0 and 1"),
+        ({"train": (TRAIN[0], TRAIN[1][:, :2])}, r"train: got \(40, 2, 2\), needs samples of the shape \(3, 2\)"),
+        ({"noise": (0.5, 1.5)}, r"noise: got \(0.5, 1.5\), needs distinct numbers above 0 and up to 1"),
+        ({"noise": (0.5, 0.501)}, r"noise: got \(0.5, 0.501\), needs values that are distinct among the 100 noise"),
         ({"checkpoints": {}}, r"checkpoints: got \[\], needs at least one step"),
         (
             {"checkpoints": {0: (shifted(0), shifted(0))}},
             r"checkpoints: got \[0\], needs at least one step, counted from",
         ),
-        ({"train": (TRAIN[0][:0], TRAIN[1])}, r"train_a: got \(0, 3, 2\), needs samples of the shape"),
+        (
+            {"checkpoints": {1: 3 * [shifted(0)]}},
+            r"checkpoints: got \[3\], needs as many denoisers at each step as .* 2",
+        ),
+        ({"train": TRAIN[:1], "checkpoints": {1: [shifted(0)]}}, r"checkpoints: got \[1\], .* at least two"),
+        ({"train": (TRAIN[0][:0], TRAIN[1])}, r"train: got \(0, 3, 2\), needs at least one sample"),
         ({"held_out": np.full_like(HELD_OUT, np.inf)}, "held_out: got 'numbers that are not finite'"),
-        ({"checkpoints": {1: (shifted(0), lambda x_t, ab: x_t[:, 0])}}, r"denoiser B: got \(100, 2\)"),
-        ({"checkpoints": {1: (shifted(np.nan), shifted(0))}}, "denoiser A: got 'numbers that are not finite'"),
+        ({"checkpoints": {1: (shifted(0), lambda x_t, t: x_t[:, 0])}}, r"denoiser 1: got \(100, 2\)"),
+        ({"checkpoints": {1: (shifted(np.nan), shifted(0))}}, "denoiser 0: got 'numbers that are not finite'"),
     ],
 )
 def test_what_will_not_do_is_refused(change, words):
-    given = {"checkpoints": {1: (shifted(0), shifted(0))}, "train": TRAIN, "held_out": HELD_OUT, "alpha_bar": (0.5,)}
+    given = {"checkpoints": {1: (shifted(0), shifted(0))}, "train": TRAIN, "held_out": HELD_OUT, "noise": (0.5,)}
     given |= change
     with pytest.raises(ValueError, match=words):
-        two_denoisers(given.pop("checkpoints"), given.pop("train"), given.pop("held_out"), key=KEY, **given)
+        compare(given.pop("checkpoints"), given.pop("train"), given.pop("held_out"), process=NUMBERS, key=KEY, **given)
 
 
-def test_the_example_compares_models_of_its_own(tmp_path, capsys):
+@pytest.mark.parametrize("grammar", [None, GRAMMAR], ids=["no grammar", "grammar"])
+@pytest.mark.parametrize(
+    ("denoiser", "words"),
+    [
+        (lambda x_t, t: np.full_like(x_t, 0.4), r"denoisers: got 'rows that sum to .*1.2', needs probabilities"),
+        (
+            lambda x_t, t: np.broadcast_to(np.array([-0.2, 0.6, 0.6]), x_t.shape),
+            "denoisers: got .* needs probabilities",
+        ),
+        (
+            lambda x_t, t: exact(x_t, t).argmax(-1),
+            r"denoiser 1: got \(200, 4\), needs outputs of the shape \(200, 4, 3\)",
+        ),
+        (lambda x_t, t: np.full_like(x_t, np.nan), "denoiser 1: got 'numbers that are not finite', needs finite"),
+    ],
+    ids=["sums", "negative", "shape", "finite"],
+)
+def test_answers_that_are_no_probabilities_are_refused(denoiser, words, grammar):
+    with pytest.raises(ValueError, match=words):
+        on_symbols({1: (exact, denoiser)}, 2, grammar=grammar)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"train": [each.astype(float) for each in SETS[:2]]},
+            r"train: got 'float64 \(20, 4\)', needs integers \(n, L\)",
+        ),
+        ({"held_out": np.eye(3)[TOKENS]}, r"held_out: got 'float64 \(200, 4, 3\)', needs integers \(n, L\)"),
+        ({"held_out": TOKENS + 1}, "held_out: got 'symbols from 1 to 3', needs symbols from 0 to 2"),
+        ({"train": [SETS[0], SETS[1] - 1]}, "train: got 'symbols from -1 to 1', needs symbols from 0 to 2"),
+    ],
+)
+def test_sequences_that_are_none_are_refused(change, words):
+    given = {"train": SETS[:2], "held_out": TOKENS} | change
+    with pytest.raises(ValueError, match=words):
+        compare({1: (exact, exact)}, **given, process=PROCESS, noise=(0.15,), key=KEY)
+
+
+def test_the_example_compares_models_of_its_own(tmp_path: Path, capsys):
     pictures = RNG.integers(0, 256, (200, 8, 8)).astype(np.uint8)
     np.savez(tmp_path / "some.npz", pictures)
     sizes = ["--size", "50", "--held-out", "100", "--features", "40", "--copies", "2"]

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from runs import OPTIONS, save_often
 
-from hierdiff import record, resume, run
+from hierdiff.runs import checkpoint as resume
+from hierdiff.runs import record, run
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +118,7 @@ def test_two_processes_carry_out_one_run_and_write_one_record(command, whole, tm
 
 TERMINATED_IN_ONE = """
 import os, signal, jax
-from hierdiff import run
+from hierdiff.runs import run
 before, run.SAVE_AFTER = run.save, 0.0
 
 def save(*args):
@@ -140,7 +141,7 @@ def test_two_processes_leave_when_one_is_told_to_and_go_on_together(command, who
 
 FULL_AT_A_SNAPSHOT = """
 import errno, os, jax
-from hierdiff import record
+from hierdiff.runs import record
 
 def full(*_):
     if jax.process_index() == 0:

@@ -14,10 +14,13 @@ import xarray as xr
 from runs import SMOKE as OPTIONS
 
 from experiments import membership, onset
-from figures import onset as figure
-from figures import style
-from hierdiff import laboratory, record, training
-from hierdiff.laboratory import OnsetConfig
+from hierdiff.learning import loop
+from hierdiff.learning.network import TransformerConfig
+from hierdiff.pictures import onset as figure
+from hierdiff.pictures import style
+from hierdiff.runs import record
+from hierdiff.worlds import sequences
+from hierdiff.worlds.run_config import OnsetConfig
 
 
 def test_a_run_leaves_all_its_files_and_no_others(smoke_run):
@@ -89,6 +92,7 @@ def test_a_foreign_folder_is_refused_and_left_as_it_is(content, tmp_path, capsys
         (["--depth", "two"], "--depth: got 'two', needs an integer"),
         (["--rules", "40"], "--rules: got 40, needs an integer from 1 to 6"),
         (["--detph", "4"], "--detph is not an option of python -m experiments.onset; did you mean --depth?"),
+        (["--layers", "3"], "--layers is an option of --network transformer only"),
         (["--preset", "huge"], "--preset: invalid choice: 'huge'"),
         (["--noise", "0.1", "2"], "--noise: got (0.1, 2.0), needs distinct numbers above 0 and up to 1"),
         (
@@ -122,31 +126,39 @@ def test_bad_input_ends_with_status_2_and_one_sentence(options, sentence, capsys
 
 
 def names(config):
-    """The fields of a config and of those nested in it."""
+    """The fields of a config and of those nested in it; of which kind one of several is, is a field too."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        yield from names(value) if dataclasses.is_dataclass(value) else [field.name]
+        if "kinds" in field.metadata or not dataclasses.is_dataclass(value):
+            yield field.name
+        if dataclasses.is_dataclass(value):
+            yield from names(value)
 
 
-def test_every_field_of_every_config_is_an_option(capsys):
+@pytest.mark.parametrize(
+    ("options", "config"),
+    [([], OnsetConfig()), (["--network", "transformer"], OnsetConfig(network=TransformerConfig()))],
+    ids=["default", "transformer"],
+)
+def test_every_field_of_every_config_is_an_option(options, config, capsys):
     with pytest.raises(SystemExit, match="0"):
-        onset.main(["--help"])
+        onset.main([*options, "--help"])
     text = capsys.readouterr().out
-    for name in names(OnsetConfig()):
+    for name in names(config):
         assert re.search(rf"--{name.replace('_', '-')}\b", text)
 
 
 @pytest.fixture
 def unmeasured(monkeypatch):
     """The measurement in place of the real one: not a number."""
-    monkeypatch.setattr(onset, "make_inputs", lambda *_: None)
-    monkeypatch.setattr(laboratory, "make_measure", lambda _: lambda *_: {"test_loss": jnp.full(3, jnp.nan)})
+    monkeypatch.setattr("hierdiff.questions.onset.make_inputs", lambda *_: None)
+    monkeypatch.setattr(sequences, "make_measure", lambda _: lambda *_: {"test_loss": jnp.full(3, jnp.nan)})
 
 
 @pytest.mark.usefixtures("unmeasured")
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     """Step 2 meets the weights that an infinite learning rate makes; the message names it. No results are written."""
-    monkeypatch.setattr(training, "learning_rate", lambda *_: optax.constant_schedule(float("inf")))
+    monkeypatch.setattr(loop, "learning_rate", lambda *_: optax.constant_schedule(float("inf")))
     with pytest.raises(SystemExit, match="stopped: the loss of network 0 is not finite at step 2; a smaller"):
         onset.main([*OPTIONS, "--depth", "1", "--out", str(tmp_path / "run")])
     assert not (tmp_path / "run" / "summary.json").exists()

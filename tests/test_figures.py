@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.image import AxesImage
+from runs import asked
 
-from experiments import images, losses, membership, neighbours, noise, onset, stopping, uturn
-from experiments.snapshots import Both
-from figures import __main__ as figures
-from figures import style
-from figures.records import (
+from hierdiff.pictures import album as figures
+from hierdiff.pictures import style
+from hierdiff.pictures.records import (
     IMAGES,
     LARGE,
     MIDDLE,
@@ -33,8 +32,9 @@ from figures.records import (
     Records,
     in_order,
 )
-from hierdiff import record
-from hierdiff.options import Parser, parse_config
+from hierdiff.questions import stopping
+from hierdiff.questions.configs import Both
+from hierdiff.runs import record
 
 STEPS, NOISE, HEIGHTS, FILTERED = [10, 100, 1000], [0.1, 0.15], [-1, 0, 1, 2], [0, 1, 2]
 TURNS, KINDS, INPUTS, ATTACKS = [0.1, 0.3], ["training", "held-out", "random"], ["training", "held-out"], ["a", "b"]
@@ -126,7 +126,7 @@ def records(tmp_path_factory):
 def drawn(name, records):
     """The axes of a figure."""
     with style.in_style():
-        figure = importlib.import_module(f"figures.{name}").draw(records)
+        figure = importlib.import_module(f"hierdiff.pictures.{name}").draw(records)
     plt.close(figure)
     return figure.axes
 
@@ -379,33 +379,25 @@ def test_sigterm_ends_a_job_too(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
-def test_every_job_is_a_command_of_the_program(preset, capsys):
+def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
     """The options of each are good, and those of a question are so for the size of its run."""
     figures.main(["--list-jobs", "--preset", preset])
     chains = capsys.readouterr().out.splitlines()
     configs = {}
     for line in [line for chain in chains for line in chain.split(" && ")]:
         assert line.startswith("python -m experiments.")
-        name, *arguments = shlex.split(line)[2:]
-        scripts = (onset, noise, neighbours, membership, losses, uturn, stopping, images)
-        script = {each.__name__: each for each in scripts}[name]
-        parser = Parser()
-        if script is stopping:
-            presets = {key: Both(onset=onset.PRESETS[key], own=own) for key, own in stopping.PRESETS.items()}
-        else:
-            presets = script.PRESETS
-        for option in ("--out", "--run"):
-            parser.add_argument(option)
-        config, options = parse_config(parser, presets, "laptop", arguments)
-        if script is onset:
+        module, *arguments = shlex.split(line)[2:]
+        name = module.removeprefix("experiments.")
+        config, options = asked(monkeypatch, name, arguments)
+        if name == "onset":
             configs[options.out] = config
-        elif script not in (stopping, images):
+        elif name not in ("stopping", "images"):
             Both(onset=configs[options.run], own=config)
     steps = {config.size: config.train.steps * config.train.batch / config.size for config in configs.values()}
     assert len(steps) == 3
     np.testing.assert_allclose(list(steps.values()), max(steps.values()), rtol=1e-3)
     # What they make is all that the figures need.
-    needs = set().union(*(importlib.import_module(f"figures.{name}").NEEDS for name in figures.FIGURES))
+    needs = set().union(*(importlib.import_module(f"hierdiff.pictures.{name}").NEEDS for name in figures.FIGURES))
     assert set(in_order(needs)) == needs
     of_runs = {Need(question, size) for question in (ONSET, *QUESTIONS) for size in SIZES}
     assert needs <= of_runs | {Need(STOPPING), Need(ONSET, IMAGES), Need(SAMPLES, IMAGES)}

@@ -16,9 +16,9 @@ from hierdiff.measures.losses import decomposition
 from hierdiff.measures.membership import area_under_curve, true_positive_rate
 from hierdiff.measures.neighbours import histogram_divergence, nearest_distances
 from hierdiff.noising import corrupt, leaf_log_likelihood
+from hierdiff.noising.process import cross_entropy
 from hierdiff.posterior import empirical_posterior, leaf_posterior
 from hierdiff.sampling import sample
-from hierdiff.training import cross_entropy
 
 GRAMMAR = random_grammar(jax.random.key(0), depth=3, vocab=4, rules=2)
 LARGE = random_grammar(jax.random.key(0), depth=4)

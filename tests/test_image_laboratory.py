@@ -10,15 +10,21 @@ import pytest
 from runs import same, save_often
 from scipy.spatial.distance import cdist
 
-from experiments import images
-from figures import image_noise, image_samples, image_scales, image_training
-from figures.records import IMAGES, Records
-from hierdiff import plan, record, run
-from hierdiff.devices import ensemble_mesh
-from hierdiff.image_laboratory import (
-    ImageMeasureConfig,
+from experiments.images import main
+from hierdiff.learning.devices import ensemble_mesh
+from hierdiff.learning.network import Network
+from hierdiff.measures.nearest_images import cosine_distance, standardised, two_nearest
+from hierdiff.measures.scales import scale_products, scales
+from hierdiff.noising import Gaussian
+from hierdiff.pictures import image_noise, image_samples, image_scales, image_training
+from hierdiff.pictures.records import IMAGES, Records
+from hierdiff.posterior import empirical_posterior, memorizer_of_numbers
+from hierdiff.questions import images
+from hierdiff.questions.images import sample_statistics, statistics
+from hierdiff.runs import plan, record, run
+from hierdiff.worlds.image_files import ImageSets
+from hierdiff.worlds.images import (
     ImageSetting,
-    denoised,
     label,
     label_samples,
     make_generator,
@@ -27,14 +33,7 @@ from hierdiff.image_laboratory import (
     measure_samples,
     noised,
 )
-from hierdiff.image_summary import sample_statistics, statistics
-from hierdiff.images import ImageSets
-from hierdiff.measures.nearest_images import cosine_distance, standardised, two_nearest
-from hierdiff.measures.scales import scale_products, scales
-from hierdiff.measures.slope import empirical_mean
-from hierdiff.noising import linear_schedule
-from hierdiff.posterior import empirical_posterior
-from hierdiff.unet import NoisePredictor
+from hierdiff.worlds.run_config import ImageMeasureConfig
 
 SIDE, SETS = 8, 3
 MEASURE = ImageMeasureConfig(
@@ -82,9 +81,11 @@ def test_distances_between_images():
 def test_the_memorizer_of_one_hot_vectors_is_that_of_symbols():
     tokens = jax.random.randint(jax.random.key(0), (30, 4), 0, 3)
     x_t = jax.random.normal(jax.random.key(1), (20, 4, 3))
-    ab = jnp.linspace(0.05, 0.95, 20)
-    expected = empirical_posterior(tokens, x_t, ab)
-    np.testing.assert_allclose(empirical_mean(jax.nn.one_hot(tokens, 3), x_t, ab), expected, atol=1e-5)
+    # From 0.95 to 0.05 of the signal's variance.
+    process, t = Gaussian(levels=100), jnp.linspace(7, 54, 20).astype(int)
+    expected = empirical_posterior(tokens, x_t, process.alpha_bar[t - 1])
+    found = memorizer_of_numbers(process, jax.nn.one_hot(tokens, 3), x_t, t)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +95,12 @@ def setting():
         blobs(rng, SETS * 60).reshape(SETS, 60, SIDE, SIDE).astype(np.float32), blobs(rng, 100).astype(np.float32), 0, 0
     )
     keys = jax.random.split(jax.random.key(2), 4)
-    return ImageSetting(linear_schedule(100), data, NoisePredictor(None, None), ensemble_mesh(SETS), *keys)  # pyright: ignore[reportArgumentType]
+    return ImageSetting(Gaussian(levels=100), data, Network(None, None), ensemble_mesh(SETS), *keys)  # pyright: ignore[reportArgumentType]
 
 
 def measured(setting, noise, params):
     """What is found of networks that predict `noise(params, x_t, t)`, at one step."""
-    planted = setting._replace(network=NoisePredictor(None, noise))  # pyright: ignore[reportArgumentType]
+    planted = setting._replace(network=Network(None, lambda params, x_t, t, _: noise(params, x_t, t)))  # pyright: ignore[reportArgumentType]
     inputs = make_inputs(planted, MEASURE)
     values = {name: np.asarray(x) for name, x in make_measure(planted)(params, inputs).items()}
     results = label([1], MEASURE.noise, planted, inputs, [values])
@@ -111,9 +112,9 @@ def test_a_memorizer_has_slope_one_and_copies(setting):
     train = jnp.asarray(setting.data.train)
 
     def noise(params, x_t, t):
-        ab = setting.schedule.alpha_bar[t - 1]
-        mean = empirical_mean(params, x_t, ab)
-        return (x_t - jnp.sqrt(ab)[:, None, None] * mean) / jnp.sqrt(1 - ab)[:, None, None]
+        ab = setting.process.alpha_bar[t - 1][:, None, None]
+        mean = memorizer_of_numbers(setting.process, params, x_t, t)
+        return (x_t - jnp.sqrt(ab) * mean) / jnp.sqrt(1 - ab)
 
     planted, found = measured(setting, noise, train)
     np.testing.assert_allclose(found.slope, 1, rtol=1e-3)
@@ -163,9 +164,8 @@ def test_networks_that_agree_are_told_apart_at_no_scale_and_a_planted_difference
 
 def test_noise_and_mean_are_two_forms_of_one_answer(setting):
     x_0, t = jnp.asarray(setting.data.held_out), jnp.arange(1, 101)
-    z, x_t, t = noised(jax.random.key(0), x_0, t, setting.schedule)
-    ab = setting.schedule.alpha_bar[t - 1]
-    np.testing.assert_allclose(denoised(x_t, z, ab), x_0, atol=2e-4)
+    z, x_t, t = noised(jax.random.key(0), x_0, t, setting.process)
+    np.testing.assert_allclose(setting.process.x_0_of(x_t, t, z, "noise"), x_0, atol=2e-4)
 
 
 OPTIONS = ["--preset", "smoke", "--sets", "3", "--size", "60", "--grids", "1", "--steps", "40"]
@@ -178,7 +178,7 @@ def records(tmp_path_factory):
     pictures = np.rint(127.5 * (blobs(np.random.default_rng(0), 400) + 1)).astype(np.uint8)
     np.savez(folder / "blobs.npz", images=pictures)
     records = Records(folder, "smoke")
-    images.main([*OPTIONS, "--data-dir", str(folder / "blobs.npz"), "--out", str(records.run(IMAGES))])
+    main([*OPTIONS, "--data-dir", str(folder / "blobs.npz"), "--out", str(records.run(IMAGES))])
     return records
 
 
@@ -193,7 +193,7 @@ def test_a_run_leaves_its_record_and_says_what_it_found(records, capsys):
     loss = results.test_loss.mean(("network", "group"))
     assert loss[-1] < 0.9 * loss[0]
     options = record.read_json(folder / "config.json")["options"]
-    images.main([*OPTIONS, "--data-dir", options["images"]["data_dir"], "--out", str(folder)])
+    main([*OPTIONS, "--data-dir", options["images"]["data_dir"], "--out", str(folder)])
     printed = capsys.readouterr().out
     assert record.read_json(folder / "summary.json")["verdict"] in printed
     assert "samples: nearer to the own set than to another" in printed
@@ -234,7 +234,7 @@ def test_figures_show_what_the_record_holds(records):
 )
 def test_bad_input_ends_with_status_2_and_one_sentence(options, sentence, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
-        images.main([*options, "--out", str(tmp_path)])
+        main([*options, "--out", str(tmp_path)])
     printed = capsys.readouterr().err
     assert sentence in printed
     assert not list(tmp_path.iterdir())
@@ -265,17 +265,17 @@ def test_a_run_that_is_killed_goes_on_with_the_same_images(records, tmp_path, mo
             save_often(patch)
             killed_in(patch, module, name, call)
             with pytest.raises(KeyboardInterrupt):
-                images.main(command)
+                main(command)
     np.savez(data, images=blobs(np.random.default_rng(7), 400).clip(0, 1))
     with pytest.raises(SystemExit, match="2"):
-        images.main(command)
+        main(command)
     assert "needs the images that this run was begun with" in capsys.readouterr().err
     shutil.copy(records.folder / "blobs.npz", data)
-    images.main(command)
+    main(command)
     same(tmp_path / "run", records.run(IMAGES))
 
 
 def test_a_plan_is_made_of_images_too(records, monkeypatch, capsys):
     monkeypatch.setattr(plan, "LONG_ENOUGH", 0.1)
-    images.main([*OPTIONS, "--data-dir", str(records.folder / "blobs.npz"), "--plan"])
+    main([*OPTIONS, "--data-dir", str(records.folder / "blobs.npz"), "--plan"])
     assert "3 networks of" in capsys.readouterr().out

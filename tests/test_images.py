@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hierdiff import images
-from hierdiff.images import ImageConfig, draw_images
-from hierdiff.options import OptionError
+from hierdiff.errors import OptionError
+from hierdiff.worlds import image_files as images
+from hierdiff.worlds.image_files import draw_images
+from hierdiff.worlds.run_config import ImageConfig
 
 SIDE = 8
 # Images that differ, of the size asked for: they come out as they are.

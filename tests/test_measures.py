@@ -8,11 +8,14 @@ from scipy.special import rel_entr
 
 from hierdiff.grammar import random_grammar
 from hierdiff.measures.divergence import divergence, pairs, sample_split
-from hierdiff.measures.probe import MeasureConfig, make_probe, probe_times
-from hierdiff.noising import leaf_log_likelihood, linear_schedule
+from hierdiff.measures.probe import make_pieces
+from hierdiff.noising import Gaussian, leaf_log_likelihood
+from hierdiff.noising.process import cross_entropy, probe_times
 from hierdiff.posterior import leaf_posterior
 from hierdiff.sampling import sample
-from hierdiff.training import cross_entropy
+from hierdiff.worlds.run_config import MeasureConfig
+
+PROCESS = Gaussian(vocab=4, levels=100)
 
 
 def distributions(seed, shape=(2, 5, 3, 4)):
@@ -38,12 +41,11 @@ def test_excess_loss_is_the_cross_entropy_above_its_bayes_value():
     """E[CE] = E[H(w)] + E[KL(w || f)], for f = the posterior of a wrong schedule, within four standard errors."""
     grammar = random_grammar(jax.random.key(0), depth=2, vocab=4, rules=2)
     leaves = sample(jax.random.key(1), grammar, 20_000).leaves
-    probe = make_probe(
-        jax.random.key(2), grammar, linear_schedule(100), leaves, jnp.full((1, 20_000), 20, jnp.int32), filtered=(0,)
-    )
-    wrong = leaf_posterior(grammar, leaf_log_likelihood(probe.x_t[0], 0.5))
+    t = jnp.full((1, 20_000), 20, jnp.int32)
+    pieces = make_pieces(jax.random.key(2), grammar, PROCESS, leaves, t, filtered=(0,))
+    wrong = leaf_posterior(grammar, leaf_log_likelihood(pieces.x_t[0], 0.5))
     log_f = jnp.log(0.9 * wrong + 0.1 / 4)
-    exact = probe.exact[0, 0]
+    exact = pieces.exact[0, 0]
     entropy = -divergence(exact, jnp.zeros_like(exact))
     gap = np.asarray(cross_entropy(leaves, log_f) - entropy - divergence(exact, log_f))
     assert np.asarray(divergence(exact, log_f)).mean() > 0.1
@@ -52,19 +54,18 @@ def test_excess_loss_is_the_cross_entropy_above_its_bayes_value():
 
 def test_the_probe_holds_each_level_and_the_exact_posteriors():
     grammar = random_grammar(jax.random.key(0), depth=2, vocab=4, rules=2)
-    schedule = linear_schedule(100)
     leaves = sample(jax.random.key(1), grammar, 50).leaves
-    t = probe_times(jax.random.key(3), 50, (0.05, 0.3), schedule.levels)
-    probe = make_probe(jax.random.key(2), grammar, schedule, leaves, t, filtered=(0, 1, 2))
-    np.testing.assert_array_equal(probe.t[:2], np.repeat([[5], [30]], 50, 1))
-    np.testing.assert_array_equal((np.sort(probe.t[2]) - 1) // 2, np.arange(50))
+    t = probe_times(jax.random.key(3), 50, (0.05, 0.3), PROCESS.levels)
+    pieces = make_pieces(jax.random.key(2), grammar, PROCESS, leaves, t, filtered=(0, 1, 2))
+    np.testing.assert_array_equal(pieces.t[:2], np.repeat([[5], [30]], 50, 1))
+    np.testing.assert_array_equal((np.sort(pieces.t[2]) - 1) // 2, np.arange(50))
     for row in range(3):
-        alpha_bar = schedule.alpha_bar[probe.t[row] - 1][:, None, None]
-        noise = (probe.x_t[row] - jnp.sqrt(alpha_bar) * jax.nn.one_hot(leaves, 4)) / jnp.sqrt(1 - alpha_bar)
+        alpha_bar = PROCESS.alpha_bar[pieces.t[row] - 1][:, None, None]
+        noise = (pieces.x_t[row] - jnp.sqrt(alpha_bar) * jax.nn.one_hot(leaves, 4)) / jnp.sqrt(1 - alpha_bar)
         assert noise.std() == pytest.approx(1, abs=0.1)
-        ll = leaf_log_likelihood(probe.x_t[row], schedule.alpha_bar[probe.t[row] - 1])
+        ll = leaf_log_likelihood(pieces.x_t[row], PROCESS.alpha_bar[pieces.t[row] - 1])
         for k in range(3):
-            np.testing.assert_allclose(probe.exact[row, k], leaf_posterior(grammar, ll, filtered=k), atol=1e-6)
+            np.testing.assert_allclose(pieces.exact[row, k], leaf_posterior(grammar, ll, filtered=k), atol=1e-6)
 
 
 def test_every_pair_is_counted_once():

@@ -3,16 +3,15 @@
 import numpy as np
 import pytest
 
-from hierdiff.onset import (
+from hierdiff.statistics.landmarks import (
     estimate,
     first_significant,
     last_significant_minimum,
-    locate_minimum,
-    locate_onset,
     probability_before,
     ratio,
 )
-from hierdiff.replicates import Curve, Resampling, resampling
+from hierdiff.statistics.minima import locate_minimum, locate_onset
+from hierdiff.statistics.replicates import Curve, Resampling, resampling
 
 STEPS = np.unique(np.rint(np.geomspace(10, 10_000, 40)))
 LOG = np.log(STEPS)

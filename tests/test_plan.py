@@ -11,25 +11,27 @@ import pytest
 from jax.sharding import Mesh
 from runs import save_often
 
-from experiments import onset
-from experiments.benchmark import matrix_flops
-from hierdiff import plan as planning
-from hierdiff import record, run
-from hierdiff.devices import ensemble_mesh, over_networks
-from hierdiff.flops import flops
+from experiments.onset import main
 from hierdiff.grammar import GrammarConfig
-from hierdiff.laboratory import OnsetConfig, experiment, label, make_inputs, set_up
-from hierdiff.measures.probe import MeasureConfig
-from hierdiff.networks import NetworkConfig
-from hierdiff.plan import describe, plan
-from hierdiff.training import TrainConfig, cross_entropy
+from hierdiff.learning.devices import ensemble_mesh, over_networks
+from hierdiff.learning.network import TreeConfig
+from hierdiff.learning.train_config import TrainConfig
+from hierdiff.noising.process import cross_entropy
+from hierdiff.questions import configs, onset
+from hierdiff.questions.benchmark import matrix_flops
+from hierdiff.runs import plan as planning
+from hierdiff.runs import record, run
+from hierdiff.runs.flops import flops
+from hierdiff.runs.plan import describe, plan
+from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
+from hierdiff.worlds.sequences import experiment, label, make_inputs, set_up
 
 CONFIG = OnsetConfig(
     sets=2,
     seeds_per_set=2,
     size=100,
     grammar=GrammarConfig(depth=1),
-    network=NetworkConfig(width=64),
+    network=TreeConfig(width=64),
     train=TrainConfig(steps=40, batch=16, checkpoints=12, first_checkpoint=1, snapshots=3),
     measure=MeasureConfig(held_out=100, members=50, noise=(0.15, 0.3)),
 )
@@ -104,7 +106,7 @@ def test_operations_are_those_of_the_matrix_products_and_somewhat_more(planned):
     setting = set_up(CONFIG)
 
     def loss(params, x_0, x_t, t):
-        return cross_entropy(x_0, setting.network.log_posterior(params, x_t, t, None)).mean()
+        return cross_entropy(x_0, setting.network.forward(params, x_t, t, None)).mean()
 
     params, x_0, x_t, t = shapes(setting.network, CONFIG.train.batch, setting.grammar)
     gradient = matrix_flops(jax.make_jaxpr(jax.grad(loss))(params, x_0, x_t, t).jaxpr)
@@ -115,7 +117,7 @@ def test_operations_are_those_of_the_matrix_products_and_somewhat_more(planned):
     held_out, members = CONFIG.measure.held_out, 2 * CONFIG.measure.members
     read = 2 * (2 * held_out + members) + held_out + members
     params, _, x_t, t = shapes(setting.network, read, setting.grammar)
-    forward = jax.make_jaxpr(setting.network.log_posterior)(params, x_t, t, None)
+    forward = jax.make_jaxpr(setting.network.forward)(params, x_t, t, None)
     assert 1.0 < planned.measure_flops / (4 * matrix_flops(forward.jaxpr)) < 1.2
 
 
@@ -158,8 +160,8 @@ def test_the_command_line_plans_and_leaves_nothing(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3_000_000))
     monkeypatch.setattr(planning, "_seconds_per_step", lambda *_: pytest.fail("trained"))
     monkeypatch.setattr(onset, "train", lambda *_, **__: pytest.fail("carried out"))
-    monkeypatch.setitem(onset.PRESETS, "smoke", CONFIG)
-    onset.main(["--preset", "smoke", "--plan", "--out", str(tmp_path / "new" / "run")])
+    monkeypatch.setitem(configs.PRESETS["onset"], "smoke", CONFIG)
+    main(["--preset", "smoke", "--plan", "--out", str(tmp_path / "new" / "run")])
     printed = capsys.readouterr().out
     assert "40 training steps (6 epochs), 11 checkpoints" in printed
     assert "warning: training needs" in printed
@@ -172,5 +174,5 @@ def test_the_command_line_plans_and_leaves_nothing(tmp_path, monkeypatch, capsys
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit, match="2"):
-        onset.main(["--plan", "--out", str(tmp_path / "file" / "run")])
+        main(["--plan", "--out", str(tmp_path / "file" / "run")])
     assert "needs a folder that can be written" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from hierdiff.posterior import (
     empirical_posterior,
     leaf_posterior,
     log_evidence,
+    memorizer,
     node_posteriors,
     prior_marginals,
     window_posterior,
@@ -246,6 +247,19 @@ def test_empirical_posterior_equals_its_definition(float64):
     expected = np.einsum("np,plv->nlv", weights / weights.sum(1, keepdims=True), clean)
     ours = empirical_posterior(jnp.asarray(train), jnp.asarray(x_t), jnp.asarray(alpha_bar))
     np.testing.assert_allclose(ours, expected, atol=1e-10)
+
+
+def test_the_memorizer_leaves_out_what_the_evidence_rules_out(float64):
+    rng = np.random.default_rng(1)
+    train, ll = rng.integers(0, 4, (30, 8)), rng.standard_normal((50, 8, 4))
+    ll[rng.random(ll.shape) < 0.25] = -np.inf
+    fit = ll[:, np.arange(8), train].sum(-1)
+    possible = np.isfinite(fit).any(1)
+    assert 0.1 < possible.mean() < 0.99
+    weights = np.zeros_like(fit)
+    weights[possible] = np.exp(fit[possible]) / np.exp(fit[possible]).sum(1, keepdims=True)
+    ours = memorizer(jnp.asarray(train), jnp.asarray(ll))
+    np.testing.assert_allclose(ours, np.einsum("np,plv->nlv", weights, np.eye(4)[train]), atol=1e-10)
 
 
 def test_empirical_posterior_of_a_grammar_of_one_string_each_is_exact():

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 from runs import OPTIONS, same, save_often
 
-from experiments import onset
-from hierdiff import record, resume, run
+from experiments.onset import main
+from hierdiff.questions import onset
+from hierdiff.runs import checkpoint as resume
+from hierdiff.runs import record, run
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    onset.main([*OPTIONS, "--out", str(folder)])
+    main([*OPTIONS, "--out", str(folder)])
     return folder
 
 
@@ -60,7 +62,7 @@ def stopped(folder, error, interrupt, *args):
     with pytest.MonkeyPatch.context() as patch:
         interrupt(patch, *args)
         with pytest.raises(error) as found:
-            onset.main([*OPTIONS, "--out", str(folder)])
+            main([*OPTIONS, "--out", str(folder)])
     assert not (folder / "summary.json").exists()
     return found.value, resume.saved_steps(folder / "state")
 
@@ -73,31 +75,31 @@ def test_a_run_interrupted_four_times_goes_on_to_the_same_results(whole, tmp_pat
     assert error.code == resume.TERMINATED
     # The save during which it came, and one more.
     assert saves == [41, 42]
-    onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
+    main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
     same(tmp_path, whole)
     assert not (tmp_path / "state").exists()
 
 
 def test_a_finished_run_is_shown_and_not_done_again(whole, monkeypatch, capsys):
     monkeypatch.setattr(onset, "carry_out", None)
-    onset.main([*OPTIONS, "--out", str(whole)])
+    main([*OPTIONS, "--out", str(whole)])
     assert record.read_json(whole / "summary.json")["verdict"] in capsys.readouterr().out
 
 
 def test_where_there_is_nothing_to_resume_it_is_said(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
-        onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
+        main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
     assert "--resume: got must, needs a run that was left in" in capsys.readouterr().err
 
 
 def test_where_all_saves_are_damaged_there_is_nothing_to_resume(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(onset, "run", lambda *_: None)
     monkeypatch.setattr(onset, "show", lambda *_: None)
-    onset.main([*OPTIONS, "--out", str(tmp_path)])
+    main([*OPTIONS, "--out", str(tmp_path)])
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "00000010.json").write_text("{")
     with pytest.raises(SystemExit, match="2"), pytest.warns(UserWarning, match="no save is left"):
-        onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
+        main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
     assert "--resume: got must, needs a run that was left in" in capsys.readouterr().err
 
 
@@ -122,13 +124,13 @@ def test_a_termination_that_nobody_has_asked_for_is_not_forgotten():
 def test_starting_anew_discards_what_the_run_has_left_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(onset, "run", lambda *_: None)
     monkeypatch.setattr(onset, "show", lambda *_: None)
-    onset.main([*OPTIONS, "--out", str(tmp_path)])
+    main([*OPTIONS, "--out", str(tmp_path)])
     (tmp_path / "mine.txt").write_text("kept")
     (tmp_path / "results.nc").write_text("old")
     (tmp_path / "snapshots").mkdir()
     config = record.read_json(tmp_path / "config.json")
     record.write_json(tmp_path / "config.json", config | {"commit": "old"})
-    onset.main([*OPTIONS, "--out", str(tmp_path), "--resume", "never"])
+    main([*OPTIONS, "--out", str(tmp_path), "--resume", "never"])
     assert record.read_json(tmp_path / "config.json") == config
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", ".lock", "mine.txt"}
 
@@ -137,9 +139,9 @@ def test_what_a_run_has_left_that_cannot_be_gone_on_from_is_not_used(tmp_path, m
     """A summary that was taken away: what was asked of the old weights is not taken for an answer of the new ones."""
     monkeypatch.setattr(onset, "run", lambda *_: None)
     monkeypatch.setattr(onset, "show", lambda *_: None)
-    onset.main([*OPTIONS, "--out", str(tmp_path)])
+    main([*OPTIONS, "--out", str(tmp_path)])
     (tmp_path / "losses.results.nc").write_text("old")
-    onset.main([*OPTIONS, "--out", str(tmp_path)])
+    main([*OPTIONS, "--out", str(tmp_path)])
     assert not (tmp_path / "losses.results.nc").exists()
 
 
@@ -147,7 +149,7 @@ def test_two_processes_do_not_write_one_run(tmp_path, capsys):
     onset_folder = tmp_path / "run"
     onset_folder.mkdir()
     with resume.only_writer(onset_folder, "out"), pytest.raises(SystemExit, match="2"):
-        onset.main([*OPTIONS, "--out", str(onset_folder)])
+        main([*OPTIONS, "--out", str(onset_folder)])
     assert "a folder that no other process is writing" in capsys.readouterr().err
 
 
@@ -161,7 +163,7 @@ def test_a_run_that_another_process_begins_meanwhile_keeps_its_options(tmp_path,
 
     monkeypatch.setattr(run, "only_writer", late)
     with pytest.raises(SystemExit, match="2"):
-        onset.main([*OPTIONS, "--out", str(tmp_path)])
+        main([*OPTIONS, "--out", str(tmp_path)])
     assert "depth (7 there)" in capsys.readouterr().err
     assert record.read_json(tmp_path / "config.json") == {"options": {"depth": 7}}
 
@@ -239,7 +241,7 @@ def test_a_full_disk_ends_the_run_with_one_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(record, "write_whole", full)
     with pytest.raises(SystemExit, match="No space left on device; once there is room, the same command goes on"):
-        onset.main([*OPTIONS, "--out", str(tmp_path)])
+        main([*OPTIONS, "--out", str(tmp_path)])
     assert not list(tmp_path.rglob("*.json"))
 
 
@@ -258,7 +260,7 @@ def test_nothing_is_compiled_once_a_checkpoint_is_measured_and_a_state_saved(tmp
     monkeypatch.setattr(run, "save", save)
     jax.monitoring.register_event_duration_secs_listener(note)
     try:
-        onset.main([*OPTIONS, "--out", str(tmp_path)])
+        main([*OPTIONS, "--out", str(tmp_path)])
     finally:
         jax.monitoring.unregister_event_duration_listener(note)
     assert by_step[20] > 0

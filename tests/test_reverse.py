@@ -9,16 +9,15 @@ from scipy.stats import chi2
 
 from hierdiff.grammar import random_grammar
 from hierdiff.measures.blocks import validity
-from hierdiff.noising import corrupt, leaf_log_likelihood, linear_schedule
-from hierdiff.posterior import empirical_posterior, log_evidence, window_posterior
-from hierdiff.reverse import exact_denoiser, respaced, reverse, u_turn
+from hierdiff.noising import Gaussian, respaced, reverse, u_turn
+from hierdiff.posterior import exact_denoiser, log_evidence, memorizer, window_posterior
 from hierdiff.sampling import sample
 
-SCHEDULE = linear_schedule(200)
+PROCESS = Gaussian(vocab=3, levels=200)
 GRAMMAR = random_grammar(jax.random.key(3), depth=2, vocab=3, rules=2, sigma=1.0)
 
 
-exact = exact_denoiser(GRAMMAR, SCHEDULE)
+exact = exact_denoiser(GRAMMAR, PROCESS)
 
 
 def start(n, grammar=GRAMMAR, key=0):
@@ -27,8 +26,8 @@ def start(n, grammar=GRAMMAR, key=0):
 
 def test_samples_of_the_exact_score_follow_the_grammar():
     """Chi-squared over blocks of every height at every place, at a false-alarm rate of 1e-4 each."""
-    n, times = 6000, respaced(SCHEDULE.levels, SCHEDULE.levels)
-    tokens = np.asarray(jax.jit(lambda x: reverse(jax.random.key(1), exact, SCHEDULE, x, times))(start(n)))
+    n, times = 6000, respaced(PROCESS.levels, PROCESS.levels)
+    tokens = np.asarray(jax.jit(lambda x: reverse(jax.random.key(1), exact, PROCESS, x, times))(start(n)))
     assert np.isfinite(log_evidence(GRAMMAR, jnp.log(jax.nn.one_hot(tokens, 3)))).all()
     levels, log_prob = oracles.derivations(GRAMMAR)
     for height in range(GRAMMAR.depth + 1):
@@ -47,24 +46,24 @@ def test_samples_of_the_exact_score_follow_the_grammar():
 def test_the_memorizer_returns_training_sequences(deterministic):
     train = sample(jax.random.key(5), GRAMMAR, 6).leaves
 
-    def memorizer(x_t, t):
-        return empirical_posterior(train, x_t, SCHEDULE.alpha_bar[t - 1])
+    def of_train(x_t, t):
+        return memorizer(train, PROCESS.log_likelihood(x_t, t))
 
-    times = respaced(SCHEDULE.levels, 50)
-    tokens = reverse(jax.random.key(1), memorizer, SCHEDULE, start(200), times, deterministic=deterministic)
+    times = respaced(PROCESS.levels, 50)
+    tokens = reverse(jax.random.key(1), of_train, PROCESS, start(200), times, deterministic=deterministic)
     known = (np.asarray(tokens)[:, None] == np.asarray(train)[None]).all(-1)
     assert known.any(1).all()
     assert known.any(0).sum() > 1
 
 
 def test_noise_is_shared_and_does_not_depend_on_the_split_into_batches():
-    times = respaced(SCHEDULE.levels, 20)
-    whole = reverse(jax.random.key(1), exact, SCHEDULE, start(30), times)
-    small = reverse(jax.random.key(1), exact, SCHEDULE, start(30), times, batch=7)
+    times = respaced(PROCESS.levels, 20)
+    whole = reverse(jax.random.key(1), exact, PROCESS, start(30), times)
+    small = reverse(jax.random.key(1), exact, PROCESS, start(30), times, batch=7)
     np.testing.assert_array_equal(whole, small)
-    part = reverse(jax.random.key(1), exact, SCHEDULE, start(30)[10:], times, first=10)
+    part = reverse(jax.random.key(1), exact, PROCESS, start(30)[10:], times, first=10)
     np.testing.assert_array_equal(whole[10:], part)
-    other = reverse(jax.random.key(2), exact, SCHEDULE, start(30), times)
+    other = reverse(jax.random.key(2), exact, PROCESS, start(30), times)
     assert (np.asarray(whole) != np.asarray(other)).any()
 
 
@@ -75,13 +74,13 @@ def test_batches_are_of_equal_sizes():
         seen.append(x_t.shape[0])
         return exact(x_t, t)
 
-    reverse(jax.random.key(1), denoiser, SCHEDULE, start(30), respaced(SCHEDULE.levels, 2), batch=25)
+    reverse(jax.random.key(1), denoiser, PROCESS, start(30), respaced(PROCESS.levels, 2), batch=25)
     assert set(seen) == {15}
 
 
 def test_the_deterministic_variant_depends_on_its_start_alone():
-    times = respaced(SCHEDULE.levels, 20)
-    a, b = (reverse(jax.random.key(k), exact, SCHEDULE, start(30), times, deterministic=True) for k in (1, 2))
+    times = respaced(PROCESS.levels, 20)
+    a, b = (reverse(jax.random.key(k), exact, PROCESS, start(30), times, deterministic=True) for k in (1, 2))
     np.testing.assert_array_equal(a, b)
 
 
@@ -89,7 +88,7 @@ def test_one_step_draws_from_the_gaussian_posterior():
     """Of q(x_s | x_t, x_0) for a known x_0: mean and variance, by linear regression of x_t and noise (Bayes' rule)."""
     x_0 = jnp.zeros(3).at[1].set(1.0)
     t, s = 100, 40
-    ab_t, ab_s = (float(SCHEDULE.alpha_bar[i - 1]) for i in (t, s))
+    ab_t, ab_s = (float(PROCESS.alpha_bar[i - 1]) for i in (t, s))
     seen = []
 
     def denoiser(x_t, t):
@@ -98,8 +97,8 @@ def test_one_step_draws_from_the_gaussian_posterior():
 
     n = 20_000
     tokens = jnp.ones((n, 1), jnp.int32)
-    x_t = corrupt(jax.random.key(0), tokens, ab_t, 3)
-    reverse(jax.random.key(1), denoiser, SCHEDULE, x_t, np.array([t, s], np.int32), batch=n)
+    x_t = PROCESS.corrupt(jax.random.key(0), tokens, t)
+    reverse(jax.random.key(1), denoiser, PROCESS, x_t, np.array([t, s], np.int32), batch=n)
     jax.effects_barrier()
     before, after = (x.reshape(n, 3) for x in seen)
     # If x_t has the law of noised data at t, then x_s has the law of noised data at s.
@@ -112,8 +111,8 @@ def test_one_step_draws_from_the_gaussian_posterior():
 
 def test_a_u_turn_depends_on_the_number_of_the_sequence():
     tokens = sample(jax.random.key(2), GRAMMAR, 40).leaves
-    whole = u_turn(jax.random.key(3), exact, SCHEDULE, tokens, 3, respaced(100, 10))
-    part = u_turn(jax.random.key(3), exact, SCHEDULE, tokens[15:], 3, respaced(100, 10), first=15)
+    whole = u_turn(jax.random.key(3), exact, PROCESS, tokens, respaced(100, 10))
+    part = u_turn(jax.random.key(3), exact, PROCESS, tokens[15:], respaced(100, 10), first=15)
     np.testing.assert_array_equal(whole[15:], part)
 
 
@@ -121,7 +120,7 @@ def test_a_short_u_turn_comes_back_and_a_long_one_forgets():
     tokens = sample(jax.random.key(2), GRAMMAR, 400).leaves
     shares = []
     for level in (5, 60, 200):
-        back = u_turn(jax.random.key(3), exact, SCHEDULE, tokens, 3, respaced(level, 30))
+        back = u_turn(jax.random.key(3), exact, PROCESS, tokens, respaced(level, 30))
         shares.append(float((back == tokens).mean()))
     assert shares[0] > 0.999
     assert shares[0] > shares[1] > shares[2] + 0.05
@@ -133,10 +132,10 @@ def test_windows_and_filtered_posteriors_draw_grammatical_blocks():
     """A window of height 1 and BP_1 know the blocks of height 1, and nothing of what holds them together."""
 
     def window(x_t, t):
-        return window_posterior(GRAMMAR, leaf_log_likelihood(x_t, SCHEDULE.alpha_bar[t - 1]), height=1)
+        return window_posterior(GRAMMAR, PROCESS.log_likelihood(x_t, t), height=1)
 
-    for denoiser in (window, exact_denoiser(GRAMMAR, SCHEDULE, filtered=1)):
-        tokens = reverse(jax.random.key(1), denoiser, SCHEDULE, start(300), respaced(200, 100))
+    for denoiser in (window, exact_denoiser(GRAMMAR, PROCESS, filtered=1)):
+        tokens = reverse(jax.random.key(1), denoiser, PROCESS, start(300), respaced(200, 100))
         valid = np.asarray(validity(GRAMMAR, tokens)).mean(1)
         assert valid[1] == 1
         assert valid[2] < 1

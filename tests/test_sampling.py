@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import chi2
 
 from hierdiff.grammar import grammar_from_tensor, random_grammar
-from hierdiff.noising import corrupt, leaf_log_likelihood
+from hierdiff.noising import Gaussian
 from hierdiff.posterior import log_evidence, prior_marginals
 from hierdiff.sampling import complete, data_sets, sample
 
@@ -84,16 +84,16 @@ def test_completions_have_the_law_of_the_rest_given_the_block(sizes, height, pos
     ambiguous.
     """
     grammar = random_grammar(jax.random.key(4), rules=2, **sizes)
-    n, alpha_bar = 20_000, 0.9995
+    process, n = Gaussian(vocab=grammar.vocab, levels=200), 20_000
     x_t = 1e-3 * jax.random.normal(jax.random.key(1), (1, grammar.leaves, grammar.vocab))
     positions = jnp.full(n, position, jnp.int32)
     many = jnp.broadcast_to(x_t, (n, *x_t.shape[1:]))
-    done = complete(jax.random.key(2), grammar, many, alpha_bar, height=height, position=positions)
+    done = complete(jax.random.key(2), grammar, process, many, 1, height=height, position=positions)
     kept = np.arange(grammar.leaves) // grammar.branching**height == position
     np.testing.assert_array_equal(done[:, kept], many[:, kept])
 
     levels, log_prior = oracles.derivations(grammar)
-    evidence = np.asarray(leaf_log_likelihood(x_t, alpha_bar), np.float64)[0]
+    evidence = np.asarray(process.log_likelihood(x_t, 1), np.float64)[0]
     seen = evidence[np.arange(grammar.leaves), levels[-1]][:, kept].sum(-1)
     probability = np.exp(log_prior + seen)
     rests, which = np.unique(levels[-1][:, ~kept], axis=0, return_inverse=True)
@@ -109,12 +109,12 @@ def test_completions_have_the_law_of_the_rest_given_the_block(sizes, height, pos
 def test_completing_is_invisible():
     """Of noised data and their completions, a non-linear statistic that couples block and rest has the same mean."""
     grammar = random_grammar(jax.random.key(4), depth=3, vocab=4, rules=3, shared=False)
-    n, alpha_bar = 20_000, 0.6
-    x_t = corrupt(jax.random.key(1), sample(jax.random.key(2), grammar, n).leaves, alpha_bar, 4)
+    process, t, n = Gaussian(vocab=4, levels=200), 44, 20_000
+    x_t = process.corrupt(jax.random.key(1), sample(jax.random.key(2), grammar, n).leaves, t)
     direction = jax.random.normal(jax.random.key(3), (1, 8, 4))
     for height in range(4):
         position = jax.random.randint(jax.random.key(5), (n,), 0, 2 ** (3 - height))
-        done = complete(jax.random.key(6), grammar, x_t, alpha_bar, height=height, position=position)
+        done = complete(jax.random.key(6), grammar, process, x_t, t, height=height, position=position)
         before, after = (np.tanh(np.asarray((x * direction).sum((1, 2)))) ** 2 for x in (x_t, done))
         gap = before - after
         assert abs(gap.mean()) <= 4.5 * gap.std() / np.sqrt(n) + 1e-12

@@ -1,5 +1,6 @@
 """The scripts that go on from a finished run: what they add to it, and their words for bad input."""
 
+import dataclasses
 import importlib
 import shutil
 
@@ -9,23 +10,29 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
-from runs import SMOKE
+from runs import SMOKE, ask
 
-from experiments import losses, membership, neighbours, noise, onset, stopping, uturn
-from figures import growth, style
-from figures import stopping as stopping_figure
-from figures.__main__ import FIGURES
-from figures.records import SIZES, STOPPING, Need, Records
-from hierdiff import record
+from hierdiff.learning.network import Network
 from hierdiff.measures.divergence import log_of
-from hierdiff.networks import Network
-from hierdiff.noising import leaf_log_likelihood
-from hierdiff.posterior import empirical_posterior, leaf_posterior
-from hierdiff.resume import only_writer
-from hierdiff.run import open_run, snapshots
+from hierdiff.pictures import growth, style
+from hierdiff.pictures import stopping as stopping_figure
+from hierdiff.pictures.album import FIGURES
+from hierdiff.pictures.records import SIZES, STOPPING, Need, Records
+from hierdiff.posterior import leaf_posterior, memorizer
+from hierdiff.questions import losses, membership, neighbours, noise, stopping, uturn
+from hierdiff.questions.configs import (
+    PRESETS,
+    LossesConfig,
+    MembershipConfig,
+    NeighboursConfig,
+    NoiseConfig,
+    UTurnConfig,
+)
+from hierdiff.runs import record
+from hierdiff.runs.checkpoint import only_writer
 from hierdiff.sampling import coincidences, sample, sample_unseen
+from hierdiff.worlds.finished import open_run, snapshots
 
-SCRIPTS = {"neighbours": neighbours, "membership": membership, "losses": losses, "uturn": uturn, "noise": noise}
 SMALL = {
     "neighbours": ["--samples", "100", "--reverse-steps", "6"],
     "membership": ["--targets", "100", "--draws", "2"],
@@ -50,9 +57,9 @@ def test_snapshots_are_of_checkpoints_the_last_among_them(folder):
     assert any(not np.array_equal(a, b) for a, b in zip(*(x.flat_state().leaves for x in kept[:2]), strict=True))
 
 
-@pytest.mark.parametrize("name", sorted(SCRIPTS))
+@pytest.mark.parametrize("name", sorted(SMALL))
 def test_a_script_adds_its_results_to_the_run(name, folder, capsys):
-    SCRIPTS[name].main(["--run", str(folder), *SMALL[name]])
+    ask(name, ["--run", str(folder), *SMALL[name]])
     printed = capsys.readouterr().out
     summary = record.read_json(folder / "summary.json")
     assert summary[name]["sentence"] in printed
@@ -70,35 +77,35 @@ def test_a_script_adds_its_results_to_the_run(name, folder, capsys):
 def test_what_was_measured_with_the_same_options_is_not_measured_again(folder, monkeypatch, capsys):
     """Nor while another process writes the run."""
     command = ["--run", str(folder), *SMALL["losses"]]
-    losses.main(command)
+    ask("losses", command)
     first = capsys.readouterr().out
     (folder / "losses.curves.nc").unlink()
 
     def fail(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("hierdiff.run.snapshots", fail)
-    losses.main(command)
+    monkeypatch.setattr("hierdiff.worlds.finished.snapshots", fail)
+    ask("losses", command)
     assert capsys.readouterr().out == first
     assert (folder / "losses.curves.nc").exists()
     with pytest.raises(AssertionError, match="measured again"):
-        losses.main(["--run", str(folder), "--targets", "50"])
+        ask("losses", ["--run", str(folder), "--targets", "50"])
     with only_writer(folder, "run"), pytest.raises(SystemExit, match="2"):
-        losses.main(command)
+        ask("losses", command)
     assert "needs a folder that no other process is writing" in capsys.readouterr().err
 
 
 def test_figures_are_drawn_from_what_the_program_records(folder, tmp_path):
     """One run stands for all sizes; the comparison of stopping rules is not among its records."""
-    for name, script in SCRIPTS.items():
+    for name in SMALL:
         if not (folder / f"{name}.curves.nc").exists():
-            script.main(["--run", str(folder), *SMALL[name]])
+            ask(name, ["--run", str(folder), *SMALL[name]])
     records = Records(tmp_path, "smoke")
     for size in SIZES:
         records.run(size).symlink_to(folder)
     drawn = 0
     for name in FIGURES:
-        module = importlib.import_module(f"figures.{name}")
+        module = importlib.import_module(f"hierdiff.pictures.{name}")
         if all(records.there(need) for need in module.NEEDS):
             with style.in_style():
                 figure = module.draw(records)
@@ -112,21 +119,19 @@ def test_figures_are_drawn_from_what_the_program_records(folder, tmp_path):
 def planted(request, folder, monkeypatch):
     """The run with networks in place of its own: each memorizes its own training set, or all are exact."""
     run = open_run(folder)
-    grammar, schedule, data, _, set_of = run.setting[:5]
+    grammar, process, data, set_of = (getattr(run.setting, name) for name in ("grammar", "process", "data", "set_of"))
 
-    def memorizer(params, x_t, t, _):
-        known = empirical_posterior(params["train"], x_t, schedule.alpha_bar[t - 1])
+    def memory(params, x_t, t, _):
+        known = memorizer(params["train"], process.log_likelihood(x_t, t))
         return jnp.log(0.999 * known + 0.001 / grammar.vocab)
 
     def exact(params, x_t, t, _):
-        return log_of(leaf_posterior(grammar, leaf_log_likelihood(x_t, schedule.alpha_bar[t - 1])))
+        return log_of(leaf_posterior(grammar, process.log_likelihood(x_t, t)))
 
     few = data.train[:, :50]
-    log_posterior = memorizer if request.param == "memorizer" else exact
-    setting = run.setting._replace(
-        network=Network(run.setting.network.init, log_posterior), data=data._replace(train=few)
-    )
-    monkeypatch.setattr("hierdiff.run.snapshots", lambda _: iter([(1, {"train": few[set_of]})]))
+    network = Network(run.setting.network.init, memory if request.param == "memorizer" else exact)
+    setting = dataclasses.replace(run.setting, network=network, data=data._replace(train=few))
+    monkeypatch.setattr("hierdiff.worlds.finished.snapshots", lambda _: iter([(1, {"train": few[set_of]})]))
     return request.param, run._replace(setting=setting, steps=[1])
 
 
@@ -134,10 +139,10 @@ def test_planted_networks_lean_to_their_own_sets_or_to_none(planted):
     """Own against other, copies, membership, loss and U-turns: the memorizer shows in each, the exact in none."""
     kind, run = planted
     asked = {
-        neighbours: neighbours.NeighboursConfig(samples=400, reverse_steps=20),
-        membership: membership.MembershipConfig(targets=50, draws=8),
-        losses: losses.LossesConfig(targets=50),
-        uturn: uturn.UTurnConfig(starts=50, turns=(0.25,), reverse_steps=20),
+        neighbours: NeighboursConfig(samples=400, reverse_steps=20),
+        membership: MembershipConfig(targets=50, draws=8),
+        losses: LossesConfig(targets=50),
+        uturn: UTurnConfig(starts=50, turns=(0.25,), reverse_steps=20),
     }
     found = {
         script: script.statistics(run, script.measure(run, config, lambda: None)).curves().isel(step=0)
@@ -170,7 +175,7 @@ def test_planted_networks_lean_to_their_own_sets_or_to_none(planted):
 
 def test_samples_of_a_run_are_described_consistently(folder):
     run = open_run(folder)
-    results = neighbours.measure(run, neighbours.NeighboursConfig(samples=100, reverse_steps=4), lambda: None)
+    results = neighbours.measure(run, NeighboursConfig(samples=100, reverse_steps=4), lambda: None)
     assert dict(results.own_distance.sizes) == {"step": 3, "pair": 3, "group": 50}
     np.testing.assert_allclose(results.own_histogram.sum("distance"), 1, atol=1e-6)
     mean = (results.own_histogram * results.distance).sum("distance")
@@ -180,13 +185,13 @@ def test_samples_of_a_run_are_described_consistently(folder):
 
 def test_the_held_out_residual_vanishes_within_its_error(folder):
     run = open_run(folder)
-    results = losses.measure(run, losses.LossesConfig(targets=200), lambda: None)
+    results = losses.measure(run, LossesConfig(targets=200), lambda: None)
     curves = losses.statistics(run, results).curves().sel(inputs="held-out")
     assert (np.abs(curves.known_average) < 4 * curves.known_average_error).all()
     assert (np.abs(curves.residual_average) < 4 * curves.residual_average_error).all()
 
 
-def test_the_ratio_of_means_and_the_mean_of_ratios_are_two_things():
+def test_the_ratio_of_means_and_the_mean_of_ratios_are_two_things(folder):
     values = {"overlap": [0.2, 0.9], "exact": [0.4, 0.6], "ratio": [0.5, 1.5], "counted": [1.0, 1.0]}
     dims = {"network": 3, "turn": 1, "start": 3, "group": 50}
     full = {
@@ -196,16 +201,12 @@ def test_the_ratio_of_means_and_the_mean_of_ratios_are_two_things():
     results = xr.Dataset(full, coordinates)
     for name in ("overlap", "ratio"):
         results[name] = results[name].expand_dims(step=[1, 2])
-
-    class Three:
-        sets_of = {"network": np.arange(3)[:, None]}  # noqa: RUF012
-
-    mean = uturn.statistics(Three, results).mean  # pyright: ignore[reportArgumentType]
+    mean = uturn.statistics(open_run(folder), results).mean
     np.testing.assert_allclose(mean.ratio_of_means, 1.1)
     np.testing.assert_allclose(mean.mean_of_ratios, 1.0)
 
 
-@pytest.mark.parametrize("name", sorted(SCRIPTS))
+@pytest.mark.parametrize("name", sorted(SMALL))
 def test_bad_input_ends_with_status_2_and_one_sentence(name, folder, tmp_path, capsys):
     (tmp_path / "damaged").mkdir()
     for file in ("config.json", "summary.json", "curves.nc"):
@@ -219,7 +220,7 @@ def test_bad_input_ends_with_status_2_and_one_sentence(name, folder, tmp_path, c
     ]
     for options, sentence in cases:
         with pytest.raises(SystemExit) as stop:
-            SCRIPTS[name].main(options)
+            ask(name, options)
         printed = capsys.readouterr()
         assert stop.value.code == 2
         assert sentence in printed.err
@@ -227,9 +228,9 @@ def test_bad_input_ends_with_status_2_and_one_sentence(name, folder, tmp_path, c
 
 
 def test_more_targets_than_sequences_are_refused(folder, capsys):
-    for script in (membership, losses):
+    for name in ("membership", "losses"):
         with pytest.raises(SystemExit):
-            script.main(["--run", str(folder), "--targets", "5000"])
+            ask(name, ["--run", str(folder), "--targets", "5000"])
         assert "--targets: got 5000, needs at most the size of a data set, 200" in capsys.readouterr().err
 
 
@@ -248,7 +249,7 @@ def test_no_training_sequence_is_noised(folder):
 def test_noise_levels_of_the_run_itself_agree_with_its_record(folder):
     """On other sequences, so within the errors of both."""
     run = open_run(folder)
-    results = noise.measure(run, noise.NoiseConfig(sequences=100, levels=(0.1, 0.15, 0.3)), lambda: None)
+    results = noise.measure(run, NoiseConfig(sequences=100, levels=(0.1, 0.15, 0.3)), lambda: None)
     found = noise.statistics(run, results).curves()
     whole = record.read_results(folder / "curves.nc").sel(step=run.steps)
     for name in ("divergence", "split", "scale"):
@@ -258,16 +259,12 @@ def test_noise_levels_of_the_run_itself_agree_with_its_record(folder):
 
 @pytest.mark.slow
 def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, monkeypatch, capsys):
-    small = {
-        "neighbours": neighbours.NeighboursConfig(samples=100, reverse_steps=6),
-        "membership": membership.MembershipConfig(targets=100, draws=2),
-    }
-    monkeypatch.setitem(neighbours.PRESETS, "smoke", small["neighbours"])
-    monkeypatch.setitem(membership.PRESETS, "smoke", small["membership"])
+    monkeypatch.setitem(PRESETS["neighbours"], "smoke", NeighboursConfig(samples=100, reverse_steps=6))
+    monkeypatch.setitem(PRESETS["membership"], "smoke", MembershipConfig(targets=100, draws=2))
     first, last = SMOKE.index("--steps"), SMOKE.index("--steps") + 2
     epochs = [*SMOKE[:first], "--train-epochs", "64", *SMOKE[last:]]
     command = [*epochs, "--seeds", "0", "--sizes", "200", "--out", str(tmp_path)]
-    stopping.main(command)
+    ask("stopping", command)
     first = record.read_json(tmp_path / "stopping.json")
     assert [row["rule"] for row in first["table"]] == [*stopping.RULES, stopping.LATE]
     assert len(first["stops"]) == 3
@@ -279,14 +276,14 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
         (["--sizes", "200", "40"], "--members: got 50, needs at most the size of a data set, 40"),
     ):
         with pytest.raises(SystemExit):
-            stopping.main([*command, *options])
+            ask("stopping", [*command, *options])
         assert sentence in capsys.readouterr().err
 
     def fail(*_):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(onset, "carry_out", fail)
-    stopping.main(command)
+    monkeypatch.setattr("hierdiff.questions.onset.carry_out", fail)
+    ask("stopping", command)
     assert record.read_json(tmp_path / "stopping.json")["table"] == first["table"]
 
     records = Records(tmp_path / "runs", "smoke")

@@ -5,7 +5,8 @@ import pytest
 import xarray as xr
 
 from hierdiff.measures.divergence import pairs
-from hierdiff.summary import spectrum_parts, statistics, summarise, table
+from hierdiff.questions.onset import summarise, table
+from hierdiff.worlds.sequences import spectrum_parts, statistics
 
 STEPS = np.unique(np.rint(np.geomspace(40, 8000, 32)))
 GROUPS, NOISE = 50, [0.1, 0.15]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from runs import same
 
-from hierdiff import record
+from hierdiff.runs import record
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +27,9 @@ KILLS = 20
 # that this takes: by the kernel's clock, whose signal, which nothing handles, ends a process as SIGKILL does.
 DRIVER = """
 import contextlib, json, os, signal, sys
-from experiments import onset
-from hierdiff import record, run
+import hierdiff.questions.onset
+from experiments.onset import main
+from hierdiff.runs import record, run
 
 run.SAVE_AFTER = 0.5
 doing = os.open(sys.argv[1], os.O_RDWR)
@@ -77,7 +78,7 @@ for line in sys.stdin:
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        onset.main(options)
+        main(options)
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -138,8 +139,8 @@ def test_no_file_of_results_is_left_half_written_by_a_full_disk(tmp_path):
     program = """
 import pathlib, sys
 import numpy as np, xarray as xr
-from hierdiff import record
-from hierdiff.options import Parser
+from hierdiff.runs import record
+from hierdiff.runs.command_line import Parser
 folder = pathlib.Path(sys.argv[1])
 with Parser().one_sentence():
     record.write_results(folder / "a.nc", xr.Dataset({"x": ("i", np.zeros(1000))}))
@@ -176,7 +177,9 @@ def test_a_full_disk_damages_nothing_and_the_run_goes_on_once_there_is_room(size
     disk, left, end = (tmp_path / name for name in ("disk", "left", "end"))
     disk.mkdir()
     options = [*OPTIONS, "--out", str(disk)]
-    program = f"from experiments import onset; from hierdiff import run; run.SAVE_AFTER = 0.5; onset.main({options})"
+    program = (
+        f"from experiments.onset import main; from hierdiff.runs import run; run.SAVE_AFTER = 0.5; main({options})"
+    )
     command = f'{sys.executable} -c "{program}"'
     script = SMALL_DISK.format(size=size, disk=disk, left=left, end=end, command=command)
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)

@@ -7,34 +7,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hierdiff import training
-from hierdiff.devices import ensemble_mesh
-from hierdiff.networks import NetworkConfig, build_network
-from hierdiff.noising import corrupt, linear_schedule
-from hierdiff.training import (
-    TrainConfig,
-    Training,
-    average_exponent,
-    check_finite,
-    cross_entropy,
-    learning_rate,
-    make_trainer,
-    stratified_times,
-    token_loss,
-)
+from hierdiff.learning import loop as training
+from hierdiff.learning.devices import ensemble_mesh
+from hierdiff.learning.loop import Training, check_finite, make_trainer, token_loss
+from hierdiff.learning.network import TransformerConfig, TreeConfig, network_log_posterior
+from hierdiff.learning.optimizer import average_exponent, learning_rate
+from hierdiff.learning.train_config import TrainConfig
+from hierdiff.noising import Gaussian
+from hierdiff.noising.process import cross_entropy, stratified_times
 
-SCHEDULE = linear_schedule(100)
-TREE = build_network(NetworkConfig(width=16), vocab=4, depth=2, branching=2)
+PROCESS = Gaussian(vocab=4, levels=100)
+TREE = TreeConfig(width=16).build(channels=4, vocab=4, depth=2, branching=2)
 # Where what is learned does not matter.
-SMALL = build_network(NetworkConfig(width=8), vocab=4, depth=1, branching=2)
-TRANSFORMER = build_network(
-    NetworkConfig(network="transformer", width=16, layers=2, heads=2), vocab=4, depth=2, branching=2
-)
+SMALL = TreeConfig(width=8).build(channels=4, vocab=4, depth=1, branching=2)
+TRANSFORMER = TransformerConfig(width=16, layers=2, heads=2).build(channels=4, vocab=4, depth=2, branching=2)
 
 
 def trainer_of(network, config, data):
     mesh = ensemble_mesh(len(data))
-    loss = token_loss(network, SCHEDULE, config.batch, mesh, vocab=4)
+    loss = token_loss(network, PROCESS, config.batch, mesh)
     return make_trainer(network.init, loss, config, mesh, len(data[0]))
 
 
@@ -62,8 +53,8 @@ def test_each_network_overfits_its_own_sequences(network):
 
     @jax.jit
     def loss(params, x_0):
-        x_t = corrupt(jax.random.key(5), x_0, SCHEDULE.alpha_bar[t - 1], 4)
-        return cross_entropy(x_0, network.log_posterior(params, x_t, t, None)).mean()
+        x_t = PROCESS.corrupt(jax.random.key(5), x_0, t)
+        return cross_entropy(x_0, network_log_posterior(network, PROCESS)(params, x_t, t)).mean()
 
     losses = np.zeros((2, 2))
     for member in range(2):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from hierdiff.unet import Convolution, Double, Halve, UNetConfig, build_unet
+from hierdiff.learning.network import UNetConfig
+from hierdiff.learning.unet import Convolution, Double, Halve
 
 CONFIG = UNetConfig(channels=8, grids=2, heads=1)
 
@@ -31,8 +32,8 @@ def test_products_of_neighbourhoods_are_convolutions(layer, shape, strides, tran
 
 
 def test_the_output_depends_on_every_pixel_and_on_time():
-    network = build_unet(CONFIG, 8)
-    noise = jax.jit(network.noise)
+    network = CONFIG.build(8)
+    noise = jax.jit(lambda params, x, t: network.forward(params, x, t, None))
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     params = jax.tree.map(lambda w: jnp.asarray(0.3 * rng.standard_normal(w.shape), jnp.float32), shapes)
@@ -45,7 +46,7 @@ def test_the_output_depends_on_every_pixel_and_on_time():
 
 def test_the_papers_size():
     """Three grids with 32, 64 and 128 channels."""
-    network = build_unet(UNetConfig(channels=32, grids=3, blocks=2, heads=4), 32)
+    network = UNetConfig(channels=32, grids=3, blocks=2, heads=4).build(32)
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     assert 1e6 < sum(leaf.size for leaf in jax.tree.leaves(shapes)) < 4e6
 
@@ -65,4 +66,4 @@ def test_bad_configs_are_refused(change, words):
 
 def test_a_side_that_cannot_be_halved_is_refused():
     with pytest.raises(ValueError, match="side: got 10, needs a multiple of 4, for 3 grids"):
-        build_unet(UNetConfig(), 10)
+        UNetConfig().build(10)

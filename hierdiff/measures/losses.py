@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from hierdiff.training import cross_entropy
+from hierdiff.noising.process import cross_entropy
 
 
 def decomposition(

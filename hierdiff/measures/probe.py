@@ -1,120 +1,101 @@
-"""The inputs on which networks are measured: drawn once, and shared by all networks and checkpoints."""
+"""Where denoisers are run to be measured: noised sequences, drawn once and shared by all networks and checkpoints.
 
-import dataclasses
+A probe is a sequence of pieces, one a noise level. Whoever owns the denoisers runs them on the x_t of a piece and then
+on its completions, one after another, and measures are functions of a piece and of these outputs: the outputs on x_t
+and those on one completion are alive at a time.
+"""
+
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from hierdiff.grammar import Grammar
-from hierdiff.noising import Schedule, corrupt, leaf_log_likelihood
-from hierdiff.options import option, require
-from hierdiff.posterior import leaf_posterior
-from hierdiff.training import stratified_times
-
-# Measurements are kept as means over so many groups of sequences, which are what a bootstrap resamples.
-GROUPS = 50
+from hierdiff.noising.process import Process
+from hierdiff.posterior import leaf_posterior, memorizer, window_posterior
+from hierdiff.sampling import complete, in_block
 
 
-def require_groups(name: str, sequences: int, *, each: int = 1) -> None:
-    """Raise `OptionError` unless the sequences make groups of one size, of at least `each` sequences."""
-    good = sequences >= each * GROUPS and sequences % GROUPS == 0
-    require(good, name, sequences, f"a multiple of {GROUPS}, and at least {each * GROUPS}")
+class Piece(NamedTuple):
+    """Noised sequences, with BP_k for each k that was asked for; stacked, with an axis of noise levels before all."""
+
+    tokens: Int[Array, "*levels n L"]
+    t: Int[Array, "*levels n"]
+    x_t: Array
+    exact: Float[Array, "*levels k n L v"]
+
+    def part(self, sequences: slice) -> "Piece":
+        """Some of the sequences of a stack."""
+        each = (x[:, sequences] for x in (self.tokens, self.t, self.x_t))
+        return Piece(*each, exact=self.exact[:, :, sequences])
 
 
-def require_shares(name: str, shares: tuple[float, ...]) -> None:
-    """Raise `OptionError` unless these are distinct noise levels t/T."""
-    good = all(0 < share <= 1 for share in shares) and len(set(shares)) == len(shares)
-    require(good, name, shares, "distinct numbers above 0 and up to 1")
+class Completion(NamedTuple):
+    """A random block of each sequence with its x_t, and all the rest drawn anew; stacked, one for each height.
 
-
-def require_noise(noise: tuple[float, ...], onset_noise: float) -> None:
-    """Raise `OptionError` unless `noise` are distinct noise levels t/T, with that of the onset among them."""
-    require_shares("noise", noise)
-    require(onset_noise in noise, "onset_noise", onset_noise, f"one of the noise levels {noise}")
-
-
-def require_levels(name: str, shares: tuple[float, ...], levels: int) -> None:
-    """Raise `OptionError` unless these shares are distinct ones of so many noise levels."""
-    chosen = [noise_level(share, levels) for share in shares]
-    need = f"values that are distinct among the {levels} noise levels, not {chosen}"
-    require(min(chosen) >= 1 and len(set(chosen)) == len(chosen), name, shares, need)
-
-
-def require_size(name: str, sequences: int, size: int) -> None:
-    """Raise `OptionError` unless a data set of `size` sequences holds so many."""
-    require(sequences <= size, name, sequences, f"at most the size of a data set, {size}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MeasureConfig:
-    """Measurement."""
-
-    held_out: int = option(800, f"held-out sequences on which the networks are measured, a multiple of {GROUPS}")
-    members: int = option(
-        100, f"training sequences of each set on which the networks are measured, a multiple of {GROUPS}"
-    )
-    noise: tuple[float, ...] = option((0.05, 0.08, 0.1, 0.15, 0.2, 0.3), "noise levels, as shares t/T")
-    onset_noise: float = option(0.15, "the noise level t/T at which the sample split defines the onset")
-
-    def __post_init__(self):
-        require_groups("held_out", self.held_out, each=2)
-        require_groups("members", self.members)
-        require_noise(self.noise, self.onset_noise)
-
-
-class Probe(NamedTuple):
-    """Noised sequences at N + 1 noise levels, with BP_k, for each k that was asked for, in `exact[:, i]`.
-
-    The first N are the levels asked for; in the last, t is uniform on 1..T, stratified over the sequences, so that a
-    mean over it is the mean over the noise that training sees.
+    `weight` is the number of blocks of that height on the leaves of the block, 0 elsewhere.
     """
 
-    leaves: Int[Array, "n L"]
-    t: Int[Array, "levels n"]
-    x_t: Float[Array, "levels n L v"]
-    exact: Float[Array, "levels k n L v"]
-
-    def part(self, sequences: slice) -> "Probe":
-        """The probe of some of the sequences."""
-        return Probe(self.leaves[sequences], self.t[:, sequences], self.x_t[:, sequences], self.exact[:, :, sequences])
+    x_t: Array
+    exact: Float[Array, "*heights n L v"]
+    weight: Float[Array, "*heights n L"]
 
 
-def noise_level(share: float, levels: int) -> int:
-    """The level t in 1..levels nearest to the share t/T."""
-    return round(share * levels)
+class Reference(NamedTuple):
+    """What denoisers are compared with on a piece at one noise level.
 
+    `windows[h + 1]` is the window posterior w_h, the last the exact one, and `memories` are the memorizers of the data
+    sets. The completions are of the heights 0..depth-1.
+    """
 
-@functools.partial(jax.jit, static_argnames=("n", "noise", "levels"))
-def probe_times(key: Array, n: int, noise: tuple[float, ...], levels: int) -> Int[Array, "levels n"]:
-    """The noise level of each sequence: each t/T of `noise` in turn, and uniform t. Consumes `key`."""
-    fixed = [jnp.full(n, noise_level(share, levels), jnp.int32) for share in noise]
-    order_key, time_key = jax.random.split(key)
-    return jnp.stack([*fixed, jax.random.permutation(order_key, stratified_times(time_key, n, levels))])
+    windows: Float[Array, "*levels heights n L v"]
+    completions: Completion
+    memories: Float[Array, "*levels sets n L v"]
 
 
 @functools.partial(jax.jit, static_argnames="filtered")
-def make_probe(
+def make_pieces(
     key: Array,
     grammar: Grammar,
-    schedule: Schedule,
-    leaves: Int[Array, "n L"],
+    process: Process,
+    tokens: Int[Array, "n L"],
     t: Int[Array, "levels n"],
     *,
     filtered: tuple[int, ...],
-) -> Probe:
-    """Noise `leaves` at the levels `t`, and compute BP_k for each k of `filtered`. Consumes `key`."""
-    alpha_bar = schedule.alpha_bar[t - 1].ravel()
-    x_t = corrupt(key, jnp.tile(leaves, (len(t), 1)), alpha_bar, grammar.vocab)
-    ll = leaf_log_likelihood(x_t, alpha_bar)
+) -> Piece:
+    """Noise `tokens` at the levels `t`, and compute BP_k for each k of `filtered`. Consumes `key`."""
+    levels, (n, leaves) = len(t), tokens.shape
+    x_t = process.corrupt(key, jnp.tile(tokens, (levels, 1)), t.ravel())
+    ll = process.log_likelihood(x_t, t.ravel())
     exact = [leaf_posterior(grammar, ll, filtered=k) for k in filtered]
-    of_levels = [x.reshape(len(t), *leaves.shape, grammar.vocab) for x in (x_t, *exact)]
-    return Probe(leaves, t, of_levels[0], jnp.stack(of_levels[1:], axis=1))
+    exact = jnp.stack([x.reshape(levels, n, leaves, -1) for x in exact], axis=1)
+    return Piece(jnp.broadcast_to(tokens, (levels, n, leaves)), t, x_t.reshape(levels, n, *x_t.shape[1:]), exact)
 
 
-def in_groups(x: Array | np.ndarray) -> Any:
-    """Means over the groups of sequences, the last axis: `(..., n)` becomes `(..., groups)`."""
-    return x.reshape(*x.shape[:-1], GROUPS, -1).mean(-1)
+def make_reference(
+    key: Array, grammar: Grammar, process: Process, piece: Piece, train: Iterable[Int[Array, "_ L"]]
+) -> Reference:
+    """The windows, a completion of a random block of each height, and the memorizers, at one level. Consumes `key`."""
+    windows, completions = _windows_and_completions(key, grammar, process, piece.x_t, piece.t)
+    ll = process.log_likelihood(piece.x_t, piece.t)
+    return Reference(windows, completions, jnp.stack([memorizer(each, ll) for each in train]))
+
+
+@jax.jit
+def _windows_and_completions(key, grammar, process, x_t, t):
+    ll = process.log_likelihood(x_t, t)
+    heights = range(grammar.depth)
+    blocks = [grammar.branching ** (grammar.depth - height) for height in heights]
+    block_key, rest_key = jax.random.split(key)
+    # Blocks of a taller height hold those of a lower one: one uniform number for each sequence places them all.
+    place = jax.random.randint(block_key, (len(x_t),), 0, grammar.leaves)
+    positions = [place // grammar.branching**height for height in heights]
+    keys = jax.random.split(rest_key, grammar.depth)
+    completed = [complete(keys[h], grammar, process, x_t, t, height=h, position=positions[h]) for h in heights]
+    windows = [window_posterior(grammar, ll, height=height) for height in range(-1, grammar.depth + 1)]
+    exact = [leaf_posterior(grammar, process.log_likelihood(x, t)) for x in completed]
+    weight = [blocks[h] * in_block(grammar, h, positions[h]).astype(ll.dtype) for h in heights]
+    return jnp.stack(windows), Completion(*map(jnp.stack, (completed, exact, weight)))

@@ -1,0 +1,59 @@
+"""What networks are made of: the time embedding, norms, and the numbers that layers compute with."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from hierdiff.learning.network import Network
+
+TIME_CHANNELS = 32
+LONGEST_PERIOD = 10_000.0
+
+
+def split(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:
+    """The pure functions of the module that `make` makes; called, it takes `(x, t, rngs)`."""
+
+    def fresh(key):
+        return make(nnx.Rngs(key))
+
+    graph = nnx.graphdef(nnx.eval_shape(fresh, jax.random.key(0)))
+
+    def forward(params, x, t, key):
+        module: Any = nnx.merge(graph, params)
+        return module(x, t, None if key is None else nnx.Rngs(dropout=key))
+
+    return Network(lambda key: nnx.state(fresh(key)), forward)
+
+
+def layer_dtype(name: str) -> Any:
+    """The dtype of the layers; None, for float32, is that of their input, so that float64 stays float64."""
+    return jnp.bfloat16 if name == "bfloat16" else None
+
+
+def wide(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`x` in float32 at least."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def time_embedding(t: Int[Array, " n"]) -> Float[Array, "n c"]:
+    """Sines and cosines of t at geometric frequencies, `TIME_CHANNELS` in all (arXiv 1706.03762)."""
+    half = TIME_CHANNELS // 2
+    frequencies = LONGEST_PERIOD ** (-np.arange(half) / half)
+    phase = t.astype(float)[:, None] * jnp.asarray(frequencies, float)[None]
+    return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], axis=-1)
+
+
+def root_mean_square_norm(x: Float[Array, "*batch w"]) -> Float[Array, "*batch w"]:
+    """`x / sqrt(mean(x**2))` over the channels, the mean in float32 at least.
+
+    The mean is a matrix product: XLA's CPU backend runs a sum over the last axis one number at a time.
+    """
+    width, y = x.shape[-1], wide(x)
+    mean_square = jnp.matmul(y * y, jnp.full((width, 1), 1 / width, y.dtype), precision="highest")
+    factor = jnp.matmul(jax.lax.rsqrt(mean_square + 1e-6), jnp.ones((1, width), y.dtype), precision="highest")
+    return (y * factor).astype(x.dtype)

@@ -1,0 +1,128 @@
+"""What a network is, which there are, and their options.
+
+A network is a pair of pure functions, made from a flax NNX module that is split once: `init(key)` gives its parameters,
+and `forward(params, x, t, key)` runs it (`key` feeds the dropout, None turns it off). Of symbols, x is what
+`process.encode` makes of x_t, `(n, L, channels)`, and the answer `log p(x_0 | x_t)`, `(n, L, v)`; of images, x is x_t
+itself and the answer the noise in it.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from hierdiff.errors import option, require
+from hierdiff.noising.process import Denoiser, Process
+
+
+class Network(NamedTuple):
+    """The two functions of a network; both are pure and can be jitted and vmapped."""
+
+    init: Callable[[Array], Any]
+    forward: Callable[[Any, Array, Array, Array | None], Array]
+
+
+def network_log_posterior(network: Network, process: Process) -> Callable[..., Float[Array, "n L v"]]:
+    """`(params, x_t, t, key) -> log p(x_0 | x_t)`; where x_t shows a symbol, that is the answer."""
+
+    def log_posterior(params: Any, x_t: Array, t: Int[Array, " n"], key: Array | None = None) -> Array:
+        log_f = network.forward(params, process.encode(x_t), t, key)
+        return jnp.where(process.known(x_t)[..., None], process.log_likelihood(x_t, t), log_f)
+
+    return log_posterior
+
+
+def network_denoiser(network: Network, process: Process, params: Any) -> Denoiser:
+    """A network with its weights, a pytree."""
+    log_posterior = network_log_posterior(network, process)
+    return lambda x_t, t: jnp.exp(log_posterior(params, x_t, t))
+
+
+def _dtype() -> Any:
+    meaning = "numbers of the layers' products and states; weights, averages and losses are float32"
+    return option("float32", meaning)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TreeConfig:
+    """Network: a U-Net on the tree of the data."""
+
+    width: int = option(48, "channels of a node")
+    expansion: int = option(4, "hidden channels of an MLP, in multiples of width")
+    dtype: Literal["float32", "bfloat16"] = _dtype()
+
+    def __post_init__(self):
+        _require_positive(self, "width", "expansion")
+
+    def build(self, *, channels: int, vocab: int, depth: int, branching: int) -> Network:
+        """The network that reads `channels` numbers a leaf, of `branching**depth` leaves."""
+        from hierdiff.learning.tree import build
+
+        return build(self, channels=channels, vocab=vocab, depth=depth, branching=branching)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """Network: the encoder of arXiv 2603.03469."""
+
+    width: int = option(48, "channels of a token")
+    expansion: int = option(4, "hidden channels of an MLP, in multiples of width")
+    layers: int = option(4, "encoder layers")
+    heads: int = option(4, "attention heads")
+    dropout: float = option(0.0, "share of activations dropped in training")
+    dtype: Literal["float32", "bfloat16"] = _dtype()
+
+    def __post_init__(self):
+        _require_positive(self, "width", "expansion", "layers", "heads")
+        require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of the width, {self.width}")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "a number from 0 to below 1")
+
+    def build(self, *, channels: int, vocab: int, depth: int, branching: int) -> Network:
+        """The network that reads `channels` numbers a leaf, of `branching**depth` leaves."""
+        from hierdiff.learning.transformer import build
+
+        return build(self, channels=channels, vocab=vocab, leaves=branching**depth)
+
+
+# Channels that the U-Net normalises together.
+NORM_CHANNELS = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """U-Net."""
+
+    channels: int = option(16, "channels on the finest grid, which double from grid to coarser grid")
+    grids: int = option(3, "grids, each half as fine as the one before")
+    blocks: int = option(1, "residual blocks on each grid, down and up")
+    heads: int = option(2, "attention heads on the coarsest grid")
+
+    def __post_init__(self):
+        _require_positive(self, "channels", "grids", "blocks", "heads")
+        good = self.channels % NORM_CHANNELS == 0
+        require(good, "channels", self.channels, f"a multiple of {NORM_CHANNELS}")
+        widest = self.channels * 2 ** (self.grids - 1)
+        require(widest % self.heads == 0, "heads", self.heads, f"a divisor of the widest grid's channels, {widest}")
+
+    def require_side(self, side: int) -> None:
+        """Raise `OptionError` unless images of so many pixels a side can be halved once for each coarser grid."""
+        least = 2 ** (self.grids - 1)
+        good = side % least == 0
+        require(good, "side", side, f"a multiple of {least}, for {self.grids} grids")
+
+    def build(self, side: int) -> Network:
+        """The network for images of `side` pixels a side."""
+        from hierdiff.learning.unet import build
+
+        return build(self, side)
+
+
+def _require_positive(config: Any, *names: str) -> None:
+    for name in names:
+        require(getattr(config, name) >= 1, name, getattr(config, name), "an integer of at least 1")
+
+
+# The networks for sequences, by the names of their options.
+NETWORKS: dict[str, type] = {"tree": TreeConfig, "transformer": TransformerConfig}

@@ -1,0 +1,64 @@
+"""The Transformer of arXiv 2603.03469."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from hierdiff.learning.layers import TIME_CHANNELS, layer_dtype, split, time_embedding, wide
+from hierdiff.learning.network import Network, TransformerConfig
+
+
+def build(config: TransformerConfig, *, channels: int, vocab: int, leaves: int) -> Network:
+    """The network of `config`, for `leaves` tokens."""
+    return split(lambda rngs: Transformer(config, channels=channels, vocab=vocab, leaves=leaves, rngs=rngs))
+
+
+class Transformer(nnx.Module):
+    """The encoder of arXiv 2603.03469: post-norm, learned positions, the time embedding added once."""
+
+    def __init__(self, config: TransformerConfig, *, channels: int, vocab: int, leaves: int, rngs: nnx.Rngs):
+        make = {"dtype": layer_dtype(config.dtype), "rngs": rngs}
+        self.embed = nnx.Linear(channels, config.width, **make)
+        self.time = nnx.Linear(TIME_CHANNELS, config.width, **make)
+        self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (1, leaves, config.width)))
+        self.layers = nnx.List([EncoderLayer(config, **make) for _ in range(config.layers)])
+        self.readout = nnx.Linear(config.width, vocab, **make)
+
+    def __call__(
+        self, x_t: Float[Array, "n L c"], t: Int[Array, " n"], rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "n L v"]:
+        x = self.embed(x_t)
+        x = x + self.position[...].astype(x.dtype) + self.time(time_embedding(t))[:, None]
+        for layer in self.layers:
+            x = layer(x, rngs)
+        return jax.nn.log_softmax(wide(self.readout(x)))
+
+
+class EncoderLayer(nnx.Module):
+    """Self-attention and a ReLU MLP, each added to its input and then normalised."""
+
+    def __init__(self, config: TransformerConfig, **make: Any):
+        width = config.width
+        self.attention = nnx.MultiHeadAttention(
+            config.heads,
+            width,
+            dropout_rate=config.dropout,
+            broadcast_dropout=False,
+            decode=False,
+            keep_rngs=False,
+            **make,
+        )
+        self.enter = nnx.Linear(width, config.expansion * width, **make)
+        self.leave = nnx.Linear(config.expansion * width, width, **make)
+        self.after_attention = nnx.LayerNorm(width, **make)
+        self.after_mlp = nnx.LayerNorm(width, **make)
+        self.dropout = nnx.Dropout(config.dropout)
+
+    def __call__(self, x: Float[Array, "n L w"], rngs: nnx.Rngs | None) -> Float[Array, "n L w"]:
+        def drop(y):
+            return self.dropout(y, deterministic=rngs is None, rngs=rngs)
+
+        x = self.after_attention(x + drop(self.attention(x, deterministic=rngs is None, rngs=rngs)))
+        return self.after_mlp(x + drop(self.leave(drop(nnx.relu(self.enter(x))))))

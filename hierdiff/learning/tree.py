@@ -1,0 +1,66 @@
+"""A U-Net on the tree of the data."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from hierdiff.learning.layers import TIME_CHANNELS, layer_dtype, root_mean_square_norm, split, time_embedding, wide
+from hierdiff.learning.network import Network, TreeConfig
+
+
+def build(config: TreeConfig, *, channels: int, vocab: int, depth: int, branching: int) -> Network:
+    """The network of `config`, for `branching**depth` leaves."""
+    sizes = {"channels": channels, "vocab": vocab, "depth": depth, "branching": branching}
+    return split(lambda rngs: TreeUNet(config, **sizes, rngs=rngs))
+
+
+class TreeUNet(nnx.Module):
+    """A U-Net on the tree of the data, with the same weights at every position of a level.
+
+    Up: the parent's state is the mean of its children's plus an MLP of them. Down: the children's states gain
+    an MLP of them and their parent's. Every state enters an MLP divided by its root mean square.
+    """
+
+    def __init__(self, config: TreeConfig, *, channels: int, vocab: int, depth: int, branching: int, rngs: nnx.Rngs):
+        width, hidden = config.width, config.expansion * config.width
+        self.branching = branching
+        make = {"dtype": layer_dtype(config.dtype), "rngs": rngs}
+        self.embed = nnx.Linear(channels, width, **make)
+        self.time = nnx.Linear(TIME_CHANNELS, width, **make)
+        self.up = nnx.List([TimedMLP(branching * width, hidden, width, width, **make) for _ in range(depth)])
+        self.down = nnx.List(
+            [TimedMLP((1 + branching) * width, hidden, branching * width, width, **make) for _ in range(depth)]
+        )
+        self.readout = nnx.Linear(width, vocab, **make)
+
+    def __call__(
+        self, x_t: Float[Array, "n L c"], t: Int[Array, " n"], rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "n L v"]:
+        time = nnx.silu(self.time(time_embedding(t)))
+        state = self.embed(x_t)
+        skips = []
+        for mlp in self.up:
+            family = (*state.shape[:1], -1, self.branching * state.shape[2])
+            children = root_mean_square_norm(state).reshape(family)
+            skips.append((state, children))
+            mean = state.reshape(len(state), -1, self.branching, state.shape[2]).mean(2)
+            state = mean + mlp(children, time)
+        for mlp, (skip, children) in zip(self.down, reversed(skips), strict=True):
+            family = jnp.concatenate([root_mean_square_norm(state), children], axis=-1)
+            state = skip + mlp(family, time).reshape(skip.shape)
+        return jax.nn.log_softmax(wide(self.readout(root_mean_square_norm(state))))
+
+
+class TimedMLP(nnx.Module):
+    """One hidden layer, to which the time embedding is added before the activation."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, time: int, **make: Any):
+        self.enter = nnx.Linear(inputs, hidden, **make)
+        self.time = nnx.Linear(time, hidden, use_bias=False, **make)
+        self.leave = nnx.Linear(hidden, outputs, **make)
+
+    def __call__(self, x: Float[Array, "n nodes _"], time: Float[Array, "n _"]) -> Float[Array, "n nodes _"]:
+        return self.leave(nnx.silu(self.enter(x) + self.time(time)[:, None]))

@@ -1,0 +1,219 @@
+"""Variance-preserving Gaussian noise on one-hot tokens: x_t = sqrt(ab) x_0 + sqrt(1 - ab) z."""
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from hierdiff.errors import require
+from hierdiff.noising.process import check_levels, cross_entropy
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gaussian:
+    """Variance-preserving Gaussian noise, on one-hot tokens of `vocab` symbols or, where that is None, on any numbers.
+
+    States are float, `(n, L, v)`, or `(n, *shape)` for data that are no symbols.
+    """
+
+    vocab: int | None = None
+    levels: int = 500
+    name: ClassVar[str] = "gaussian"
+
+    def __post_init__(self):
+        check_levels("levels", self.levels)
+
+    @property
+    def alpha_bar(self) -> Float[Array, " T"]:
+        """The share of the signal's variance that is left at each level."""
+        return linear_schedule(self.levels).alpha_bar
+
+    @property
+    def channels(self) -> int:
+        return self.vocab or 1
+
+    @property
+    def _symbols(self) -> int:
+        require(self.vocab is not None, "vocab", self.vocab, "the number of symbols")
+        return self.vocab or 0
+
+    def encode(self, x_t: Float[Array, "n L v"]) -> Float[Array, "n L v"]:
+        """What a network reads: x_t."""
+        return x_t
+
+    def decode(self, x_0: Float[Array, "n L v"]) -> Int[Array, "n L"]:
+        """The likeliest symbols."""
+        return x_0.argmax(-1).astype(jnp.int32)
+
+    def mix(
+        self, x_0: Float[Array, " n *shape"], z: Float[Array, " n *shape"], t: int | Int[Array, "*n"]
+    ) -> Float[Array, " n *shape"]:
+        """`sqrt(ab) x_0 + sqrt(1 - ab) z`."""
+        ab = self._at(t, x_0)
+        return jnp.sqrt(ab) * x_0 + jnp.sqrt(1 - ab) * z
+
+    def noise(self, key: Array, x_0: Float[Array, " n *shape"], t: int | Int[Array, "*n"]) -> Float[Array, " n *shape"]:
+        """One draw of x_t for each sample. Consumes `key`."""
+        return self.mix(x_0, jax.random.normal(key, x_0.shape, x_0.dtype), t)
+
+    def corrupt(self, key: Array, tokens: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
+        """One draw of x_t for each sequence. Consumes `key`."""
+        return self.noise(key, jax.nn.one_hot(tokens, self._symbols), t)
+
+    def log_likelihood(self, x_t: Float[Array, "n L v"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
+        """`x_t sqrt(ab) / (1 - ab)`, in nats, up to a constant of the leaf."""
+        return leaf_log_likelihood(x_t, self._at(t, x_t))
+
+    def log_density(
+        self, x_t: Float[Array, " n *shape"], points: Float[Array, " P *shape"], t: int | Int[Array, "*n"]
+    ) -> Float[Array, "n P"]:
+        """Log p(x_t | x_0) at each of `points`, in nats, up to a constant of x_t."""
+        x, points = x_t.reshape(len(x_t), -1), points.reshape(len(points), -1)
+        ab = self._at(t, x)
+        products = jnp.matmul(x, points.T, precision="highest")
+        return (jnp.sqrt(ab) * products - 0.5 * ab * jnp.square(points).sum(-1)[None]) / (1 - ab)
+
+    def x_0_of(
+        self,
+        x_t: Float[Array, "*#batch"],
+        t: int | Int[Array, "*n"],
+        output: Float[Array, "*#batch"],
+        predicts: Literal["x0", "noise", "score", "v"],
+    ) -> Float[Array, "*batch"]:
+        """E[x_0 | x_t] of a network that predicts x_0, the noise, the score or v = sqrt(ab) noise - sqrt(1 - ab) x_0.
+
+        The samples lie on the first axis of `x_t`; `output` may have further axes before it.
+        """
+        before = tuple(range(output.ndim - x_t.ndim))
+        ab, x_t = (jnp.expand_dims(x, before) for x in (self._at(t, x_t), x_t))
+        match predicts:
+            case "noise":
+                return (x_t - jnp.sqrt(1 - ab) * output) / jnp.sqrt(ab)
+            case "score":
+                return (x_t + (1 - ab) * output) / jnp.sqrt(ab)
+            case "v":
+                return jnp.sqrt(ab) * x_t - jnp.sqrt(1 - ab) * output
+        return output
+
+    def known(self, x_t: Float[Array, "n L v"]) -> Bool[Array, "n L"]:
+        """None."""
+        return jnp.zeros(x_t.shape[:-1], bool)
+
+    def start(self, keys: Key[Array, " n"], leaves: int) -> Float[Array, "n L v"]:
+        """N(0, 1)."""
+        return _normal(keys, (leaves, self._symbols), jnp.float32)
+
+    def step(
+        self,
+        keys: Key[Array, " n"],
+        x_t: Float[Array, " n *shape"],
+        t: Any,
+        s: Any,
+        posterior: Float[Array, " n *shape"],
+        *,
+        deterministic: bool = False,
+    ) -> Float[Array, " n *shape"]:
+        """A draw from q(x_s | x_t, x_0) at x_0 = E[x_0 | x_t] (arXiv 2006.11239, eq. 7, at any s < t).
+
+        Or its deterministic variant (arXiv 2010.02502, eq. 12 with eta = 0). At s = 0, E[x_0 | x_t] is left.
+        """
+        ab_t, ab_s = self._at(t, x_t), self._at(s, x_t)
+        if deterministic:
+            noise = (x_t - jnp.sqrt(ab_t) * posterior) / jnp.sqrt(1 - ab_t)
+            return jnp.sqrt(ab_s) * posterior + jnp.sqrt(1 - ab_s) * noise
+        noise, kept = _normal(keys, x_t.shape[1:], x_t.dtype), ab_t / ab_s
+        of_x_0 = jnp.sqrt(ab_s) * (1 - kept) / (1 - ab_t)
+        of_x_t = jnp.sqrt(kept) * (1 - ab_s) / (1 - ab_t)
+        spread = jnp.sqrt((1 - kept) * (1 - ab_s) / (1 - ab_t))
+        return of_x_0 * posterior + of_x_t * x_t + spread * noise
+
+    def bound(
+        self,
+        tokens: Int[Array, "n L"],
+        x_t: Float[Array, "n L v"],
+        t: int | Int[Array, "*n"],
+        posterior: Float[Array, "n L v"],
+    ) -> Float[Array, " n"]:
+        """KL(q(x_s | x_t, x_0) || q(x_s | x_t, E[x_0 | x_t])) at s = t - 1 (arXiv 2107.00630, eq. 14).
+
+        At t = 1 it is -log p(x_0 | x_1), and at T the divergence of q(x_T | x_0) from the start is added.
+        """
+        t = jnp.broadcast_to(jnp.asarray(t), len(tokens))
+        x_0 = jax.nn.one_hot(tokens, self._symbols)
+        ab_t, ab_s = (self._at(level, x_0)[:, 0, 0] for level in (t, t - 1))
+        fallen = (ab_s - ab_t) / ((1 - ab_t) * jnp.where(t > 1, 1 - ab_s, 1))
+        of_step = 0.5 * fallen * jnp.square(x_0 - posterior).sum((-1, -2))
+        at_one = cross_entropy(tokens, jnp.log(jnp.maximum(posterior, jnp.finfo(posterior.dtype).tiny)))
+        of_start = 0.5 * (ab_t * tokens.shape[1] - (ab_t + jnp.log1p(-ab_t)) * x_0[0].size)
+        return jnp.where(t > 1, of_step, at_one) + jnp.where(t == self.levels, of_start, 0)
+
+    def _at(self, t: Any, x: Array) -> Array:
+        """alpha_bar of each sample, 1 at level 0, with the axes of `x`."""
+        return jnp.append(1.0, self.alpha_bar)[jnp.asarray(t)].reshape(-1, *(x.ndim - 1) * (1,))
+
+
+def _normal(keys: Key[Array, " n"], shape: tuple[int, ...], dtype: Any) -> Float[Array, " n *shape"]:
+    return jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Noise levels t = 1..T: `alpha_bar[t - 1]` is the share of the signal's variance that is left."""
+
+    alpha_bar: Float[Array, " T"]
+
+    @property
+    def levels(self) -> int:
+        return self.alpha_bar.shape[0]
+
+
+def linear_schedule(levels: int = 500) -> Schedule:
+    """Betas linear from `0.1/T` to `20/T` (arXiv 2603.03469; Ho et al., arXiv 2006.11239, at T = 1000)."""
+    check_levels("levels", levels)
+    beta = np.linspace(0.1 / levels, 20 / levels, levels)
+    return Schedule(jnp.asarray(np.cumprod(1 - beta), float))
+
+
+def corrupt(
+    key: Array, tokens: Int[Array, "n L"], alpha_bar: float | Float[Array, "*n"], vocab: int
+) -> Float[Array, "n L v"]:
+    """One draw of x_t for each sequence; `alpha_bar` is one value, or one a sequence. Consumes `key`."""
+    ab = _per_sequence(alpha_bar)
+    noise = jax.random.normal(key, (*tokens.shape, vocab))
+    return jnp.sqrt(ab) * jax.nn.one_hot(tokens, vocab) + jnp.sqrt(1 - ab) * noise
+
+
+def leaf_log_likelihood(x_t: Float[Array, "n L v"], alpha_bar: float | Float[Array, "*n"]) -> Float[Array, "n L v"]:
+    """Log p(x_t,i | x_0,i = a) up to a constant of the leaf: `x_t sqrt(ab) / (1 - ab)`, in nats."""
+    return x_t * score_factor(alpha_bar)
+
+
+def score_factor(alpha_bar: float | Float[Array, "*n"]) -> Float[Array, "..."]:
+    """sqrt(ab) / (1 - ab): a difference of two posterior means times this is the difference of their scores."""
+    ab = _per_sequence(alpha_bar)
+    return jnp.sqrt(ab) / (1 - ab)
+
+
+def score(
+    x_t: Float[Array, "n L v"], posterior_mean: Float[Array, "n L v"], alpha_bar: float | Float[Array, "*n"]
+) -> Float[Array, "n L v"]:
+    """Grad log p(x_t) = (sqrt(ab) E[x_0 | x_t] - x_t) / (1 - ab) (Tweedie)."""
+    ab = _per_sequence(alpha_bar)
+    return (jnp.sqrt(ab) * posterior_mean - x_t) / (1 - ab)
+
+
+def posterior_mean(
+    x_t: Float[Array, "n L v"], score: Float[Array, "n L v"], alpha_bar: float | Float[Array, "*n"]
+) -> Float[Array, "n L v"]:
+    """E[x_0 | x_t] = (x_t + (1 - ab) score) / sqrt(ab): the inverse of `score`."""
+    ab = _per_sequence(alpha_bar)
+    return (x_t + (1 - ab) * score) / jnp.sqrt(ab)
+
+
+def _per_sequence(alpha_bar: float | Array) -> Array:
+    return jnp.asarray(alpha_bar, float).reshape(-1, 1, 1)

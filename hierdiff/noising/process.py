@@ -1,0 +1,125 @@
+"""What a noise process is; noise levels t = 1..T, as shares t/T and stratified over a batch; the cross-entropy."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from hierdiff.errors import require
+
+# `(x_t, t) -> p(x_0 | x_t)`, of shape `(n, L, v)`: a network, the exact posterior, BP_k, a window or the memorizer.
+Denoiser = Callable[[Array, Array], Array]
+
+
+@runtime_checkable
+class Process(Protocol):
+    """Noise as a value: a frozen pytree, whose states x_t are arrays with the sequences of a batch on the first axis.
+
+    t is one level for all sequences, or one for each, `(n,)`. The noise of different leaves is independent given the
+    tokens: window posteriors and `complete` need it.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def vocab(self) -> int | None:
+        """The number of symbols; None for data that are no symbols."""
+        ...
+
+    @property
+    def levels(self) -> int:
+        """T, the number of noise levels."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Numbers that a network reads of each leaf."""
+        ...
+
+    def encode(self, x_t: Array) -> Float[Array, "n L channels"]:
+        """What a network reads."""
+        ...
+
+    def decode(self, x_0: Array) -> Int[Array, "n L"]:
+        """The symbols of a state at level 0."""
+        ...
+
+    def corrupt(self, key: Array, tokens: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Array:
+        """One draw of x_t for each sequence. Consumes `key`."""
+        ...
+
+    def log_likelihood(self, x_t: Array, t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
+        """Log p(x_t,i | x_0,i = a), in nats, up to a constant of the leaf."""
+        ...
+
+    def known(self, x_t: Array) -> Bool[Array, "n L"]:
+        """The leaves whose symbol x_t shows."""
+        ...
+
+    def start(self, keys: Key[Array, " n"], leaves: int) -> Array:
+        """A state at level T for each key, where reverse diffusion begins."""
+        ...
+
+    def step(self, keys: Key[Array, " n"], x_t: Array, t: Any, s: Any, posterior: Float[Array, "n L v"]) -> Array:
+        """From level t to level s < t, given p(x_0 | x_t); a key for each sequence. Level 0 has no noise."""
+        ...
+
+    def bound(
+        self, tokens: Int[Array, "n L"], x_t: Array, t: int | Int[Array, "*n"], posterior: Float[Array, "n L v"]
+    ) -> Float[Array, " n"]:
+        """The term of -ELBO at t, in nats: its mean over x_t, summed over t = 1..T, bounds -log p(tokens)."""
+        ...
+
+
+def cross_entropy(tokens: Int[Array, "*batch L"], log_f: Float[Array, "*batch L v"]) -> Float[Array, "*batch"]:
+    """-log f(x_0 | x_t), in nats a sequence."""
+    return -jnp.take_along_axis(log_f, tokens[..., None], axis=-1).sum((-1, -2))
+
+
+def stratified_times(key: Array, n: int, levels: int) -> Int[Array, " n"]:
+    """`n` noise levels 1..levels, each uniform, one in each n-th of the range (arXiv 2107.00630, appendix I.1)."""
+    u = (jnp.arange(n, dtype=float) + jax.random.uniform(key)) / n
+    return jnp.minimum(jnp.floor(u * levels).astype(jnp.int32) + 1, levels)
+
+
+def check_levels(name: str, levels: int) -> None:
+    """Raise `OptionError` unless there is a linear schedule of so many levels.
+
+    The last beta is 20 / levels, and the first, 0.1 / levels, must be seen in float32.
+    """
+    require(20 < levels <= 10**6, name, levels, "an integer from 21 to 1,000,000")
+
+
+def require_shares(name: str, shares: tuple[float, ...]) -> None:
+    """Raise `OptionError` unless these are distinct noise levels t/T."""
+    good = all(0 < share <= 1 for share in shares) and len(set(shares)) == len(shares)
+    require(good, name, shares, "distinct numbers above 0 and up to 1")
+
+
+def require_noise(noise: tuple[float, ...], onset_noise: float) -> None:
+    """Raise `OptionError` unless `noise` are distinct noise levels t/T, with that of the onset among them."""
+    require_shares("noise", noise)
+    require(onset_noise in noise, "onset_noise", onset_noise, f"one of the noise levels {noise}")
+
+
+def require_levels(name: str, shares: tuple[float, ...], levels: int) -> None:
+    """Raise `OptionError` unless these shares are distinct ones of so many noise levels."""
+    chosen = [noise_level(share, levels) for share in shares]
+    need = f"values that are distinct among the {levels} noise levels, not {chosen}"
+    require(min(chosen) >= 1 and len(set(chosen)) == len(chosen), name, shares, need)
+
+
+def noise_level(share: float, levels: int) -> int:
+    """The level t in 1..levels nearest to the share t/T."""
+    return round(share * levels)
+
+
+@functools.partial(jax.jit, static_argnames=("n", "noise", "levels"))
+def probe_times(key: Array, n: int, noise: tuple[float, ...], levels: int) -> Int[Array, "levels n"]:
+    """The noise level of each sequence: each t/T of `noise` in turn, and uniform t. Consumes `key`."""
+    fixed = [jnp.full(n, noise_level(share, levels), jnp.int32) for share in noise]
+    order_key, time_key = jax.random.split(key)
+    return jnp.stack([*fixed, jax.random.permutation(order_key, stratified_times(time_key, n, levels))])

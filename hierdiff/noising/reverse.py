@@ -1,0 +1,97 @@
+"""Reverse diffusion and U-turns of any process, with any denoiser.
+
+A denoiser is a network, the exact posterior, BP_k, a window posterior or the memorizer alike.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from hierdiff.errors import require
+from hierdiff.noising.process import Denoiser, Process
+
+
+def respaced(start: int, steps: int) -> Int[np.ndarray, " steps"]:
+    """At most `steps` noise levels from `start` down to 1, evenly spaced; all of them where there are no more."""
+    require(steps >= 1, "steps", steps, "an integer of at least 1")
+    require(start >= 1, "start", start, "an integer of at least 1")
+    return np.unique(np.rint(np.linspace(start, 1, min(steps, start))).astype(np.int32))[::-1]
+
+
+def reverse(
+    key: Array, denoiser: Denoiser, process: Process, x: Array, times: Int[np.ndarray | Array, " steps"], **options: Any
+) -> Int[Array, "n L"]:
+    """The symbols that `reverse_state` makes of `x`; options as there."""
+    return process.decode(reverse_state(key, denoiser, process, x, times, **options))
+
+
+def reverse_state(
+    key: Array,
+    denoiser: Denoiser,
+    process: Process,
+    x: Array,
+    times: Int[np.ndarray | Array, " steps"],
+    *,
+    first: int | Array = 0,
+    batch: int = 512,
+    **options: Any,
+) -> Array:
+    """The state at level 0 that reverse diffusion makes of `x` at level `times[0]`, through the decreasing `times`.
+
+    Each step is the process's own, at neighbours s < t of the list, and takes its `options`; the last goes to level 0.
+    A denoiser of data that are no symbols, `(x_t, t) -> E[x_0 | x_t]`, will do as well.
+
+    The noise of a step depends on `key`, the number of the sequence, counted from `first`, and the step: whatever the
+    denoiser and the split into batches, sequence i meets the same noise. Jit it as a part of a program, in which it is
+    one scan over the steps for each of the batches, with arrays of at most `batch` sequences alive at a time.
+    """
+    times = jnp.asarray(times, jnp.int32)
+    following = jnp.append(times[1:], 0)
+    n = len(x)
+    # Of equal sizes, so that little is padded.
+    batch = -(-n // -(-n // batch))
+    padding = -n % batch
+    numbers = first + jnp.arange(n + padding, dtype=jnp.uint32)
+
+    def of_batch(part):
+        keys, x_start = part
+
+        def step(x_t, now):
+            i, t, s = now
+            of_step = jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)
+            return process.step(of_step, x_t, t, s, denoiser(x_t, jnp.full(batch, t)), **options), None
+
+        end, _ = jax.lax.scan(step, x_start, (jnp.arange(len(times)), times, following))
+        return end
+
+    starts = jnp.pad(x, ((0, padding), *(x.ndim - 1) * ((0, 0),))).reshape(-1, batch, *x.shape[1:])
+    ends = jax.lax.map(of_batch, (_keys(key, numbers).reshape(-1, batch), starts))
+    return ends.reshape(n + padding, *x.shape[1:])[:n]
+
+
+def u_turn(
+    key: Array,
+    denoiser: Denoiser,
+    process: Process,
+    tokens: Int[Array, "n L"],
+    times: Int[np.ndarray | Array, " steps"],
+    *,
+    first: int | Array = 0,
+    **options: Any,
+) -> Int[Array, "n L"]:
+    """Noise `tokens` to the level `times[0]` and reverse them; options as for `reverse`. Consumes `key`.
+
+    The noise there and back depends on the key and the number of the sequence: every denoiser meets the same.
+    """
+    there_key, back_key = jax.random.split(key)
+    keys = _keys(there_key, first + jnp.arange(len(tokens), dtype=jnp.uint32))
+    t = jnp.asarray(times)[0]
+    x_t = jax.vmap(lambda key, row: process.corrupt(key, row[None], t)[0])(keys, tokens)
+    return reverse(back_key, denoiser, process, x_t, times, first=first, **options)
+
+
+def _keys(key: Array, numbers: Array) -> Array:
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers)

@@ -1,0 +1,87 @@
+"""The measure on a model that is not hierdiff's: random features, trained by gradient descent, in plain NumPy.
+
+Two such models learn to denoise from disjoint sets of images, and `hierdiff.compare.compare` says at which step
+of their training they begin to part, and how much later the test loss would have stopped. Any two functions will do in
+their place: `(x_t, t) -> E[x_0 | x_t]`.
+
+    python -m experiments.other_models
+"""
+
+import argparse
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hierdiff.compare import Comparison, compare
+from hierdiff.noising import Gaussian
+from hierdiff.questions.configs import OtherConfig
+from hierdiff.statistics.landmarks import plain
+from hierdiff.statistics.words import cell, interval, lines_over
+from hierdiff.worlds.image_files import draw_images
+
+PROCESS = Gaussian()
+STEPS = [int(step) for step in np.unique(np.rint(np.geomspace(1, 1e6, 25)))]
+
+
+def train(rng: np.random.Generator, images: np.ndarray, config: OtherConfig) -> Callable[[int], Callable]:
+    """A model of E[x_0 | x_t] that is linear in random features; gives the denoiser after so many steps.
+
+    Gradient descent on a quadratic loss has a closed form: along each eigenvector of the features' covariance, what is
+    left of the first weights shrinks by the same factor at each step.
+    """
+    x_0 = np.repeat(images, config.copies, 0)
+    z = jnp.asarray(rng.standard_normal(x_0.shape), float)
+    x_t = np.asarray(PROCESS.mix(jnp.asarray(x_0), z, round(config.noise * PROCESS.levels)))
+    inward = rng.standard_normal((x_0.shape[1], config.features)) / np.sqrt(x_0.shape[1])
+
+    def features(x: np.ndarray) -> np.ndarray:
+        return np.maximum(x @ inward, 0) / np.sqrt(config.features)
+
+    phi = features(x_t)
+    eigenvalues, basis = np.linalg.eigh(phi.T @ phi / len(phi))
+    first = basis.T @ rng.standard_normal((config.features, x_0.shape[1]))
+    product = basis.T @ (phi.T @ x_0) / len(phi)
+    rate = 1 / eigenvalues[-1]
+
+    def at(step: int) -> Callable:
+        # (1 - (1 - rate e)^step) / e, also where e is next to nothing.
+        log_left = step * np.log1p(-np.clip(rate * eigenvalues, 0, 1 - 1e-12))
+        learned = np.where(eigenvalues > 1e-12, -np.expm1(log_left) / np.maximum(eigenvalues, 1e-12), step * rate)
+        readout = basis @ (np.exp(log_left)[:, None] * first + learned[:, None] * product)
+        return lambda x_t, t: features(x_t) @ readout
+
+    return at
+
+
+def train_and_compare(config: OtherConfig) -> Comparison:
+    """Train two models on disjoint sets of images, and compare them at each of `STEPS`."""
+    data = draw_images(config.images, config.seed, sets=2, size=config.size, held_out=config.held_out)
+    train_a, train_b = data.train.reshape(2, config.size, -1)
+    models = [
+        train(np.random.default_rng([config.seed, number]), images, config)
+        for number, images in enumerate((train_a, train_b))
+    ]
+    return compare(
+        {step: [model(step) for model in models] for step in STEPS},
+        (train_a, train_b),
+        data.held_out.reshape(config.held_out, -1),
+        process=PROCESS,
+        noise=(config.noise,),
+        key=jax.random.key(config.seed),
+    )
+
+
+def answer(config: OtherConfig, _: argparse.Namespace) -> None:
+    """Print a row for each step, and where the models agree best and their loss is smallest."""
+    found = train_and_compare(config)
+    curves = found.curves.sel(noise=config.noise)
+    columns = {
+        "|f_A - f_B|^2": lambda at: cell(at, "split", 3),
+        "test loss": lambda at: cell(at, "loss", 3),
+        "slope": lambda at: cell(at, "slope", 4),
+    }
+    print("\n".join(lines_over("step", curves, columns, 15)))
+    onset, best = (interval(plain(each)) for each in (found.onset, found.best))
+    print(f"\nThe two agree best at step {onset}; their loss at this noise level is smallest at step {best}.")

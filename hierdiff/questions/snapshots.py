@@ -1,0 +1,66 @@
+"""What the questions share that go on from a finished run: what they are, and what they add to its record."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import xarray as xr
+from tqdm import tqdm
+
+from hierdiff.questions import onset
+from hierdiff.questions.configs import Both
+from hierdiff.runs import record
+from hierdiff.runs.checkpoint import only_writer
+from hierdiff.statistics.replicates import Statistics
+from hierdiff.statistics.words import agreement
+from hierdiff.worlds.finished import Run, open_run
+
+
+class Question(NamedTuple):
+    """A question to the snapshots of a run.
+
+    `measure(run, config, done)` gives the measurements and calls `done` after each snapshot; `statistics(run, results)`
+    their means with replicates; `summarise` what the run's summary gains, with a sentence; `table` a row for each
+    snapshot.
+    """
+
+    name: str
+    measure: Callable[[Run, Any, Callable[[], object]], xr.Dataset]
+    statistics: Callable[[Run, xr.Dataset], Statistics]
+    summarise: Callable[[Statistics], dict[str, Any]]
+    table: Callable[[Statistics], str]
+
+    def answer(self, config: Any, options: argparse.Namespace) -> None:
+        """Ask it of the run that `options` name, or else of one that is trained first, and print what is found."""
+        folder = options.run
+        if isinstance(config, Both):
+            onset.train(config.onset, options.out)
+            config, folder = config.own, options.out
+        found, summary = extend(self, open_run(folder), config)
+        print(f"\n{self.table(found)}\n\n{summary[self.name]['sentence']}\n{summary['agreement']}\n")
+        print(folder / f"{self.name}.curves.nc")
+
+
+def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, dict[str, Any]]:
+    """Ask a question and add what is found to the record of the run; returns it, and the run's whole summary.
+
+    What was measured with the same options before is not measured again.
+    """
+    file = run.folder / f"{question.name}.results.nc"
+    with only_writer(run.folder, "run"):
+        record.tidy(run.folder)
+        if not record.made_with(file, config):
+            with tqdm(total=len(run.steps), unit="snapshot", disable=None, dynamic_ncols=True) as bar:
+                measured = question.measure(run, config, bar.update)
+            record.write_results(file, measured.assign_attrs(record.origin(config)))
+        results = record.read_results(file)
+        seen = results.attrs.get("coincidences", 0)
+        if seen:
+            print(f"{seen} of the sequences that should be new turn up in a training set by chance")
+        found = question.statistics(run, results)
+        curves = found.curves().assign_attrs(results.attrs)
+        record.write_results(run.folder / f"{question.name}.curves.nc", curves)
+        summary = record.read_json(run.folder / "summary.json") | {question.name: question.summarise(found)}
+        summary["agreement"] = agreement(summary)
+        record.write_json(run.folder / "summary.json", summary)
+    return found, summary

@@ -1,0 +1,167 @@
+"""Onset and best: steps along training with their intervals, and a run read there."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from scipy.special import stdtr
+
+from hierdiff.statistics.minima import Minima, after_transient, locate_minimum, locate_onset
+from hierdiff.statistics.replicates import Curve, Resampling, Statistics
+
+
+class Estimate(NamedTuple):
+    """A step along training with its 95% interval, which is open (0 or inf) where it leaves the run.
+
+    `step`, `low`, `high` and `value` are nan where the minimum is not reached; `from_start` says that the curve rises,
+    significantly, from the first checkpoint on.
+    """
+
+    step: float
+    low: float
+    high: float
+    value: float
+    reached: bool
+    from_start: bool
+    log_steps: Float[np.ndarray, " R"]
+
+
+def estimate(curve: Curve, resampling: Resampling, locate: Callable[[ArrayLike, ArrayLike], Minima]) -> Estimate:
+    """Where `locate` finds the minimum of a curve, with its interval on log(step).
+
+    A minimum counts only if the later checkpoints lie, on average, above it by more than noise makes them. A replicate
+    that does not reach its minimum counts as the first or the last step, where it is smallest; where more than 2.5% do
+    so at one end, or the interval leaves the run there, that end is open.
+    """
+    steps = curve.steps
+    minimum, found = locate(steps, curve.mean), locate(steps, curve.replicates)
+    log_steps, step = np.log(found.step), float(minimum.step)
+    rises = resampling.rises(curve, int(minimum.lowest), len(steps))
+    if not minimum.reached or not rises:
+        return Estimate(np.nan, np.nan, np.nan, np.nan, False, bool(rises and minimum.lowest == 0), log_steps)
+    early = np.mean(~found.reached & (found.step < step))
+    late = np.mean(~found.reached & (found.step > step))
+    half = float(resampling.half_width(log_steps))
+    low, high = step * math.exp(-half), step * math.exp(half)
+    return Estimate(
+        step,
+        0.0 if early > 0.025 or low < steps[0] else low,
+        np.inf if late > 0.025 or high > steps[-1] else high,
+        float(minimum.value),
+        True,
+        False,
+        log_steps,
+    )
+
+
+def last_significant_minimum(curve: Curve, resampling: Resampling, before: float) -> float | None:
+    """The step of the last local minimum below `before` from which the curve rises by more than noise makes it.
+
+    Networks that learn the heights of the tree one after another show a bump each time, and the global minimum may
+    lie before an early one. The rise is read up to `before`.
+    """
+    steps, mean, _ = curve
+    end = int(np.searchsorted(steps, before, side="right"))
+    for i in reversed(range(max(int(after_transient(mean)), 1), end - 1)):
+        if mean[i - 1] > mean[i] <= mean[i + 1] and resampling.rises(curve, i, end):
+            return float(locate_minimum(steps[i - 1 : i + 2], mean[i - 1 : i + 2]).step)
+    return None
+
+
+def first_significant(curve: Curve, resampling: Resampling) -> float:
+    """The first step from which on the curve lies significantly above zero, at 95%; nan where there is none."""
+    below = np.flatnonzero(~resampling.significant(curve.mean, curve.replicates))
+    start = 0 if len(below) == 0 else int(below[-1]) + 1
+    return float(curve.steps[start]) if start < len(curve.steps) else float("nan")
+
+
+class Ratio(NamedTuple):
+    """How much later than the onset the test loss is smallest, with its 95% interval, and P(onset < best).
+
+    `ratio`, `low` and `high` are nan where one of the two is not reached, and `before` where there is no onset.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    before: float
+
+
+def ratio(onset: Estimate, best: Estimate, resampling: Resampling) -> Ratio:
+    """Best over onset."""
+    if not onset.reached:
+        return Ratio(np.nan, np.nan, np.nan, np.nan)
+    before = probability_before(onset, best, resampling)
+    if not best.reached:
+        return Ratio(np.nan, np.nan, np.nan, before)
+    half = float(resampling.half_width(best.log_steps - onset.log_steps))
+    middle = best.step / onset.step
+    low = middle * math.exp(-half) if onset.high < np.inf and best.low > 0 else 0.0
+    high = middle * math.exp(half) if best.high < np.inf and onset.low > 0 else np.inf
+    return Ratio(middle, low, high, before)
+
+
+def probability_before(first: Estimate, second: Estimate, resampling: Resampling) -> float:
+    """P(first < second) by the spread of their difference on log(step)."""
+    variance, freedom = resampling.variance(second.log_steps - first.log_steps)
+    late = np.log(second.step) if second.reached else second.log_steps.mean()
+    gap = late - np.log(first.step)
+    return float(stdtr(freedom, gap / np.sqrt(variance))) if variance > 0 else float(gap > 0)
+
+
+class Reading(NamedTuple):
+    """A run read at its onset and at best; where best is not reached, at the last step instead."""
+
+    found: Statistics
+    onset: Estimate
+    best: Estimate
+
+    @property
+    def until(self) -> float:
+        return self.best.step if self.best.reached else float(self.found.mean.step[-1])
+
+    def values(self, name: str, **where: Any) -> dict[str, float]:
+        """A curve at the onset and at best; the errors do not count the uncertainty of the step."""
+        read = {}
+        for when, step in (("at_onset", self.onset.step), ("at_best", self.until)):
+            at = self.found.curve(name, **where).at(step)
+            read[when], read[f"{when}_error"] = float(at.mean[0]), float(self.found.resampling.error(at.replicates)[0])
+        return read
+
+    def growth(self, name: str, **where: Any) -> dict[str, Any]:
+        """From the onset to best."""
+        resample, curve = self.found.resampling, self.found.curve(name, **where)
+        early, late = curve.at(self.onset.step), curve.at(self.until)
+        value, replicates = late.mean - early.mean, late.replicates - early.replicates
+        told = self.onset.reached and bool(resample.significant(value, replicates)[0])
+        return {"value": float(value[0]), "error": float(resample.error(replicates)[0]), "significant": told}
+
+    def minimum(self, name: str, **where: Any) -> dict[str, Any]:
+        """Where a curve begins to rise, and how much later the test loss would have stopped."""
+        start = locate(self.found, name, **where)
+        return {"onset": plain(start), "ratio": ratio(start, self.best, self.found.resampling)._asdict()}
+
+    def minima(self, name: str, onset_noise: float, epoch: float) -> dict[str, Any]:
+        """What every summary begins with; the curve `name` at `onset_noise` has its minimum at the onset."""
+        return {
+            **self.minimum(name, noise=onset_noise),
+            "best": plain(self.best),
+            "onset_noise": onset_noise,
+            "read_at": {"onset": self.onset.step, "best": self.until},
+            "steps": int(self.found.mean.step[-1]),
+            "sets": self.found.resampling.sets,
+            "epoch": epoch,
+        }
+
+
+def locate(found: Statistics, name: str, how=locate_onset, **where: Any) -> Estimate:
+    """The minimum of a curve after its transient, or as `how` finds it."""
+    return estimate(found.curve(name, **where), found.resampling, how)
+
+
+def plain(found: Estimate) -> dict[str, Any]:
+    """An estimate without its replicates."""
+    return {name: value for name, value in found._asdict().items() if name != "log_steps"}
