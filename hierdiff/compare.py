@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from hierdiff.errors import require
 from hierdiff.grammar import Grammar
+from hierdiff.keys import key_for, keys_of
 from hierdiff.measures.divergence import log_of, pairs, sample_split
 from hierdiff.measures.probe import make_pieces, make_reference
 from hierdiff.measures.slope import slope_products
@@ -97,11 +98,10 @@ def compare(
 
 def _by_height(checkpoints, sets, tokens, process, noise, key, *, grammar) -> Statistics:
     """All that an onset run measures at fixed noise levels."""
-    noise_key, completion_key = jax.random.split(key)
     levels = [noise_level(share, process.levels) for share in noise]
     t = jnp.repeat(jnp.array(levels, jnp.int32)[:, None], len(tokens), 1)
-    pieces = make_pieces(noise_key, grammar, process, tokens, t, filtered=tuple(range(grammar.depth + 1)))
-    keys = jax.random.split(completion_key, len(levels))
+    pieces = make_pieces(key_for(key, "noise"), grammar, process, tokens, t, filtered=tuple(range(grammar.depth + 1)))
+    keys = keys_of(key_for(key, "completions"), levels)
     reference = stacked(make_reference(key, grammar, process, at(pieces, i), sets) for i, key in enumerate(keys))
     set_of = np.arange(len(sets))
     on_held_out = jax.jit(functools.partial(measure_held_out, set_of=set_of))
@@ -159,9 +159,7 @@ def _without_grammar(checkpoints, sets, x_0, process, noise, key) -> Statistics:
         return jax.tree.map(in_groups, stacked(found))
 
     levels = [noise_level(share, process.levels) for share in noise]
-    measured = stacked(
-        on_level(level, key) for level, key in zip(levels, jax.random.split(key, len(noise)), strict=True)
-    )
+    measured = stacked(on_level(level, key) for level, key in zip(levels, keys_of(key, levels), strict=True))
     variables = {
         name: (("noise", "step", "network" if name == "loss" else "pair", "group"), np.asarray(x))
         for name, x in measured.items()

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Int, UInt32
 
 from hierdiff.errors import require
 from hierdiff.grammar import Grammar
+from hierdiff.keys import key_for
 from hierdiff.noising import Process
 from hierdiff.posterior import block_root_posterior, prior_marginals
 
@@ -130,11 +131,10 @@ def complete(
     """
     depth, level = grammar.depth, grammar.depth - height
     n, (v, m), s = len(x_t), grammar.log_prob.shape[1:], grammar.branching
-    choice_key, noise_key = jax.random.split(key)
     priors = prior_marginals(grammar)
     # One Gumbel number for each alternative of each choice, in one call: XLA compiles each call anew.
     sizes = [v] + level * [v * m] + [s**d * m for d in range(depth)]
-    gumbel = jnp.split(jax.random.gumbel(choice_key, (n, sum(sizes))), np.cumsum(sizes[:-1]), axis=1)
+    gumbel = jnp.split(jax.random.gumbel(key_for(key, "choices"), (n, sum(sizes))), np.cumsum(sizes[:-1]), axis=1)
     of_root, up, down = gumbel[0], gumbel[1 : 1 + level], gumbel[1 + level :]
 
     roots = block_root_posterior(grammar, process.log_likelihood(x_t, t), height=height)
@@ -159,7 +159,9 @@ def complete(
         symbols = grammar.children[d, symbols, rules].reshape(n, -1)
 
     kept = in_block(grammar, height, position)
-    return jnp.where(kept.reshape(*kept.shape, *(x_t.ndim - 2) * (1,)), x_t, process.corrupt(noise_key, symbols, t))
+    return jnp.where(
+        kept.reshape(*kept.shape, *(x_t.ndim - 2) * (1,)), x_t, process.corrupt(key_for(key, "noise"), symbols, t)
+    )
 
 
 def in_block(grammar: Grammar, height: int, position: Int[Array, " n"]) -> Bool[Array, "n L"]:

@@ -83,10 +83,9 @@ def test_training_and_measuring_on_images():
     )
     rng = np.random.default_rng(0)
     train, held_out = (rng.uniform(-1, 1, (*n, 4, 4)).astype(np.float32) for n in ((2, 50), (100,)))
-    keys = jax.random.split(jax.random.key(0), 4)
     one = laboratory.ensemble_mesh(2)
     data = ImageSets(train, held_out, duplicates=0, unreadable=0)
-    setting = ImageSetting(Gaussian(levels=100), data, config.network.build(4), one, *keys)
+    setting = ImageSetting(Gaussian(levels=100), data, config.network.build(4), one, jax.random.key(0))
     whole = image_laboratory.experiment(config, setting, image_laboratory.make_inputs(setting, config.measure))
     trainer, data, keys, state = whole.training
     text = lower(trainer.advance, state, data, keys, 0, 5)

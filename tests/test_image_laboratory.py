@@ -94,8 +94,8 @@ def setting():
     data = ImageSets(
         blobs(rng, SETS * 60).reshape(SETS, 60, SIDE, SIDE).astype(np.float32), blobs(rng, 100).astype(np.float32), 0, 0
     )
-    keys = jax.random.split(jax.random.key(2), 4)
-    return ImageSetting(Gaussian(levels=100), data, Network(None, None), ensemble_mesh(SETS), *keys)  # pyright: ignore[reportArgumentType]
+    key = jax.random.key(2)
+    return ImageSetting(Gaussian(levels=100), data, Network(None, None), ensemble_mesh(SETS), key)  # pyright: ignore[reportArgumentType]
 
 
 def measured(setting, noise, params):

@@ -1,8 +1,8 @@
-"""The record and the numbers of a small run, held as they were made: `tests/before/smoke`, by the command in it.
+"""The numbers of a small run, held in `tests/numbers`, and a record of an older version, in `tests/before/smoke`.
 
-Rounding differs between machines and versions, and training amplifies it: what is made before training agrees to 1e-5
-of an array's largest value, the first three checkpoints to 1e-4, and curves are smallest at the same checkpoints or at
-those beside.
+Both were made by the command in their attributes, with the options of XLA that the tests set. Rounding differs between
+machines and versions, and training amplifies it: what is made before training agrees to 1e-5 of an array's largest
+value, the first three checkpoints to 1e-4, and curves are smallest at the same checkpoints or at those beside.
 """
 
 import shutil
@@ -19,12 +19,13 @@ from hierdiff.runs import record
 from hierdiff.worlds.finished import open_run, snapshots
 from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
 
+NUMBERS = Path(__file__).parent / "numbers"
 BEFORE = Path(__file__).parent / "before" / "smoke"
 TRAINED_LITTLE = 3
 
 
 def test_a_small_run_gives_the_numbers_that_it_gave(smoke_run):
-    results, before = (record.read_results(folder / "results.nc") for folder in (smoke_run[0], BEFORE))
+    results, before = (record.read_results(folder / "results.nc") for folder in (smoke_run[0], NUMBERS))
     assert {name: x.dims for name, x in results.items()} == {name: x.dims for name, x in before.items()}
     assert results.coords.to_dataset().drop_attrs().identical(before.coords.to_dataset().drop_attrs())
     for name, expected in before.items():
@@ -37,7 +38,7 @@ def test_a_small_run_gives_the_numbers_that_it_gave(smoke_run):
 
 def test_its_curves_are_smallest_where_they_were(smoke_run):
     """No minimum of so short a run has an interval; a checkpoint to either side is what rounding may do."""
-    curves, before = (record.read_results(folder / "curves.nc") for folder in (smoke_run[0], BEFORE))
+    curves, before = (record.read_results(folder / "curves.nc") for folder in (smoke_run[0], NUMBERS))
     for name in ("excess", "divergence", "split", "error", "data_dependent"):
         lowest, expected = (np.argmin(x[name].transpose("step", ...).values, 0) for x in (curves, before))
         assert (abs(lowest - expected) <= 1).all(), name

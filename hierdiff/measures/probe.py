@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hierdiff.grammar import Grammar
+from hierdiff.keys import key_for, keys_of
 from hierdiff.noising.process import Process
 from hierdiff.posterior import leaf_posterior, memorizer, window_posterior
 from hierdiff.sampling import complete, in_block
@@ -89,11 +90,10 @@ def _windows_and_completions(key, grammar, process, x_t, t):
     ll = process.log_likelihood(x_t, t)
     heights = range(grammar.depth)
     blocks = [grammar.branching ** (grammar.depth - height) for height in heights]
-    block_key, rest_key = jax.random.split(key)
     # Blocks of a taller height hold those of a lower one: one uniform number for each sequence places them all.
-    place = jax.random.randint(block_key, (len(x_t),), 0, grammar.leaves)
+    place = jax.random.randint(key_for(key, "blocks"), (len(x_t),), 0, grammar.leaves)
     positions = [place // grammar.branching**height for height in heights]
-    keys = jax.random.split(rest_key, grammar.depth)
+    keys = keys_of(key_for(key, "completions"), range(grammar.depth))
     completed = [complete(keys[h], grammar, process, x_t, t, height=h, position=positions[h]) for h in heights]
     windows = [window_posterior(grammar, ll, height=height) for height in range(-1, grammar.depth + 1)]
     exact = [leaf_posterior(grammar, process.log_likelihood(x, t)) for x in completed]

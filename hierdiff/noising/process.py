@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from hierdiff.errors import require
+from hierdiff.keys import key_for
 
 # `(x_t, t) -> p(x_0 | x_t)`, of shape `(n, L, v)`: a network, the exact posterior, BP_k, a window or the memorizer.
 Denoiser = Callable[[Array, Array], Array]
@@ -117,9 +118,13 @@ def noise_level(share: float, levels: int) -> int:
     return round(share * levels)
 
 
+def any_times(key: Array, n: int, levels: int) -> Int[Array, " n"]:
+    """`stratified_times` in random order. Consumes `key`."""
+    return jax.random.permutation(key_for(key, "order"), stratified_times(key_for(key, "levels"), n, levels))
+
+
 @functools.partial(jax.jit, static_argnames=("n", "noise", "levels"))
 def probe_times(key: Array, n: int, noise: tuple[float, ...], levels: int) -> Int[Array, "levels n"]:
     """The noise level of each sequence: each t/T of `noise` in turn, and uniform t. Consumes `key`."""
     fixed = [jnp.full(n, noise_level(share, levels), jnp.int32) for share in noise]
-    order_key, time_key = jax.random.split(key)
-    return jnp.stack([*fixed, jax.random.permutation(order_key, stratified_times(time_key, n, levels))])
+    return jnp.stack([*fixed, any_times(key, n, levels)])

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from hierdiff.errors import require
+from hierdiff.keys import key_for, keys_of
 from hierdiff.noising.process import Denoiser, Process
 
 
@@ -68,7 +69,7 @@ def reverse_state(
         return end
 
     starts = jnp.pad(x, ((0, padding), *(x.ndim - 1) * ((0, 0),))).reshape(-1, batch, *x.shape[1:])
-    ends = jax.lax.map(of_batch, (_keys(key, numbers).reshape(-1, batch), starts))
+    ends = jax.lax.map(of_batch, (keys_of(key, numbers).reshape(-1, batch), starts))
     return ends.reshape(n + padding, *x.shape[1:])[:n]
 
 
@@ -86,12 +87,7 @@ def u_turn(
 
     The noise there and back depends on the key and the number of the sequence: every denoiser meets the same.
     """
-    there_key, back_key = jax.random.split(key)
-    keys = _keys(there_key, first + jnp.arange(len(tokens), dtype=jnp.uint32))
+    keys = keys_of(key_for(key, "there"), first + jnp.arange(len(tokens), dtype=jnp.uint32))
     t = jnp.asarray(times)[0]
     x_t = jax.vmap(lambda key, row: process.corrupt(key, row[None], t)[0])(keys, tokens)
-    return reverse(back_key, denoiser, process, x_t, times, first=first, **options)
-
-
-def _keys(key: Array, numbers: Array) -> Array:
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers)
+    return reverse(key_for(key, "back"), denoiser, process, x_t, times, first=first, **options)

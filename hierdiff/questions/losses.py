@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.devices import over_networks
 from hierdiff.learning.network import network_log_posterior
 from hierdiff.measures.divergence import log_of
@@ -37,12 +38,12 @@ def measure(run: Run, config: LossesConfig, done: Callable[[], object]) -> xr.Da
     grammar, process, data, set_of = setting.grammar, setting.process, setting.data, setting.set_of
     noise, n = run.config.measure.noise, config.targets
     require_size("targets", n, data.train.shape[1])
-    fresh_key, times_key, probe_key = jax.random.split(jax.random.fold_in(setting.snapshots_key, 3), 3)
-    others = sample(fresh_key, grammar, n).leaves
+    key = key_for(setting.key, "losses")
+    others = sample(key_for(key, "new sequences"), grammar, n).leaves
     leaves = jnp.concatenate([*data.train[:, :n], others])
-    keys = jax.random.split(times_key, len(leaves) // n)
+    keys = keys_of(key_for(key, "noise levels"), range(len(leaves) // n))
     t = jnp.concatenate([probe_times(key, n, noise, process.levels) for key in keys], axis=1)
-    pieces = make_pieces(probe_key, grammar, process, leaves, t, filtered=(0,))
+    pieces = make_pieces(key_for(key, "noise"), grammar, process, leaves, t, filtered=(0,))
     log_posterior = network_log_posterior(setting.network, process)
 
     def parts(params, own, pieces):

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from hierdiff.keys import key_for
 from hierdiff.learning.devices import over_networks
 from hierdiff.learning.network import network_log_posterior
 from hierdiff.measures.divergence import log_of
 from hierdiff.measures.membership import area_under_curve, true_positive_rate
-from hierdiff.noising.process import cross_entropy, stratified_times
+from hierdiff.noising.process import any_times, cross_entropy
 from hierdiff.posterior import exact_denoiser
 from hierdiff.questions.configs import MembershipConfig
 from hierdiff.questions.snapshots import Question
@@ -39,18 +40,16 @@ def measure(run: Run, config: MembershipConfig, done: Callable[[], object]) -> x
     setting = run.setting
     grammar, process, data, set_of = setting.grammar, setting.process, setting.data, setting.set_of
     require_size("targets", config.targets, data.train.shape[1])
-    others_key, noise_key = jax.random.split(jax.random.fold_in(setting.snapshots_key, 2))
-    others = sample(others_key, grammar, config.targets).leaves
+    key = key_for(setting.key, "membership")
+    others = sample(key_for(key, "others"), grammar, config.targets).leaves
     # One row of targets for each data set, and the others last; each row meets its own noise.
     targets = jnp.concatenate([data.train[:, : config.targets], others[None]])
-    keys = jax.random.split(noise_key, (len(targets), config.draws))
+    keys = jax.random.split(key_for(key, "noise"), (len(targets), config.draws))
     exact, log_posterior = exact_denoiser(grammar, process), network_log_posterior(setting.network, process)
 
     def noised(tokens, key):
-        time_key, corrupt_key = jax.random.split(key)
-        t = stratified_times(time_key, len(tokens), process.levels)
-        t = jax.random.permutation(jax.random.fold_in(time_key, 1), t)
-        return t, process.corrupt(corrupt_key, tokens, t)
+        t = any_times(key_for(key, "levels"), len(tokens), process.levels)
+        return t, process.corrupt(key_for(key, "noise"), tokens, t)
 
     @jax.jit
     def bayes_losses(targets, keys):

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.devices import over_networks
 from hierdiff.learning.network import network_denoiser
 from hierdiff.measures.blocks import copies, validity
@@ -34,9 +35,10 @@ def measure(run: Run, config: NeighboursConfig, done: Callable[[], object]) -> x
     """Generate at each snapshot, with the same starts and noise for all networks, and compare."""
     setting = run.setting
     grammar, process, data, set_of = setting.grammar, setting.process, setting.data, setting.set_of
-    start_key, noise_key, fresh_key = jax.random.split(jax.random.fold_in(setting.snapshots_key, 1), 3)
+    key = key_for(setting.key, "neighbours")
+    noise_key = key_for(key, "noise")
     n, leaves, vocab = config.samples, grammar.leaves, grammar.vocab
-    start = process.start(jax.random.split(start_key, n), leaves)
+    start = process.start(keys_of(key_for(key, "starts"), range(n)), leaves)
     times = respaced(process.levels, config.reverse_steps)
     first, second = np.array(run.pairs).T
 
@@ -73,7 +75,7 @@ def measure(run: Run, config: NeighboursConfig, done: Callable[[], object]) -> x
 
     coordinates = {"height": np.arange(grammar.depth + 1), "distance": np.arange(leaves + 1)}
     results = measure_snapshots(run, on_snapshot, DIMENSIONS, coordinates, done)
-    fresh = sample(fresh_key, grammar, 2 * n).leaves
+    fresh = sample(key_for(key, "new sequences"), grammar, 2 * n).leaves
     for name, tokens in (("reference", fresh[:n]), ("floor", fresh[n:])):
         results[name] = DIMENSIONS["histogram"], histograms(tokens)[1][set_of]
     of_exact = jax.jit(lambda start: reverse(noise_key, exact, process, start, times))(start)

@@ -9,9 +9,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import xarray as xr
 
+from hierdiff.keys import key_for
 from hierdiff.noising.process import require_levels
 from hierdiff.questions.configs import NoiseConfig
 from hierdiff.questions.snapshots import Question
@@ -29,11 +29,10 @@ def measure(run: Run, config: NoiseConfig, done: Callable[[], object]) -> xr.Dat
     """The measures of an onset run at other noise levels, on sequences that are in no training set."""
     setting, n = run.setting, config.sequences
     require_levels("levels", config.levels, setting.process.levels)
-    key = jax.random.fold_in(setting.snapshots_key, 5)
-    fresh_key, *inputs_keys = jax.random.split(key, 1 + len(setting.inputs_keys))
-    fresh = sample_unseen(fresh_key, setting.grammar, n, setting.data.train, name="sequences")
+    key = key_for(setting.key, "noise question")
+    fresh = sample_unseen(key_for(key, "new sequences"), setting.grammar, n, setting.data.train, name="sequences")
     data = setting.data._replace(held_out=fresh, coincidences=0)
-    setting = dataclasses.replace(setting, data=data, inputs_keys=inputs_keys)
+    setting = dataclasses.replace(setting, data=data, key=key)
     levels = config.levels
     inputs = make_inputs(setting, MeasureConfig(held_out=n, members=GROUPS, noise=levels, onset_noise=levels[0]))
     of_weights = make_measure(setting)

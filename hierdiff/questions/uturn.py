@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from hierdiff.keys import key_for
 from hierdiff.learning.devices import over_networks
 from hierdiff.learning.network import network_denoiser
 from hierdiff.noising import Denoiser, respaced, u_turn
@@ -39,11 +40,10 @@ def measure(run: Run, config: UTurnConfig, done: Callable[[], object]) -> xr.Dat
     n = config.starts
     require_size("starts", n, data.train.shape[1])
     require_levels("turns", config.turns, process.levels)
-    key = jax.random.fold_in(setting.snapshots_key, 4)
-    fresh_key, random_key, noise_key = jax.random.split(key, 3)
+    key = key_for(setting.key, "uturn")
     others = [
-        sample(fresh_key, grammar, n).leaves,
-        jax.random.randint(random_key, (n, grammar.leaves), 0, grammar.vocab),
+        sample(key_for(key, "new sequences"), grammar, n).leaves,
+        jax.random.randint(key_for(key, "random strings"), (n, grammar.leaves), 0, grammar.vocab),
     ]
     # For each data set, the three kinds of starts in turn.
     starts = jnp.stack([jnp.concatenate([train[:n], *others]) for train in data.train])
@@ -53,8 +53,7 @@ def measure(run: Run, config: UTurnConfig, done: Callable[[], object]) -> xr.Dat
         """The share of equal symbols, `(turns, kinds, n)`."""
 
         def turn(number):
-            turn_key = jax.random.fold_in(noise_key, number)
-            return u_turn(turn_key, denoiser, process, tokens, turns[number])
+            return u_turn(key_for(key, f"noise of turn {number}"), denoiser, process, tokens, turns[number])
 
         back = jnp.stack([turn(number) for number in range(len(turns))])
         return (back == tokens[None]).mean(-1).reshape(len(turns), -1, n)

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from hierdiff.errors import OptionError, require
+from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.devices import to_host
 from hierdiff.measures.divergence import pairs
 from hierdiff.runs import record
@@ -62,7 +63,7 @@ def open_run(folder: Path) -> Run:
 
 def snapshots(run: Run) -> Iterator[tuple[int, Any]]:
     """Step and weights of each snapshot, the weights laid out on the devices."""
-    keys = jax.random.split(run.setting.init_key, len(run.setting.set_of))
+    keys = keys_of(key_for(run.setting.key, "first weights"), range(len(run.setting.set_of)))
     template = jax.eval_shape(jax.vmap(run.setting.network.init), keys)
     for step in run.steps:
         yield step, read_snapshot(run.folder, step, template, run.setting.mesh)

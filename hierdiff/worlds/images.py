@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jax.stages import Wrapped
 from jaxtyping import Array, Float, Int, UInt8
 
+from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.devices import ensemble_mesh, over_networks, spread_batch, to_host
 from hierdiff.learning.loop import Experiment, Loss, Training, make_trainer
 from hierdiff.learning.network import Network
@@ -19,7 +20,7 @@ from hierdiff.measures.nearest_images import MUCH_NEARER, cosine_distance, stand
 from hierdiff.measures.scales import scale_products, scales
 from hierdiff.measures.slope import slope_products
 from hierdiff.noising import Gaussian
-from hierdiff.noising.process import noise_level, stratified_times
+from hierdiff.noising.process import any_times, noise_level, stratified_times
 from hierdiff.noising.reverse import respaced, reverse_state
 from hierdiff.posterior import memorizer_of_numbers
 from hierdiff.runs import record
@@ -38,10 +39,7 @@ class ImageSetting(NamedTuple):
     data: ImageSets
     network: Network
     mesh: Mesh
-    inputs_key: Array
-    init_key: Array
-    train_key: Array
-    samples_key: Array
+    key: Array
 
 
 class Noised(NamedTuple):
@@ -68,11 +66,12 @@ class ImageInputs(NamedTuple):
 
 def set_up(config: ImagesConfig) -> ImageSetting:
     """Read the images and share them out."""
-    keys = jax.random.split(jax.random.key(config.seed), 4)
     held_out = config.measure.held_out
     data = draw_images(config.images, config.seed, sets=config.sets, size=config.size, held_out=held_out)
     network = config.network.build(config.images.side)
-    return ImageSetting(Gaussian(levels=config.noise_levels), data, network, ensemble_mesh(config.sets), *keys)
+    return ImageSetting(
+        Gaussian(levels=config.noise_levels), data, network, ensemble_mesh(config.sets), key_for(config.seed, "images")
+    )
 
 
 def noised(key: Array, images: Float[Array, "n H W"], t: Int[Array, " n"], process: Gaussian) -> Noised:
@@ -89,31 +88,29 @@ def make_inputs(setting: ImageSetting, measure: ImageMeasureConfig) -> ImageInpu
     process, data = setting.process, setting.data
     train, held_out = jnp.asarray(data.train), jnp.asarray(data.held_out)
     members = train[:, : measure.members]
-    keys = jax.random.split(setting.inputs_key, 4)
 
     def at_levels(key, images):
         t = [jnp.full(len(images), noise_level(share, process.levels), jnp.int32) for share in measure.noise]
-        each = [noised(key, images, t, process) for key, t in zip(jax.random.split(key, len(t)), t, strict=True)]
+        each = [noised(key, images, t, process) for key, t in zip(keys_of(key, range(len(t))), t, strict=True)]
         return jax.tree.map(lambda *x: jnp.stack(x), *each)
 
     def at_any_level(key, images):
-        time_key, order_key, noise_key = jax.random.split(key, 3)
-        t = stratified_times(time_key, len(images) * measure.draws, process.levels)
-        return noised(noise_key, images.repeat(measure.draws, 0), jax.random.permutation(order_key, t), process)
+        t = any_times(key_for(key, "levels"), len(images) * measure.draws, process.levels)
+        return noised(key_for(key, "noise"), images.repeat(measure.draws, 0), t, process)
 
     def of_all_sets(probe, key, axis):
         return jax.tree.map(lambda *x: jnp.concatenate(x, axis), *[probe(key, images) for images in members])
 
-    fixed = at_levels(keys[0], held_out)
+    fixed = at_levels(key_for(setting.key, "held-out noise"), held_out)
     empirical = [
         jnp.stack([memorizer_of_numbers(process, images, x_t, t) for images in train])
         for x_t, t in zip(fixed.x_t, fixed.t, strict=True)
     ]
     return ImageInputs(
         fixed,
-        of_all_sets(at_levels, keys[1], 1),
-        at_any_level(keys[2], held_out),
-        of_all_sets(at_any_level, keys[3], 0),
+        of_all_sets(at_levels, key_for(setting.key, "members' noise"), 1),
+        at_any_level(key_for(setting.key, "held-out noise at any level"), held_out),
+        of_all_sets(at_any_level, key_for(setting.key, "members' noise at any level"), 0),
         jnp.stack(empirical),
     )
 
@@ -135,7 +132,8 @@ def experiment(config: ImagesConfig, setting: ImageSetting, inputs: Any) -> Expe
     """What a run carries out; of a plan, `inputs` are their shapes."""
     loss = noise_loss(setting.network, setting.process, config.train.batch, setting.mesh)
     trainer = make_trainer(setting.network.init, loss, config.train, setting.mesh, config.size)
-    init_keys, train_keys = (jax.random.split(key, config.sets) for key in (setting.init_key, setting.train_key))
+    names = ("first weights", "training")
+    init_keys, train_keys = (keys_of(key_for(setting.key, name), range(config.sets)) for name in names)
     state, data = trainer.init(init_keys, jnp.asarray(setting.data.train))
     training = Training(trainer, data, train_keys, state)
     return Experiment(config.train, config.size, setting.mesh, training, make_measure(setting), inputs)
@@ -263,7 +261,7 @@ def make_generator(setting: ImageSetting, measure: ImageMeasureConfig) -> Callab
 
     E[x_0 | x_t] is kept within the images' range, -1 to 1, as in Ho et al. (arXiv 2006.11239).
     """
-    start_key, noise_key = jax.random.split(setting.samples_key)
+    start_key, noise_key = (key_for(setting.key, name) for name in ("starts of samples", "noise of samples"))
     start = jax.random.normal(start_key, (measure.samples, *setting.data.held_out.shape[1:]))
     times = respaced(setting.process.levels, measure.reverse_steps)
 

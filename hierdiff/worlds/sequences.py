@@ -13,6 +13,7 @@ from jax.stages import Wrapped
 from jaxtyping import Array, Float
 
 from hierdiff.grammar import Grammar, random_grammar
+from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.devices import ensemble_mesh, over_networks, spread_batch
 from hierdiff.learning.loop import Experiment, Training, make_trainer, token_loss
 from hierdiff.learning.network import Network, network_log_posterior
@@ -39,10 +40,7 @@ class Setting:
     network: Network
     set_of: np.ndarray
     mesh: Mesh
-    inputs_keys: list[Array]
-    init_key: Array
-    train_key: Array
-    snapshots_key: Array
+    key: Array
 
 
 class Inputs(NamedTuple):
@@ -61,42 +59,39 @@ class Inputs(NamedTuple):
 
 def set_up(config: OnsetConfig) -> Setting:
     """Draw the grammar and the data."""
-    key = jax.random.key(config.seed)
-    grammar = random_grammar(jax.random.split(key, 8)[0], **dataclasses.asdict(config.grammar))
-    if config.split:
-        key = jax.random.fold_in(key, config.split)
-    _, data_key, *inputs_keys, init_key, train_key, snapshots_key = jax.random.split(key, 8)
+    grammar = random_grammar(key_for(config.seed, "grammar"), **dataclasses.asdict(config.grammar))
+    key = key_for(config.seed, f"split {config.split}")
     process = PROCESSES[config.process](vocab=grammar.vocab, levels=config.noise_levels)
     sizes = {"vocab": grammar.vocab, "depth": grammar.depth, "branching": grammar.branching}
     set_of = np.repeat(np.arange(config.sets), config.seeds_per_set)
     return Setting(
         grammar=grammar,
         process=process,
-        data=data_sets(data_key, grammar, sets=config.sets, size=config.size, held_out=config.measure.held_out),
+        data=data_sets(
+            key_for(key, "data"), grammar, sets=config.sets, size=config.size, held_out=config.measure.held_out
+        ),
         network=config.network.build(channels=process.channels, **sizes),
         set_of=set_of,
         mesh=ensemble_mesh(len(set_of)),
-        inputs_keys=inputs_keys,
-        init_key=init_key,
-        train_key=train_key,
-        snapshots_key=snapshots_key,
+        key=key,
     )
 
 
 def make_inputs(setting: Setting, measure: MeasureConfig) -> Inputs:
     """Noise the held-out sequences and some of the training ones, with all that the networks are compared with."""
     grammar, process, data = setting.grammar, setting.process, setting.data
-    times_key, pieces_key, reference_key = setting.inputs_keys
     members = data.train[:, : measure.members].reshape(-1, grammar.leaves)
     sizes = [len(data.held_out), *len(data.train) * [measure.members]]
-    keys = jax.random.split(times_key, len(sizes))
+    keys = keys_of(key_for(setting.key, "noise levels"), range(len(sizes)))
     times = [probe_times(key, n, measure.noise, process.levels) for n, key in zip(sizes, keys, strict=True)]
     tokens, t = jnp.concatenate([data.held_out, members]), jnp.concatenate(times, axis=1)
-    pieces = make_pieces(pieces_key, grammar, process, tokens, t, filtered=tuple(range(grammar.depth + 1)))
+    pieces = make_pieces(
+        key_for(setting.key, "noise"), grammar, process, tokens, t, filtered=tuple(range(grammar.depth + 1))
+    )
     held_out, members = pieces.part(slice(sizes[0])), pieces.part(slice(sizes[0], None))
     references = [
         make_reference(key, grammar, process, at(held_out, i), data.train)
-        for i, key in enumerate(jax.random.split(reference_key, len(measure.noise)))
+        for i, key in enumerate(keys_of(key_for(setting.key, "completions"), range(len(measure.noise))))
     ]
     return Inputs(
         at(held_out, slice(-1)),
@@ -122,11 +117,11 @@ def prepare(config: OnsetConfig, setting: Setting) -> Training:
     networks = len(setting.set_of)
     loss = token_loss(setting.network, setting.process, config.train.batch, setting.mesh)
     trainer = make_trainer(setting.network.init, loss, config.train, setting.mesh, config.size)
-    init_keys = jax.random.split(setting.init_key, networks)
+    init_keys = keys_of(key_for(setting.key, "first weights"), range(networks))
     if config.common_start:
         init_keys = jnp.broadcast_to(init_keys[:1], init_keys.shape)
     state, data = trainer.init(init_keys, setting.data.train[setting.set_of])
-    return Training(trainer, data, jax.random.split(setting.train_key, networks), state)
+    return Training(trainer, data, keys_of(key_for(setting.key, "training"), range(networks)), state)
 
 
 def experiment(config: OnsetConfig, setting: Setting, inputs: Any) -> Experiment:
