@@ -1,6 +1,6 @@
 """Training: it overfits, averages, stratifies, is reproducible, and stops where a loss is not finite."""
 
-from types import SimpleNamespace
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 
 from hierdiff.learning import loop as training
-from hierdiff.learning.devices import ensemble_mesh
-from hierdiff.learning.loop import Training, check_finite, make_trainer, token_loss
+from hierdiff.learning.devices import ensemble_mesh, over_networks
+from hierdiff.learning.loop import (
+    Trainer,
+    Training,
+    TrainingSet,
+    TrainState,
+    check_finite,
+    draw,
+    make_trainer,
+    token_losses,
+)
 from hierdiff.learning.network import TransformerConfig, TreeConfig, network_log_posterior
 from hierdiff.learning.optimizer import average_exponent, learning_rate
 from hierdiff.learning.train_config import TrainConfig
@@ -25,15 +34,19 @@ TRANSFORMER = TransformerConfig(width=16, layers=2, heads=2).build(channels=4, v
 
 def trainer_of(network, config, data):
     mesh = ensemble_mesh(len(data))
-    loss = token_loss(network, PROCESS, config.batch, mesh)
-    return make_trainer(network.init, loss, config, mesh, len(data[0]))
+    losses = token_losses(network, PROCESS, mesh)
+    return make_trainer(network.init, losses, config, mesh, size=len(data[0]), levels=PROCESS.levels)
+
+
+def unweighted(data):
+    return TrainingSet(data, jnp.ones(data.shape[:2]))
 
 
 def train(network, data, config, *, stops, seed=0):
     networks = len(data)
     trainer = trainer_of(network, config, data)
     init_key, key = jax.random.split(jax.random.key(seed))
-    state, data = trainer.init(jax.random.split(init_key, networks), data)
+    state, data = trainer.init(jax.random.split(init_key, networks), unweighted(data))
     keys = jax.random.split(key, networks)
     for first, until in zip((0, *stops), stops, strict=False):
         state = trainer.advance(state, data, keys, first, until)
@@ -76,9 +89,11 @@ def test_one_long_call_equals_several_short_ones():
 def test_a_long_training_is_looked_at_after_a_hundred_steps_at_the_latest(monkeypatch):
     """There it may be saved, and left."""
     monkeypatch.setattr(training, "check_finite", lambda _: None)
-    trainer = SimpleNamespace(advance=lambda *_: None)
+    nothing: Any = None
+    state = TrainState(*4 * [nothing])
+    idle = Training(Trainer(nothing, cast(Any, lambda *_: state)), TrainingSet(nothing, nothing), jnp.zeros(1), state)
     config = TrainConfig(steps=100_000, checkpoints=5, first_checkpoint=10)
-    steps = [step for step, _ in training.train(config, Training(trainer, None, None, None))]  # pyright: ignore[reportArgumentType]
+    steps = [step for step, _ in training.train(config, idle)]
     assert set(config.checkpoint_steps()) <= set(steps)
     assert max(np.diff([0, *steps])) == 100
 
@@ -90,7 +105,7 @@ def test_networks_of_an_ensemble_do_not_depend_on_its_size():
     keys = jax.random.split(jax.random.key(1), 4)
     states = []
     for trainer, picked in zip(trainers, (slice(None), slice(2, 3)), strict=True):
-        state, sets = trainer.init(keys[picked], data[picked])
+        state, sets = trainer.init(keys[picked], unweighted(data[picked]))
         states.append(trainer.advance(state, sets, keys[picked], 0, 5))
     one_of_four = jax.tree.map(lambda x: x[2:3], states[0].params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one_of_four, states[1].params)
@@ -120,6 +135,62 @@ def test_times_are_stratified_and_uniform():
     assert np.bincount(draws, minlength=11)[1:] == pytest.approx(2100, rel=0.1)
 
 
+def test_a_batch_is_drawn_with_its_numbers_weights_and_stratified_levels():
+    data = TrainingSet(jax.random.randint(jax.random.key(0), (30, 4), 0, 4), jnp.arange(30.0))
+    samples = draw(jax.random.key(1), data, 500, 100)
+    np.testing.assert_array_equal(samples.x_0, data.x_0[samples.number])
+    np.testing.assert_array_equal(samples.weight, samples.number.astype(float))
+    assert set(np.asarray(samples.number)) == set(range(30))
+    np.testing.assert_array_equal(samples.t, np.repeat(np.arange(1, 101), 5))
+
+
+@pytest.mark.parametrize("network", [TREE, TRANSFORMER], ids=["tree", "transformer"])
+def test_the_loss_of_a_batch_is_that_of_its_samples_one_by_one(network):
+    """Each depends on the weights, its sample and its key alone; so does its gradient."""
+    data = TrainingSet(jax.random.randint(jax.random.key(0), (30, 4), 0, 4), jnp.ones(30))
+    samples, keys = draw(jax.random.key(1), data, 6, 100), jax.random.split(jax.random.key(2), 6)
+    losses, params = token_losses(network, PROCESS, ensemble_mesh(2)), network.init(jax.random.key(3))
+    alone = over_networks(losses, ensemble_mesh(2), stacked=1)
+    both = jax.tree.map(lambda x: jnp.stack([x, x]), params)
+    whole = jax.jit(alone)(both, samples, keys)[0]
+    assert whole.std() > 0.01
+
+    def example_loss(params, sample, key):
+        one = jax.tree.map(lambda x: x[None], (sample, key))
+        return losses(params, *one)[0]
+
+    def of_all(params, samples, keys):
+        return jax.vmap(example_loss, in_axes=(None, 0, 0))(params, samples, keys)
+
+    one_by_one = jax.jit(over_networks(of_all, ensemble_mesh(2), stacked=1))(both, samples, keys)[0]
+    np.testing.assert_allclose(whole, one_by_one, rtol=1e-4)
+
+
+def test_training_with_a_weight_of_two_is_training_on_the_sequence_twice():
+    """The mean gradient of many draws, by the weights of the samples, and by their number in the set."""
+    tokens = jnp.array([[0, 1], [2, 3], [3, 3]], jnp.int32)
+    weighted = TrainingSet(tokens, jnp.array([2.0, 1.0, 0.0]))
+    params, losses = SMALL.init(jax.random.key(0)), token_losses(SMALL, PROCESS, ensemble_mesh(1))
+
+    def mean_loss(params, data):
+        def once(key):
+            samples = draw(key, data, 600, 100)
+            return (samples.weight * losses(params, samples, jax.random.split(key, 600))).mean()
+
+        return jax.lax.map(once, jax.random.split(jax.random.key(1), 40)).mean()
+
+    def gradient(data):
+        of_one = over_networks(jax.grad(mean_loss), ensemble_mesh(1), stacked=1)
+        found = jax.jit(of_one)(jax.tree.map(lambda x: x[None], params), data)
+        return np.concatenate([np.asarray(x).ravel() for x in jax.tree.leaves(found)])
+
+    twice = TrainingSet(tokens[jnp.array([0, 0, 1])], jnp.ones(3))
+    found, expected = gradient(weighted), gradient(twice)
+    assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
+    other = gradient(TrainingSet(tokens, jnp.ones(3)))
+    assert np.linalg.norm(other - expected) > 0.2 * np.linalg.norm(expected)
+
+
 def test_the_papers_learning_rate():
     config = TrainConfig(steps=1000, batch=10, learning_rate=1e-2, decay="paper", first_checkpoint=1)
     rate = learning_rate(config, size=40)
@@ -132,7 +203,7 @@ def test_a_loss_that_is_not_finite_is_reported_where_it_happened():
     config = TrainConfig(steps=20, batch=2, learning_rate=0.9, first_checkpoint=1)
     trainer = trainer_of(SMALL, config, data)
     keys = jax.random.split(jax.random.key(0), 2)
-    state, data = trainer.init(keys, data)
+    state, data = trainer.init(keys, unweighted(data))
     state = trainer.advance(state, data, keys, 0, 4)
     poisoned = jax.tree.map(lambda x: x.at[1].set(jnp.nan), state.params)
     state = trainer.advance(state._replace(params=poisoned), data, keys, 4, 9)

@@ -9,13 +9,14 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 from jax.stages import Wrapped
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
+from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.devices import over_networks, spread_batch, spread_networks, to_host
 from hierdiff.learning.network import Network, network_log_posterior
 from hierdiff.learning.optimizer import average_exponent, learning_rate
 from hierdiff.learning.train_config import TrainConfig
-from hierdiff.noising.process import Process, cross_entropy, stratified_times
+from hierdiff.noising.process import Process, corrupt_each, cross_entropy, stratified_times
 
 
 class TrainState(NamedTuple):
@@ -31,24 +32,62 @@ class TrainState(NamedTuple):
     failed_at: Int[Array, " S"]
 
 
+class TrainingSet(NamedTuple):
+    """What a network is trained on: samples, on the first axis, and the weight of the loss of each."""
+
+    x_0: Array
+    weight: Float[Array, "*networks P"]
+
+
+class Sample(NamedTuple):
+    """A sample in training, or, with an axis before all, a batch of them: its number in the set and its noise level."""
+
+    number: Int[Array, "*n"]
+    x_0: Array
+    t: Int[Array, "*n"]
+    weight: Float[Array, "*n"]
+
+
+# Of a network's weights, a batch and a key for each of its samples: the loss of each, `(n,)`, which depends on the
+# weights, the sample and its key alone. The noise is drawn of the key; dropout, of the first, for the whole batch.
+Losses = Callable[[Any, Sample, Array], Float[Array, " n"]]
+
+
+def draw(key: Array, data: TrainingSet, batch: int, levels: int) -> Sample:
+    """A batch drawn with replacement, at noise levels stratified over 1..T. Consumes `key`."""
+    number = jax.random.randint(key_for(key, "numbers"), (batch,), 0, len(data.x_0))
+    t = stratified_times(key_for(key, "levels"), batch, levels)
+    return Sample(number, data.x_0[number], t, data.weight[number])
+
+
+def token_losses(network: Network, process: Process, mesh: Mesh) -> Losses:
+    """The cross-entropy of the symbols that x_t does not show."""
+    log_posterior = network_log_posterior(network, process)
+
+    def losses(params, samples, keys):
+        x_t = corrupt_each(process, keys, samples.x_0, samples.t)
+        x_0, t, x_t = spread_batch((samples.x_0, samples.t, x_t), mesh)
+        return cross_entropy(x_0, log_posterior(params, x_t, t, key_for(keys[0], "dropout")))
+
+    return losses
+
+
 class Trainer(NamedTuple):
     """The functions that train an ensemble.
 
-    `init(keys, data)` gives the first state and lays the data `(S, P, ...)` out on the devices;
+    `init(keys, data)` gives the first state and lays the data out on the devices;
     `advance(state, data, keys, first, until)` does the steps `first` to `until - 1`. It is compiled once and
     donates `state`. Step `i` of a network depends on its key, its data, its state and `i` alone.
     """
 
-    init: Callable[[Array, Array], tuple[TrainState, Array]]
+    init: Callable[[Array, TrainingSet], tuple[TrainState, TrainingSet]]
     advance: Wrapped
 
 
-# The loss of one network on a batch, of its weights, a key and its data set.
-Loss = Callable[[nnx.State, Array, Array], Array]
-
-
-def make_trainer(init: Callable[[Array], nnx.State], loss: Loss, config: TrainConfig, mesh: Mesh, size: int) -> Trainer:
-    """The training of one ensemble, whose data sets hold `size` samples each."""
+def make_trainer(
+    init: Callable[[Array], Any], losses: Losses, config: TrainConfig, mesh: Mesh, *, size: int, levels: int
+) -> Trainer:
+    """The training of one ensemble, whose data sets hold `size` samples each, at noise levels 1..`levels`."""
     optimizer = optax.adam(learning_rate(config, size))
     decay_power = average_exponent(config.average_width)
 
@@ -57,10 +96,21 @@ def make_trainer(init: Callable[[Array], nnx.State], loss: Loss, config: TrainCo
         copy = jax.tree.map(jnp.copy, params)
         return TrainState(params, copy, optimizer.init(params), jnp.int32(-1))
 
+    def batch_loss(params, samples, keys):
+        return (samples.weight * losses(params, samples, keys)).sum() / config.batch
+
+    def update(gradient, state):
+        # optax raises a float to the power of the integer step.
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(gradient, state.optimizer, state.params)
+
     def advance_one(state, data, key, first, until):
         def step(i, state):
-            value, gradient = jax.value_and_grad(loss)(state.params, jax.random.fold_in(key, i), data)
-            updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+            of_step = jax.random.fold_in(key, i)
+            samples = draw(of_step, data, config.batch, levels)
+            keys = keys_of(key_for(of_step, "noise"), jnp.arange(config.batch))
+            value, gradient = jax.value_and_grad(batch_loss)(state.params, samples, keys)
+            updates, optimizer_state = update(gradient, state)
             params = cast(nnx.State, optax.apply_updates(state.params, updates))
             kept = (i / (i + 1)) ** decay_power
             average = jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, state.average, params)
@@ -79,26 +129,11 @@ def make_trainer(init: Callable[[Array], nnx.State], loss: Loss, config: TrainCo
     return Trainer(init_all, advance)
 
 
-def token_loss(network: Network, process: Process, batch: int, mesh: Mesh) -> Loss:
-    """The mean cross-entropy of sequences drawn with replacement, at noise levels stratified over 1..T."""
-    log_posterior = network_log_posterior(network, process)
-
-    def loss(params, key, tokens):
-        pick_key, time_key, noise_key, dropout_key = jax.random.split(key, 4)
-        x_0 = tokens[jax.random.randint(pick_key, (batch,), 0, len(tokens))]
-        t = stratified_times(time_key, batch, process.levels)
-        x_t = process.corrupt(noise_key, x_0, t)
-        x_0, t, x_t = spread_batch((x_0, t, x_t), mesh)
-        return cross_entropy(x_0, log_posterior(params, x_t, t, dropout_key)).mean()
-
-    return loss
-
-
 class Training(NamedTuple):
     """An ensemble about to be trained: its trainer with the data and keys on the devices, and the first state."""
 
     trainer: Trainer
-    data: Array
+    data: TrainingSet
     keys: Array
     state: TrainState
 

@@ -75,6 +75,11 @@ class Process(Protocol):
         ...
 
 
+def corrupt_each(process: Process, keys: Key[Array, " n"], tokens: Int[Array, "n L"], t: Int[Array, " n"]) -> Array:
+    """`process.corrupt` with a key for each sequence: its noise depends on nothing else."""
+    return jax.vmap(lambda key, row, t: process.corrupt(key, row[None], t)[0])(keys, tokens, t)
+
+
 def cross_entropy(tokens: Int[Array, "*batch L"], log_f: Float[Array, "*batch L v"]) -> Float[Array, "*batch"]:
     """-log f(x_0 | x_t), in nats a sequence."""
     return -jnp.take_along_axis(log_f, tokens[..., None], axis=-1).sum((-1, -2))

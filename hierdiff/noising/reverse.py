@@ -12,7 +12,7 @@ from jaxtyping import Array, Int
 
 from hierdiff.errors import require
 from hierdiff.keys import key_for, keys_of
-from hierdiff.noising.process import Denoiser, Process
+from hierdiff.noising.process import Denoiser, Process, corrupt_each
 
 
 def respaced(start: int, steps: int) -> Int[np.ndarray, " steps"]:
@@ -88,6 +88,5 @@ def u_turn(
     The noise there and back depends on the key and the number of the sequence: every denoiser meets the same.
     """
     keys = keys_of(key_for(key, "there"), first + jnp.arange(len(tokens), dtype=jnp.uint32))
-    t = jnp.asarray(times)[0]
-    x_t = jax.vmap(lambda key, row: process.corrupt(key, row[None], t)[0])(keys, tokens)
+    x_t = corrupt_each(process, keys, tokens, jnp.full(len(tokens), jnp.asarray(times)[0]))
     return reverse(key_for(key, "back"), denoiser, process, x_t, times, first=first, **options)

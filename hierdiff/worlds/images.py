@@ -13,14 +13,14 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.devices import ensemble_mesh, over_networks, spread_batch, to_host
-from hierdiff.learning.loop import Experiment, Loss, Training, make_trainer
+from hierdiff.learning.loop import Experiment, Losses, Training, TrainingSet, make_trainer
 from hierdiff.learning.network import Network
 from hierdiff.measures.divergence import pairs
 from hierdiff.measures.nearest_images import MUCH_NEARER, cosine_distance, standardised, two_nearest
 from hierdiff.measures.scales import scale_products, scales
 from hierdiff.measures.slope import slope_products
 from hierdiff.noising import Gaussian
-from hierdiff.noising.process import any_times, noise_level, stratified_times
+from hierdiff.noising.process import any_times, noise_level
 from hierdiff.noising.reverse import respaced, reverse_state
 from hierdiff.posterior import memorizer_of_numbers
 from hierdiff.runs import record
@@ -115,26 +115,27 @@ def make_inputs(setting: ImageSetting, measure: ImageMeasureConfig) -> ImageInpu
     )
 
 
-def noise_loss(network: Network, process: Gaussian, batch: int, mesh: Mesh) -> Loss:
-    """The mean squared error of the noise, of images drawn with replacement, at levels stratified over 1..T."""
+def noise_losses(network: Network, process: Gaussian, mesh: Mesh) -> Losses:
+    """The mean squared error of the noise in each image."""
 
-    def loss(params, key, images):
-        pick_key, time_key, noise_key = jax.random.split(key, 3)
-        x_0 = images[jax.random.randint(pick_key, (batch,), 0, len(images))]
-        t = stratified_times(time_key, batch, process.levels)
-        z, x_t, t = spread_batch(noised(noise_key, x_0, t, process), mesh)
-        return jnp.square(network.forward(params, x_t, t, None) - z).mean()
+    def losses(params, samples, keys):
+        z = jax.vmap(lambda key: jax.random.normal(key, samples.x_0.shape[1:]))(keys)
+        x_t = process.mix(samples.x_0, z, samples.t)
+        z, x_t, t = spread_batch((z, x_t, samples.t), mesh)
+        return jnp.square(network.forward(params, x_t, t, None) - z).mean((-1, -2))
 
-    return loss
+    return losses
 
 
 def experiment(config: ImagesConfig, setting: ImageSetting, inputs: Any) -> Experiment:
     """What a run carries out; of a plan, `inputs` are their shapes."""
-    loss = noise_loss(setting.network, setting.process, config.train.batch, setting.mesh)
-    trainer = make_trainer(setting.network.init, loss, config.train, setting.mesh, config.size)
+    process, mesh = setting.process, setting.mesh
+    losses = noise_losses(setting.network, process, mesh)
+    trainer = make_trainer(setting.network.init, losses, config.train, mesh, size=config.size, levels=process.levels)
     names = ("first weights", "training")
     init_keys, train_keys = (keys_of(key_for(setting.key, name), range(config.sets)) for name in names)
-    state, data = trainer.init(init_keys, jnp.asarray(setting.data.train))
+    train = jnp.asarray(setting.data.train)
+    state, data = trainer.init(init_keys, TrainingSet(train, jnp.ones(train.shape[:2])))
     training = Training(trainer, data, train_keys, state)
     return Experiment(config.train, config.size, setting.mesh, training, make_measure(setting), inputs)
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from hierdiff.grammar import Grammar, random_grammar
 from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.devices import ensemble_mesh, over_networks, spread_batch
-from hierdiff.learning.loop import Experiment, Training, make_trainer, token_loss
+from hierdiff.learning.loop import Experiment, Training, TrainingSet, make_trainer, token_losses
 from hierdiff.learning.network import Network, network_log_posterior
 from hierdiff.measures import spectrum
 from hierdiff.measures.divergence import divergence, log_of, pairs, sample_split
@@ -115,12 +115,14 @@ def stacked(trees: Iterable[Any]) -> Any:
 def prepare(config: OnsetConfig, setting: Setting) -> Training:
     """Draw the first weights of every network."""
     networks = len(setting.set_of)
-    loss = token_loss(setting.network, setting.process, config.train.batch, setting.mesh)
-    trainer = make_trainer(setting.network.init, loss, config.train, setting.mesh, config.size)
+    process, mesh = setting.process, setting.mesh
+    losses = token_losses(setting.network, process, mesh)
+    trainer = make_trainer(setting.network.init, losses, config.train, mesh, size=config.size, levels=process.levels)
     init_keys = keys_of(key_for(setting.key, "first weights"), range(networks))
     if config.common_start:
         init_keys = jnp.broadcast_to(init_keys[:1], init_keys.shape)
-    state, data = trainer.init(init_keys, setting.data.train[setting.set_of])
+    train = setting.data.train[setting.set_of]
+    state, data = trainer.init(init_keys, TrainingSet(train, jnp.ones(train.shape[:2])))
     return Training(trainer, data, keys_of(key_for(setting.key, "training"), range(networks)), state)
 
 
