@@ -1,5 +1,6 @@
 """Derivations of a grammar: the data, with the symbols of every level; and completions of a block."""
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -25,7 +26,8 @@ class Derivation(NamedTuple):
         return self.levels[-1]
 
 
-class DataSets(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class DataSets:
     """Disjoint data sets of one grammar.
 
     `coincidences` counts the sequences that turn up, by chance, in more than one of the sets.

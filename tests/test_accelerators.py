@@ -87,10 +87,10 @@ def test_training_and_measuring_on_images():
     data = ImageSets(train, held_out, duplicates=0, unreadable=0)
     setting = ImageSetting(Gaussian(levels=100), data, config.network.build(4), one, jax.random.key(0))
     whole = image_laboratory.experiment(config, setting, image_laboratory.make_inputs(setting, config.measure))
-    trainer, data, keys, state = whole.training
-    text = lower(trainer.advance, state, data, keys, 0, 5)
+    training = whole.training
+    text = lower(training.trainer.advance, training.state, training.data, training.keys, 0, 5)
     assert re.search(r"dot_general.*batching_dims = \[0\] x \[0\]", text)
-    assert "stablehlo.dot_general" in lower(whole.measure, state.average, whole.inputs)
+    assert "stablehlo.dot_general" in lower(whole.measure, training.state.average, whole.inputs)
 
 
 def test_the_exact_posterior_asks_for_the_highest_precision():

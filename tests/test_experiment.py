@@ -152,7 +152,8 @@ def test_every_field_of_every_config_is_an_option(options, config, capsys):
 def unmeasured(monkeypatch):
     """The measurement in place of the real one: not a number."""
     monkeypatch.setattr("hierdiff.questions.onset.make_inputs", lambda *_: None)
-    monkeypatch.setattr(sequences, "make_measure", lambda _: lambda *_: {"test_loss": jnp.full(3, jnp.nan)})
+    measure = jax.jit(lambda *_: {"test_loss": jnp.full(3, jnp.nan)})
+    monkeypatch.setattr(sequences, "make_measure", lambda _: measure)
 
 
 @pytest.mark.usefixtures("unmeasured")

@@ -1,5 +1,6 @@
 """What a run is said to cost, against plain counts and against a run that is carried out."""
 
+import dataclasses
 import os
 import shutil
 from types import SimpleNamespace
@@ -147,7 +148,9 @@ def test_the_disk_is_what_a_run_takes(planned, folder):
 
 def test_times_are_scaled_to_the_whole(planned):
     assert 0 < planned.step_seconds < 1
-    words = describe(planned._replace(steps=900, step_seconds=2.0, step_flops=1e9, measure_flops=27e9, checkpoints=10))
+    words = describe(
+        dataclasses.replace(planned, steps=900, step_seconds=2.0, step_flops=1e9, measure_flops=27e9, checkpoints=10)
+    )
     for said in ("30.0 minutes", "9.0 minutes", "39.0 minutes in all", "2.0 seconds (500.0 Mflop/s)"):
         assert said in words
     assert "warning" not in words

@@ -130,9 +130,9 @@ def planted(request, folder, monkeypatch):
 
     few = data.train[:, :50]
     network = Network(run.setting.network.init, memory if request.param == "memorizer" else exact)
-    setting = dataclasses.replace(run.setting, network=network, data=data._replace(train=few))
+    setting = dataclasses.replace(run.setting, network=network, data=dataclasses.replace(data, train=few))
     monkeypatch.setattr("hierdiff.worlds.finished.snapshots", lambda _: iter([(1, {"train": few[set_of]})]))
-    return request.param, run._replace(setting=setting, steps=[1])
+    return request.param, dataclasses.replace(run, setting=setting, steps=[1])
 
 
 def test_planted_networks_lean_to_their_own_sets_or_to_none(planted):

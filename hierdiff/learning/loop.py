@@ -1,5 +1,6 @@
 """Training of an ensemble of diffusion networks on disjoint data sets, as one compiled loop."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
@@ -129,7 +130,8 @@ def make_trainer(
     return Trainer(init_all, advance)
 
 
-class Training(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Training:
     """An ensemble about to be trained: its trainer with the data and keys on the devices, and the first state."""
 
     trainer: Trainer
@@ -138,7 +140,8 @@ class Training(NamedTuple):
     state: TrainState
 
 
-class Experiment(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Experiment:
     """The training of an ensemble on data sets of `size` samples, and what is measured at each checkpoint.
 
     `measure(weights, inputs)` gives named arrays, with the averaged weights of all networks.
@@ -160,11 +163,11 @@ def train(config: TrainConfig, training: Training, done: int = 0) -> Iterator[tu
     Raises:
       FloatingPointError: a loss is not finite; the message says at which step, of which network.
     """
-    trainer, data, keys, state = training
+    state = training.state
     for checkpoint in config.checkpoint_steps():
         while done < checkpoint:
             until = min(checkpoint, done + max(1, min(config.steps // 200, 100)))
-            state = trainer.advance(state, data, keys, done, until)
+            state = training.trainer.advance(state, training.data, training.keys, done, until)
             check_finite(state)
             done = until
             yield done, state

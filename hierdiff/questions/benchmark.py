@@ -128,12 +128,12 @@ def training_step(config: OnsetConfig) -> dict[str, float]:
     """Samples a second in the training of a preset's ensemble, and its share of the matrix-product rate."""
     setting = set_up(config)
     grammar, network, mesh = setting.grammar, setting.network, setting.mesh
-    trainer, data, keys, state = prepare(config, setting)
-    steps = 20
+    training = prepare(config, setting)
+    state, steps = training.state, 20
 
     def train():
         nonlocal state
-        state = jax.block_until_ready(trainer.advance(state, data, keys, 0, steps))
+        state = jax.block_until_ready(training.trainer.advance(state, training.data, training.keys, 0, steps))
 
     size = 2048
     product = jax.jit(over_networks(lambda a, b: a @ b, mesh, stacked=2))
@@ -148,7 +148,7 @@ def training_step(config: OnsetConfig) -> dict[str, float]:
     params = jax.eval_shape(network.init, jax.random.key(0))
     gradient = jax.make_jaxpr(jax.grad(loss))(params, *shapes, jax.ShapeDtypeStruct(batch[:1], int))
     flops = matrix_flops(gradient.jaxpr)
-    done = steps * len(keys)
+    done = steps * len(training.keys)
     rate, peak = done * flops / step, mesh.size * 2 * size**3 / multiply
     return {
         "samples_per_s": done * config.train.batch / step,

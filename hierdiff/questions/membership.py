@@ -94,7 +94,8 @@ def statistics(run: Run, results: xr.Dataset) -> Statistics:
     dims = ("step", "attack", "network", "group")
     coordinates = {name: results[name].values for name in ("step", "attack")}
     variables = {"area": xr.DataArray(area.reshape(*shape, GROUPS), coordinates, dims)}
-    mean, replicates, resample = replicate(variables, run.sets_of)
+    found = replicate(variables, run.sets_of)
+    resample = found.resampling
 
     def rates(weight: np.ndarray) -> np.ndarray:
         each = [
@@ -108,8 +109,8 @@ def statistics(run: Run, results: xr.Dataset) -> Statistics:
     drawn = (drawn * kept[:, None, None]).sum(-1) / kept.sum(-1)[:, None, None]
     rate = rates(np.full((1, GROUPS), 1 / GROUPS))[0].mean(-1)
     found = Statistics(
-        mean.assign(true_positives=(dims, rate)),
-        replicates.assign(true_positives=(("replicate", *dims), drawn)),
+        found.mean.assign(true_positives=(dims, rate)),
+        found.replicates.assign(true_positives=(("replicate", *dims), drawn)),
         resample,
     )
     return found.derive(lambda x: x.assign(advantage=x.area - 0.5))

@@ -31,7 +31,7 @@ def measure(run: Run, config: NoiseConfig, done: Callable[[], object]) -> xr.Dat
     require_levels("levels", config.levels, setting.process.levels)
     key = key_for(setting.key, "noise question")
     fresh = sample_unseen(key_for(key, "new sequences"), setting.grammar, n, setting.data.train, name="sequences")
-    data = setting.data._replace(held_out=fresh, coincidences=0)
+    data = dataclasses.replace(setting.data, held_out=fresh, coincidences=0)
     setting = dataclasses.replace(setting, data=data, key=key)
     levels = config.levels
     inputs = make_inputs(setting, MeasureConfig(held_out=n, members=GROUPS, noise=levels, onset_noise=levels[0]))

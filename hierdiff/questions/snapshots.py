@@ -1,8 +1,9 @@
 """What the questions share that go on from a finished run: what they are, and what they add to its record."""
 
 import argparse
+import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import xarray as xr
 from tqdm import tqdm
@@ -16,7 +17,8 @@ from hierdiff.statistics.words import agreement
 from hierdiff.worlds.finished import Run, open_run
 
 
-class Question(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Question:
     """A question to the snapshots of a run.
 
     `measure(run, config, done)` gives the measurements and calls `done` after each snapshot; `statistics(run, results)`

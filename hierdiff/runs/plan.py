@@ -1,12 +1,13 @@
 """What a run will cost, said without carrying it out: operations, memory, disk and time."""
 
+import dataclasses
 import functools
 import math
 import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax.stages import Compiled
@@ -22,7 +23,8 @@ from hierdiff.runs.flops import flops
 LONG_ENOUGH = 2.0
 
 
-class Plan(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Plan:
     """What a run needs, and what is there.
 
     `parameters` are those of one network, the operations (flops) those of all, of a training step and of a
@@ -59,21 +61,21 @@ def plan(experiment: Experiment, folder: Path) -> Plan:
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     good = place.is_dir() and os.access(place, os.W_OK)
     require(good, "out", str(folder), "a folder that can be written")
-    config, size, mesh, training, measure, inputs = experiment
+    config, training, inputs = experiment.config, experiment.training, experiment.inputs
     state, networks, checkpoints = training.state, len(training.keys), len(config.checkpoint_steps())
     advance = training.trainer.advance.trace(state, training.data, training.keys, 0, 1)
-    measure = measure.trace(state.average, inputs)
+    measure = experiment.measure.trace(state.average, inputs)
     compiled = advance.lower().compile()
     # What one program does not use stays in memory while it runs.
     train_memory = _memory_of(compiled) + _bytes(inputs)
-    unused = (_bytes(state) - _bytes(state.average)) // mesh.shape["network"]
+    unused = (_bytes(state) - _bytes(state.average)) // experiment.mesh.shape["network"]
     memory, results = _memory_of_a_device(), checkpoints * _bytes(measure.out_info)
     return Plan(
-        devices=f"{mesh.size} of {jax.device_count()} devices ({jax.devices()[0].device_kind})",
+        devices=f"{experiment.mesh.size} of {jax.device_count()} devices ({jax.devices()[0].device_kind})",
         networks=networks,
         parameters=sum(x.size for x in jax.tree.leaves(state.params)) // networks,
         steps=config.steps,
-        epochs=config.steps * config.batch / size,
+        epochs=config.steps * config.batch / experiment.size,
         checkpoints=checkpoints,
         step_flops=flops(advance.jaxpr),
         measure_flops=flops(measure.jaxpr),

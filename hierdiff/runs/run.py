@@ -1,6 +1,7 @@
 """A run, carried out from where it was left."""
 
 import contextlib
+import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -99,7 +100,7 @@ def carry_out(
       OSError: a file cannot be written.
       SystemExit: SIGTERM has come; the state is saved.
     """
-    config, _, _, training, measure, inputs = experiment
+    config, training, measure, inputs = experiment.config, experiment.training, experiment.measure, experiment.inputs
     checkpoints, kept = config.checkpoint_steps(), config.snapshot_steps()
     states = folder / "state"
     for place in (states, folder / "snapshots"):
@@ -123,7 +124,7 @@ def carry_out(
             before, clock = clock, time.monotonic()
             return clock - before
 
-        for step, state in train(config, training._replace(state=progress["state"]), done):
+        for step, state in train(config, dataclasses.replace(training, state=progress["state"]), done):
             if step in checkpoints:
                 i = checkpoints.index(step)
                 jax.block_until_ready(state)

@@ -1,8 +1,9 @@
 """Onset and best: steps along training with their intervals, and a run read there."""
 
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +14,8 @@ from hierdiff.statistics.minima import Minima, after_transient, locate_minimum, 
 from hierdiff.statistics.replicates import Curve, Resampling, Statistics
 
 
-class Estimate(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Estimate:
     """A step along training with its 95% interval, which is open (0 or inf) where it leaves the run.
 
     `step`, `low`, `high` and `value` are nan where the minimum is not reached; `from_start` says that the curve rises,
@@ -63,7 +65,7 @@ def last_significant_minimum(curve: Curve, resampling: Resampling, before: float
     Networks that learn the heights of the tree one after another show a bump each time, and the global minimum may
     lie before an early one. The rise is read up to `before`.
     """
-    steps, mean, _ = curve
+    steps, mean = curve.steps, curve.mean
     end = int(np.searchsorted(steps, before, side="right"))
     for i in reversed(range(max(int(after_transient(mean)), 1), end - 1)):
         if mean[i - 1] > mean[i] <= mean[i + 1] and resampling.rises(curve, i, end):
@@ -78,7 +80,8 @@ def first_significant(curve: Curve, resampling: Resampling) -> float:
     return float(curve.steps[start]) if start < len(curve.steps) else float("nan")
 
 
-class Ratio(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Ratio:
     """How much later than the onset the test loss is smallest, with its 95% interval, and P(onset < best).
 
     `ratio`, `low` and `high` are nan where one of the two is not reached, and `before` where there is no onset.
@@ -112,7 +115,8 @@ def probability_before(first: Estimate, second: Estimate, resampling: Resampling
     return float(stdtr(freedom, gap / np.sqrt(variance))) if variance > 0 else float(gap > 0)
 
 
-class Reading(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Reading:
     """A run read at its onset and at best; where best is not reached, at the last step instead."""
 
     found: Statistics
@@ -142,7 +146,7 @@ class Reading(NamedTuple):
     def minimum(self, name: str, **where: Any) -> dict[str, Any]:
         """Where a curve begins to rise, and how much later the test loss would have stopped."""
         start = locate(self.found, name, **where)
-        return {"onset": plain(start), "ratio": ratio(start, self.best, self.found.resampling)._asdict()}
+        return {"onset": plain(start), "ratio": dataclasses.asdict(ratio(start, self.best, self.found.resampling))}
 
     def minima(self, name: str, onset_noise: float, epoch: float) -> dict[str, Any]:
         """What every summary begins with; the curve `name` at `onset_noise` has its minimum at the onset."""
@@ -164,4 +168,4 @@ def locate(found: Statistics, name: str, how=locate_onset, **where: Any) -> Esti
 
 def plain(found: Estimate) -> dict[str, Any]:
     """An estimate without its replicates."""
-    return {name: value for name, value in found._asdict().items() if name != "log_steps"}
+    return {name: value for name, value in vars(found).items() if name != "log_steps"}

@@ -1,6 +1,6 @@
 """Where curves along training have their minimum."""
 
-from typing import NamedTuple
+import dataclasses
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 from hierdiff.statistics.replicates import NEIGHBOURS
 
 
-class Minima(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Minima:
     """The minima of curves along training; where one is not reached, `step` is the first or the last checkpoint.
 
     `lowest` is the number of the smallest checkpoint, beside which `step` lies.

@@ -1,7 +1,8 @@
 """Replicates of an experiment, over data sets and test sequences together, and the errors that they give."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,7 +13,8 @@ from scipy.special import ndtri, stdtrit
 NEIGHBOURS = 2
 
 
-class Curve(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Curve:
     """A curve along training, and what it is in each of R replicates of the experiment."""
 
     steps: Float[np.ndarray, " steps"]
@@ -25,7 +27,8 @@ class Curve(NamedTuple):
         return Curve(np.array([step]), self.mean @ weight, self.replicates @ weight)
 
 
-class Resampling(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Resampling:
     """Replicates of an experiment: each leaves one data set out and draws the groups of test sequences anew.
 
     Replicate r leaves out data set `left_out[r]` (-1: none, where there are only two) and gives group g the weight
@@ -124,7 +127,8 @@ def resampling(*, sets: int, groups: int, replicates: int = 1000, seed: int = 0)
     return Resampling(np.repeat(choices, draws), np.tile(weight, (len(choices), 1)), sets)
 
 
-class Statistics(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Statistics:
     """Means over networks or pairs and test sequences, and the same in each replicate (dimension `replicate`)."""
 
     mean: xr.Dataset

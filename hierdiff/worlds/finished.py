@@ -1,8 +1,9 @@
 """A finished run of sequences, opened again to measure its snapshots."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +20,8 @@ from hierdiff.worlds.run_config import OnsetConfig
 from hierdiff.worlds.sequences import Setting, set_up
 
 
-class Run(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Run:
     """The folder of a finished run, and what it stands for."""
 
     folder: Path

@@ -1,5 +1,6 @@
 """Images for the same measure on real data: small grey squares, in disjoint sets."""
 
+import dataclasses
 import gzip
 import hashlib
 import math
@@ -12,7 +13,6 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -45,7 +45,8 @@ IDX_MAGIC = 0x803
 NAMED = 3
 
 
-class ImageSets(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class ImageSets:
     """Disjoint sets of grey images in [-1, 1]: no two images in all of them are equal.
 
     `duplicates` counts the images left out because they are equal to one drawn before, `unreadable` those that cannot

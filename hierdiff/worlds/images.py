@@ -1,5 +1,6 @@
 """The experiment on images: train U-Nets on disjoint sets of images and measure how they part at every checkpoint."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,7 +33,8 @@ from hierdiff.worlds.run_config import ImageMeasureConfig, ImagesConfig
 CHUNK = 128
 
 
-class ImageSetting(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class ImageSetting:
     """What a config stands for. Network i is trained on set i."""
 
     process: Gaussian
