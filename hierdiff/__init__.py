@@ -1,0 +1,37 @@
+"""hierdiff: where biased generalization sets in, by diffusion networks on hierarchical data and their exact scores."""
+
+import importlib.metadata
+
+from hierdiff.errors import OptionError
+from hierdiff.grammar import Grammar, grammar_from_tensor, random_grammar
+from hierdiff.noising import Gaussian, Process, respaced, reverse, u_turn
+from hierdiff.posterior import (
+    exact_denoiser,
+    leaf_posterior,
+    log_evidence,
+    memorizer,
+    node_posteriors,
+    window_posterior,
+)
+from hierdiff.sampling import complete, sample
+
+__version__ = importlib.metadata.version("hierdiff")
+__all__ = [
+    "Gaussian",
+    "Grammar",
+    "OptionError",
+    "Process",
+    "complete",
+    "exact_denoiser",
+    "grammar_from_tensor",
+    "leaf_posterior",
+    "log_evidence",
+    "memorizer",
+    "node_posteriors",
+    "random_grammar",
+    "respaced",
+    "reverse",
+    "sample",
+    "u_turn",
+    "window_posterior",
+]

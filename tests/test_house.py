@@ -1,0 +1,99 @@
+"""The house: rooms import only what comes before them, and options are read before anything heavy is imported."""
+
+import ast
+import collections
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Rooms in one tuple do not import each other.
+ORDER = [
+    ("errors", "chunks", "keys"),
+    ("noising", "grammar"),
+    ("posterior",),
+    ("sampling",),
+    ("statistics",),
+    ("measures",),
+    ("learning",),
+    ("runs",),
+    ("worlds",),
+    ("compare",),
+    ("pictures",),
+    ("questions",),
+]
+FLOOR = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}
+HEAVY = ("flax", "optax", "orbax", "xarray", "pandas", "scipy", "matplotlib")
+
+
+def imported(path):
+    """The modules that a file imports, with the names that may be modules of a package."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+
+
+def files():
+    return [
+        path
+        for path in sorted((ROOT / "hierdiff").rglob("*.py"))
+        if path.parent.name != "hierdiff" or path.stem != "__init__"
+    ]
+
+
+def room_of(path):
+    return path.relative_to(ROOT / "hierdiff").parts[0].removesuffix(".py")
+
+
+def test_every_room_has_its_place():
+    assert {room_of(path) for path in files()} == set(FLOOR)
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_only_earlier_ones(path):
+    room = room_of(path)
+    for name in imported(path):
+        package, *inner = name.split(".")
+        assert package not in ("experiments", "figures"), name
+        if package == "hierdiff" and inner[0] != room:
+            assert FLOOR[inner[0]] < FLOOR[room], f"{path} imports {name}"
+
+
+def test_learning_knows_of_noise_and_of_nothing_that_is_measured():
+    for path in (ROOT / "hierdiff" / "learning").glob("*.py"):
+        rooms = {name.split(".")[1] for name in imported(path) if name.startswith("hierdiff.")}
+        assert rooms <= {"learning", "noising", "errors", "chunks", "keys"}, path
+
+
+def test_outside_the_noise_nobody_knows_its_schedule():
+    """But for the one-line Gaussian form of the memorizer."""
+    for path in files():
+        if room_of(path) != "noising" and "alpha_bar" in path.read_text():
+            assert path.name == "posterior.py"
+
+
+def test_the_name_of_a_file_occurs_once():
+    """Questions and pictures bear the names of their commands."""
+    names = collections.Counter(
+        path.stem for path in files() if room_of(path) not in ("questions", "pictures") and path.stem != "__init__"
+    )
+    assert [name for name, times in names.items() if times > 1] == []
+
+
+@pytest.mark.parametrize("question", ["onset", "images", "neighbours", "stopping", "benchmark", "other_models"])
+def test_options_are_read_before_anything_heavy_is_imported(question):
+    """Help and a refusal, each in a program of its own that says what it has imported by then."""
+    code = (
+        f"import sys\nfrom experiments import {question} as command\n"
+        "for options in (['--help'], ['--preset', 'none']):\n"
+        "    try:\n        command.main(options)\n"
+        "    except SystemExit as stop:\n        print(stop.code)\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    *_, helped, refused, heavy = done.stdout.splitlines()
+    assert (helped, refused, heavy) == ("0", "2", "[]")
