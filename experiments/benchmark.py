@@ -1,8 +1,6 @@
 """How fast are the exact posterior, reverse diffusion and a training step, and what do they need?
 
-Rates are the best of several rounds, in which the things compared take turns on the same machine.
-
-    python -m experiments.benchmark --json speed.json
+python -m experiments.benchmark --json speed.json
 """
 
 import sys

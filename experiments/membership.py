@@ -1,9 +1,6 @@
 """Can one tell from its loss whether a network was trained on a sequence, and since which step?
 
-The attack scores a sequence by the network's loss on it, averaged over draws of noise. Calibrated by the exact Bayes
-loss under the same noise, it no longer mistakes an easy sequence for a known one.
-
-    python -m experiments.membership --run runs/laptop-0
+python -m experiments.membership --run runs/laptop-0
 """
 
 import sys

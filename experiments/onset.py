@@ -1,9 +1,6 @@
 """At which training step does a diffusion network start to lean towards its own training samples?
 
-Trains networks on disjoint data sets of one random hierarchical grammar, compares them with each other and with
-the exact scores, and writes a run's folder.
-
-    python -m experiments.onset --depth 4
+python -m experiments.onset --depth 4
 """
 
 import sys

@@ -1,9 +1,6 @@
 """Noise a sequence to level t and reverse it: how much of it comes back, with a network and with the exact score?
 
-Starts are the network's own training sequences, sequences that no network has seen, and uniform random strings. A
-network that leans towards its own samples brings back more of its training sequences than the exact score does.
-
-    python -m experiments.uturn --run runs/laptop-0
+python -m experiments.uturn --run runs/laptop-0
 """
 
 import sys

@@ -2,8 +2,6 @@
 
 Trains U-Nets on disjoint sets of images, compares the noises they predict and the images they make of the same noise,
 and writes a run's folder. Without --data-dir the images are those of Fashion-MNIST.
-
-    python -m experiments.images
 """
 
 import argparse

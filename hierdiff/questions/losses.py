@@ -1,7 +1,4 @@
-"""What is a training loss made of: what the network lacks of the exact posterior, and what it knows of the sequence?
-
-python -m experiments.losses --run runs/laptop-0
-"""
+"""What is a training loss made of: what the network lacks of the exact posterior, and what it knows of the sequence?"""
 
 from collections.abc import Callable
 from typing import Any

@@ -2,8 +2,6 @@
 
 The attack scores a sequence by the network's loss on it, averaged over draws of noise. Calibrated by the exact Bayes
 loss under the same noise, it no longer mistakes an easy sequence for a known one.
-
-    python -m experiments.membership --run runs/laptop-0
 """
 
 from collections.abc import Callable

@@ -2,8 +2,6 @@
 
 Two networks on disjoint data sets are fed the same noise: how many symbols of their samples are the same? A sample of
 network A is compared with A's training set and with B's: any difference is bias, whatever the sample's quality.
-
-    python -m experiments.neighbours --run runs/laptop-0
 """
 
 from collections.abc import Callable

@@ -1,8 +1,6 @@
 """At which noise levels and heights are the networks wrong, and which part of it depends on their data?
 
 All that an onset run measures, at more noise levels and for its snapshots, on sequences that are in no training set.
-
-    python -m experiments.noise --run runs/laptop-0
 """
 
 import dataclasses

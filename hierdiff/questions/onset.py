@@ -2,8 +2,6 @@
 
 Trains networks on disjoint data sets of one random hierarchical grammar, compares them with each other and with
 the exact scores, and writes a run's folder.
-
-    python -m experiments.onset --depth 4
 """
 
 import argparse

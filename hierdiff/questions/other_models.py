@@ -3,8 +3,6 @@
 Two such models learn to denoise from disjoint sets of images, and `hierdiff.compare.compare` says at which step
 of their training they begin to part, and how much later the test loss would have stopped. Any two functions will do in
 their place: `(x_t, t) -> E[x_0 | x_t]`.
-
-    python -m experiments.other_models
 """
 
 import argparse

@@ -2,8 +2,6 @@
 
 Starts are the network's own training sequences, sequences that no network has seen, and uniform random strings. A
 network that leans towards its own samples brings back more of its training sequences than the exact score does.
-
-    python -m experiments.uturn --run runs/laptop-0
 """
 
 from collections.abc import Callable
