@@ -21,21 +21,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
-# optax raises a float to the power of the integer step: where networks are trained, promotion is JAX's usual one.
-MODULES = (
-    "training",
-    "scripts",
-    "resume",
-    "devices",
-    "accelerators",
-    "survival",
-    "plan",
-    "experiment",
-    "image_laboratory",
-)
-TRAINING = {f"test_{name}" for name in MODULES}
-
-
 def pytest_configure(config):
     """Set up JAX in the processes that run tests; the one that hands them out to others need not wait for it."""
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
@@ -46,6 +31,7 @@ def pytest_configure(config):
     install_import_hook("hierdiff", "beartype.beartype")
     jax.config.update("jax_num_cpu_devices", 2)
     jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
 
     from hierdiff.questions import onset
 
@@ -72,14 +58,6 @@ def smoke_run(tmp_path_factory, worker_id):
             assert done.returncode == 0, done.stderr
             printed.write_text(done.stdout)
     return folder, printed.read_text()
-
-
-@pytest.fixture(autouse=True)
-def dtype_promotion(request):
-    import jax
-
-    with jax.numpy_dtype_promotion("standard" if request.module.__name__ in TRAINING else "strict"):
-        yield
 
 
 @pytest.fixture(scope="module")
