@@ -21,6 +21,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+
 def pytest_configure(config):
     """Set up JAX in the processes that run tests; the one that hands them out to others need not wait for it."""
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):

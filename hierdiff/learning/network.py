@@ -7,8 +7,9 @@ itself and the answer the noise in it.
 """
 
 import dataclasses
+import importlib
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -40,14 +41,26 @@ def network_denoiser(network: Network, process: Process, params: Any) -> Denoise
     return lambda x_t, t: jnp.exp(log_posterior(params, x_t, t))
 
 
+class NetworkConfig:
+    """What the configs of all networks have in common: the module that builds what they stand for."""
+
+    module: ClassVar[str]
+
+    def build(self, *sizes: int, **named: int) -> Network:
+        """The network for data of these sizes; flax is imported here, and not before."""
+        return importlib.import_module(self.module).build(self, *sizes, **named)
+
+
 def _dtype() -> Any:
     meaning = "numbers of the layers' products and states; weights, averages and losses are float32"
     return option("float32", meaning)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TreeConfig:
+class TreeConfig(NetworkConfig):
     """Network: a U-Net on the tree of the data."""
+
+    module = "hierdiff.learning.tree"
 
     width: int = option(48, "channels of a node")
     expansion: int = option(4, "hidden channels of an MLP, in multiples of width")
@@ -56,16 +69,12 @@ class TreeConfig:
     def __post_init__(self):
         _require_positive(self, "width", "expansion")
 
-    def build(self, *, channels: int, vocab: int, depth: int, branching: int) -> Network:
-        """The network that reads `channels` numbers a leaf, of `branching**depth` leaves."""
-        from hierdiff.learning.tree import build
-
-        return build(self, channels=channels, vocab=vocab, depth=depth, branching=branching)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
+class TransformerConfig(NetworkConfig):
     """Network: the encoder of arXiv 2603.03469."""
+
+    module = "hierdiff.learning.transformer"
 
     width: int = option(48, "channels of a token")
     expansion: int = option(4, "hidden channels of an MLP, in multiples of width")
@@ -79,20 +88,16 @@ class TransformerConfig:
         require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of the width, {self.width}")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "a number from 0 to below 1")
 
-    def build(self, *, channels: int, vocab: int, depth: int, branching: int) -> Network:
-        """The network that reads `channels` numbers a leaf, of `branching**depth` leaves."""
-        from hierdiff.learning.transformer import build
-
-        return build(self, channels=channels, vocab=vocab, leaves=branching**depth)
-
 
 # Channels that the U-Net normalises together.
 NORM_CHANNELS = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class UNetConfig:
+class UNetConfig(NetworkConfig):
     """U-Net."""
+
+    module = "hierdiff.learning.unet"
 
     channels: int = option(16, "channels on the finest grid, which double from grid to coarser grid")
     grids: int = option(3, "grids, each half as fine as the one before")
@@ -112,12 +117,6 @@ class UNetConfig:
         good = side % least == 0
         require(good, "side", side, f"a multiple of {least}, for {self.grids} grids")
 
-    def build(self, side: int) -> Network:
-        """The network for images of `side` pixels a side."""
-        from hierdiff.learning.unet import build
-
-        return build(self, side)
-
 
 def _require_positive(config: Any, *names: str) -> None:
     for name in names:
@@ -125,4 +124,4 @@ def _require_positive(config: Any, *names: str) -> None:
 
 
 # The networks for sequences, by the names of their options.
-NETWORKS: dict[str, type] = {"tree": TreeConfig, "transformer": TransformerConfig}
+NETWORKS: dict[str, type[NetworkConfig]] = {"tree": TreeConfig, "transformer": TransformerConfig}

@@ -10,9 +10,10 @@ from hierdiff.learning.layers import TIME_CHANNELS, layer_dtype, split, time_emb
 from hierdiff.learning.network import Network, TransformerConfig
 
 
-def build(config: TransformerConfig, *, channels: int, vocab: int, leaves: int) -> Network:
-    """The network of `config`, for `leaves` tokens."""
-    return split(lambda rngs: Transformer(config, channels=channels, vocab=vocab, leaves=leaves, rngs=rngs))
+def build(config: TransformerConfig, *, channels: int, vocab: int, depth: int, branching: int) -> Network:
+    """The network of `config`, for `branching**depth` tokens."""
+    sizes = {"channels": channels, "vocab": vocab, "leaves": branching**depth}
+    return split(lambda rngs: Transformer(config, **sizes, rngs=rngs))
 
 
 class Transformer(nnx.Module):

@@ -10,7 +10,6 @@ import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -95,7 +94,7 @@ def parse_config(
     preset = rebuild(preset, vars(first.parse_known_args(argv)[0]))
     groups = {}
     for config, field in fields_of(preset):
-        title = (type(config).__doc__ or "").splitlines()[0]
+        title = (type(config).__doc__ or "").splitlines()[0].rstrip(".")
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
         _add_field(groups[title], config, field)
@@ -150,15 +149,3 @@ def _reader(kind: Any) -> dict[str, Any]:
 
 # What may be done with a run that was left.
 RESUME = ("auto", "never", "must")
-
-
-def command_line(name: str, doc: str | None, default_folder: str) -> Parser:
-    """The options that are not fields of the config."""
-    parser = Parser(prog=f"python -m experiments.{name}", description=(doc or "").split("\n\n")[0])
-    parser.add_argument("--out", type=Path, help=f"folder of the run (default: {default_folder})")
-    meaning = "go on with a run that was left (auto: if there is one; never: start anew, and discard it)"
-    parser.add_argument("--resume", choices=RESUME, default="auto", help=meaning)
-    meaning = "join the processes of this Slurm job, TPU slice or Kubernetes JobSet, which share the folder of the run"
-    parser.add_argument("--distributed", action="store_true", help=meaning)
-    parser.add_argument("--plan", action="store_true", help="say what the run will cost, and do not carry it out")
-    return parser
