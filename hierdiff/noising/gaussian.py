@@ -1,6 +1,7 @@
 """Variance-preserving Gaussian noise on one-hot tokens: x_t = sqrt(ab) x_0 + sqrt(1 - ab) z."""
 
 import dataclasses
+import math
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -58,7 +59,7 @@ class Gaussian:
 
     def noise(self, key: Array, x_0: Float[Array, " n *shape"], t: int | Int[Array, "*n"]) -> Float[Array, " n *shape"]:
         """One draw of x_t for each sample. Consumes `key`."""
-        return self.mix(x_0, jax.random.normal(key, x_0.shape, x_0.dtype), t)
+        return self.mix(x_0, _standard_normal(key, x_0.shape, x_0.dtype), t)
 
     def corrupt(self, key: Array, tokens: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
         """One draw of x_t for each sequence. Consumes `key`."""
@@ -157,7 +158,12 @@ class Gaussian:
 
 
 def _normal(keys: Key[Array, " n"], shape: tuple[int, ...], dtype: Any) -> Float[Array, " n *shape"]:
-    return jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
+    return jax.vmap(lambda key: _standard_normal(key, shape, dtype))(keys)
+
+
+def _standard_normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """`jax.random.normal`: XLA's CPU backend draws the same numbers three times faster along a single axis."""
+    return jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape)
 
 
 @jax.tree_util.register_dataclass

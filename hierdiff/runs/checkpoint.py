@@ -22,8 +22,6 @@ from hierdiff.runs import record
 
 # What a shell gives a program that SIGTERM has ended: schedulers requeue on it.
 TERMINATED = 128 + signal.SIGTERM
-
-
 KEPT = 2
 
 

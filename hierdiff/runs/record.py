@@ -22,12 +22,8 @@ from hierdiff.runs.options import flat, options_of, recorded, same_options
 
 # How the names of files begin that are being written.
 PARTIAL = ".partial-"
-
-
 # What reading a file raises that is missing, damaged or of another form.
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError)
-
-
 PACKAGES = ("hierdiff", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "matplotlib", "pillow")
 
 

@@ -23,14 +23,10 @@ from hierdiff.runs.record import PARTIAL
 from hierdiff.worlds.run_config import ImageConfig
 
 ROOT = Path("/")
-
-
 PACKAGE = "dataset-fashion-mnist"
 
 
 FASHION_MNIST = "usr/share/datasets/fashion-mnist"
-
-
 # SHA-256 of the two files of images in version 0.0~git20200523.55506a9-1 of the package.
 HASHES = {
     "train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
@@ -40,8 +36,6 @@ HASHES = {
 
 # What the first bytes of an IDX file say: unsigned bytes, three axes.
 IDX_MAGIC = 0x803
-
-
 NAMED = 3
 
 

@@ -218,8 +218,6 @@ def make_measure(setting: ImageSetting) -> Wrapped:
 
 
 ANGLE, SQUARED, ERROR = "1 - cosine", "squared units per image", "squared error of the noise per pixel"
-
-
 # Of each variable: its dimensions beside the step, its units and its meaning.
 DIMENSIONS = {
     "distance": (("noise", "pair", "group"), ANGLE, "of the noises that two networks predict, held-out"),
@@ -308,8 +306,6 @@ def as_bytes(images: Float[np.ndarray, "*batch H W"]) -> UInt8[np.ndarray, "*bat
 
 # Samples whose pictures are kept, with their nearest training images.
 SHOWN = 8
-
-
 DISTANCE = "Euclidean distance"
 
 
