@@ -89,6 +89,10 @@ def compare(
     need = f"as many denoisers at each step as there are training sets, {len(sets)}, and at least two"
     require(numbers == [len(sets)] and len(sets) >= 2, "checkpoints", numbers, need)
     require_shares("noise", noise)
+    if grammar is not None:
+        wanted = (grammar.leaves, grammar.vocab)
+        need = f"that of {x_0.shape[1]} leaves of {process.vocab} symbols, as the sequences and the process have"
+        require(wanted == (x_0.shape[1], process.vocab), "grammar", f"one of {wanted[0]} and {wanted[1]}", need)
     require_levels("noise", noise, process.levels)
     measure = _without_grammar if grammar is None else functools.partial(_by_height, grammar=grammar)
     found = measure(checkpoints, sets, x_0, process, noise, key)
@@ -100,8 +104,8 @@ def _by_height(checkpoints, sets, tokens, process, noise, key, *, grammar) -> St
     """All that an onset run measures at fixed noise levels."""
     levels = [noise_level(share, process.levels) for share in noise]
     t = jnp.repeat(jnp.array(levels, jnp.int32)[:, None], len(tokens), 1)
-    pieces = make_pieces(key_for(key, "noise"), grammar, process, tokens, t, filtered=tuple(range(grammar.depth + 1)))
-    keys = keys_of(key_for(key, "completions"), levels)
+    noise_keys, keys = (keys_of(key_for(key, name), levels) for name in ("noise", "completions"))
+    pieces = make_pieces(noise_keys, grammar, process, tokens, t, filtered=tuple(range(grammar.depth + 1)))
     reference = stacked(make_reference(key, grammar, process, at(pieces, i), sets) for i, key in enumerate(keys))
     set_of = np.arange(len(sets))
     on_held_out = jax.jit(functools.partial(measure_held_out, set_of=set_of))
@@ -159,7 +163,9 @@ def _without_grammar(checkpoints, sets, x_0, process, noise, key) -> Statistics:
         return jax.tree.map(in_groups, stacked(found))
 
     levels = [noise_level(share, process.levels) for share in noise]
-    measured = stacked(on_level(level, key) for level, key in zip(levels, keys_of(key, levels), strict=True))
+    measured = stacked(
+        on_level(level, key) for level, key in zip(levels, keys_of(key_for(key, "noise"), levels), strict=True)
+    )
     variables = {
         name: (("noise", "step", "network" if name == "loss" else "pair", "group"), np.asarray(x))
         for name, x in measured.items()
@@ -189,18 +195,19 @@ def _samples(name: str, given: ArrayLike, vocab: int | None) -> Array:
 def _outputs(denoisers: Sequence[Denoiser], process: Process, x_t: Array, level: int) -> Array:
     """What all of them make of noised samples; the symbols that x_t shows are taken for the answer."""
     seen, found = np.asarray(x_t), []
-    shape = process.log_likelihood(x_t, level).shape if process.vocab is not None else x_t.shape
+    symbols = process.vocab is not None
+    shape = (*x_t.shape[:2], process.vocab) if symbols else x_t.shape
     for number, denoiser in enumerate(denoisers):
         output = np.asarray(denoiser(seen, level))
         require(output.shape == shape, f"denoiser {number}", output.shape, f"outputs of the shape {shape}")
+        if symbols:
+            shown = np.asarray(process.known(x_t))[..., None]
+            output = np.where(shown, np.exp(process.log_likelihood(x_t, level)), output)
         finite = bool(np.isfinite(output).all())
         require(finite, f"denoiser {number}", "numbers that are not finite", "finite numbers")
+        sums = output.sum(-1)
+        good = not symbols or (bool((output >= 0).all()) and np.allclose(sums, 1, atol=1e-3))
+        need = "probabilities of symbols"
+        require(good, f"denoiser {number}", f"rows that sum to {sums.min():.4g} .. {sums.max():.4g}", need)
         found.append(output)
-    outputs = jnp.asarray(np.stack(found), float)
-    if process.vocab is None:
-        return outputs
-    outputs = jnp.where(process.known(x_t)[..., None], jnp.exp(process.log_likelihood(x_t, level)), outputs)
-    sums = np.asarray(outputs.sum(-1))
-    good = bool((outputs >= 0).all()) and np.allclose(sums, 1, atol=1e-3)
-    require(good, "denoisers", f"rows that sum to {sums.min():.4g} .. {sums.max():.4g}", "probabilities of symbols")
-    return outputs
+    return jnp.asarray(np.stack(found), float)

@@ -182,12 +182,14 @@ def test_networks_of_ones_own_are_measured_as_a_run_measures_them():
     # Weights as drawn give nearly the uniform answer; these give answers that differ.
     params = jax.tree.map(lambda x: 3 * x, prepare(config, setting).state.params)
     own = [network_denoiser(setting.network, process, at(params, number)) for number in range(3)]
-    denoisers = [lambda x_t, t, f=f: np.asarray(f(jnp.asarray(x_t), jnp.full(len(x_t), t))) for f in own]
+    denoisers = [lambda x_t, t, f=f: np.asarray(f(jnp.asarray(x_t), t)) for f in own]
     held_out, train = np.asarray(data.held_out), [np.asarray(each) for each in data.train]
     found = compare({7: denoisers}, train, held_out, process=process, noise=noise, key=KEY, grammar=grammar).curves
 
     t = jnp.array([[noise_level(share, 100)] * 100 for share in noise], jnp.int32)
-    pieces = make_pieces(key_for(KEY, "noise"), grammar, process, data.held_out, t, filtered=(0, 1, 2))
+    pieces = make_pieces(
+        keys_of(key_for(KEY, "noise"), t[:, 0]), grammar, process, data.held_out, t, filtered=(0, 1, 2)
+    )
     keys = keys_of(key_for(KEY, "completions"), t[:, 0])
     reference = stacked(make_reference(keys[i], grammar, process, at(pieces, i), data.train) for i in (0, 1))
     inputs = make_inputs(setting, config.measure)._replace(held_out=pieces, reference=reference)
@@ -236,10 +238,10 @@ def test_what_will_not_do_is_refused(change, words):
 @pytest.mark.parametrize(
     ("denoiser", "words"),
     [
-        (lambda x_t, t: np.full_like(x_t, 0.4), r"denoisers: got 'rows that sum to .*1.2', needs probabilities"),
+        (lambda x_t, t: np.full_like(x_t, 0.4), r"denoiser 1: got 'rows that sum to .*1.2', needs probabilities"),
         (
             lambda x_t, t: np.broadcast_to(np.array([-0.2, 0.6, 0.6]), x_t.shape),
-            "denoisers: got .* needs probabilities",
+            "denoiser 1: got .* needs probabilities",
         ),
         (
             lambda x_t, t: exact(x_t, t).argmax(-1),
@@ -262,14 +264,19 @@ def test_answers_that_are_no_probabilities_are_refused(denoiser, words, grammar)
             r"train: got 'float64 \(20, 4\)', needs integers \(n, L\)",
         ),
         ({"held_out": np.eye(3)[TOKENS]}, r"held_out: got 'float64 \(200, 4, 3\)', needs integers \(n, L\)"),
+        ({"noise": ()}, r"noise: got \(\), needs distinct numbers"),
+        (
+            {"grammar": random_grammar(jax.random.key(0), depth=3, vocab=3, rules=2)},
+            "grammar: got 'one of 8 and 3', needs that of 4 leaves of 3 symbols",
+        ),
         ({"held_out": TOKENS + 1}, "held_out: got 'symbols from 1 to 3', needs symbols from 0 to 2"),
         ({"train": [SETS[0], SETS[1] - 1]}, "train: got 'symbols from -1 to 1', needs symbols from 0 to 2"),
     ],
 )
 def test_sequences_that_are_none_are_refused(change, words):
-    given = {"train": SETS[:2], "held_out": TOKENS} | change
+    given = {"train": SETS[:2], "held_out": TOKENS, "noise": (0.15,)} | change
     with pytest.raises(ValueError, match=words):
-        compare({1: (exact, exact)}, **given, process=PROCESS, noise=(0.15,), key=KEY)
+        compare({1: (exact, exact)}, **given, process=PROCESS, key=KEY)
 
 
 def test_the_example_compares_models_of_its_own(tmp_path: Path, capsys):

@@ -7,10 +7,11 @@ import pytest
 from scipy.special import rel_entr
 
 from hierdiff.grammar import random_grammar
+from hierdiff.keys import keys_of
 from hierdiff.measures.divergence import divergence, pairs, sample_split
 from hierdiff.measures.probe import make_pieces
 from hierdiff.noising import Gaussian, leaf_log_likelihood
-from hierdiff.noising.process import cross_entropy, probe_times
+from hierdiff.noising.process import any_times, cross_entropy
 from hierdiff.posterior import leaf_posterior
 from hierdiff.sampling import sample
 from hierdiff.worlds.run_config import MeasureConfig
@@ -32,6 +33,15 @@ def test_divergences_equal_scipys(float64):
     np.testing.assert_array_equal(sample_split(log_f, log_f), 0)
 
 
+def test_networks_that_are_sure_of_the_same_symbol_do_not_part():
+    """Log of zero minus log of zero; where they are sure of different ones, they part by more than any number."""
+    sure, other, open_ = (jnp.log(jnp.array(p)) for p in ([[1.0, 0, 0]], [[0.0, 1, 0]], [[0.2, 0.3, 0.5]]))
+    both = [jnp.concatenate([sure, x]) for x in (open_, jnp.log(jnp.array([[0.5, 0.3, 0.2]])))]
+    assert sample_split(sure, sure) == 0
+    np.testing.assert_allclose(sample_split(*both), sample_split(both[0][1:], both[1][1:]))
+    assert sample_split(sure, other) == jnp.inf
+
+
 def test_a_posterior_diverges_from_itself_by_nothing_where_it_is_sharp():
     sharp = jnp.array([[[[1.0, 0.0, 0.0]]]])
     assert divergence(sharp, jnp.log(sharp))[0, 0] == 0
@@ -42,7 +52,7 @@ def test_excess_loss_is_the_cross_entropy_above_its_bayes_value():
     grammar = random_grammar(jax.random.key(0), depth=2, vocab=4, rules=2)
     leaves = sample(jax.random.key(1), grammar, 20_000).leaves
     t = jnp.full((1, 20_000), 20, jnp.int32)
-    pieces = make_pieces(jax.random.key(2), grammar, PROCESS, leaves, t, filtered=(0,))
+    pieces = make_pieces(keys_of(jax.random.key(2), range(1)), grammar, PROCESS, leaves, t, filtered=(0,))
     wrong = leaf_posterior(grammar, leaf_log_likelihood(pieces.x_t[0], 0.5))
     log_f = jnp.log(0.9 * wrong + 0.1 / 4)
     exact = pieces.exact[0, 0]
@@ -55,8 +65,9 @@ def test_excess_loss_is_the_cross_entropy_above_its_bayes_value():
 def test_the_probe_holds_each_level_and_the_exact_posteriors():
     grammar = random_grammar(jax.random.key(0), depth=2, vocab=4, rules=2)
     leaves = sample(jax.random.key(1), grammar, 50).leaves
-    t = probe_times(jax.random.key(3), 50, (0.05, 0.3), PROCESS.levels)
-    pieces = make_pieces(jax.random.key(2), grammar, PROCESS, leaves, t, filtered=(0, 1, 2))
+    any_level = any_times(jax.random.key(3), 50, PROCESS.levels)
+    t = jnp.stack([jnp.full(50, 5), jnp.full(50, 30), any_level])
+    pieces = make_pieces(keys_of(jax.random.key(2), range(len(t))), grammar, PROCESS, leaves, t, filtered=(0, 1, 2))
     np.testing.assert_array_equal(pieces.t[:2], np.repeat([[5], [30]], 50, 1))
     np.testing.assert_array_equal((np.sort(pieces.t[2]) - 1) // 2, np.arange(50))
     for row in range(3):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hierdiff.grammar import random_grammar
+from hierdiff.keys import keys_of
 from hierdiff.measures import spectrum
 from hierdiff.measures.probe import make_pieces, make_reference
 from hierdiff.measures.slope import slope_products
@@ -30,7 +31,8 @@ def case(request):
     grammar = random_grammar(jax.random.key(7), **request.param)
     leaves = sample(jax.random.key(1), grammar, SEQUENCES).leaves
     t = jnp.full((1, SEQUENCES), LEVEL, jnp.int32)
-    piece = at(make_pieces(jax.random.key(2), grammar, process(grammar), leaves, t, filtered=(0,)), 0)
+    keys = keys_of(jax.random.key(2), range(1))
+    piece = at(make_pieces(keys, grammar, process(grammar), leaves, t, filtered=(0,)), 0)
     return grammar, piece, make_reference(jax.random.key(3), grammar, process(grammar), piece, leaves[None, :1])
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from hierdiff.grammar import Grammar
 from hierdiff.keys import key_for, keys_of
@@ -27,11 +27,6 @@ class Piece(NamedTuple):
     t: Int[Array, "*levels n"]
     x_t: Array
     exact: Float[Array, "*levels k n L v"]
-
-    def part(self, sequences: slice) -> "Piece":
-        """Some of the sequences of a stack."""
-        each = (x[:, sequences] for x in (self.tokens, self.t, self.x_t))
-        return Piece(*each, exact=self.exact[:, :, sequences])
 
 
 class Completion(NamedTuple):
@@ -59,7 +54,7 @@ class Reference(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="filtered")
 def make_pieces(
-    key: Array,
+    keys: Key[Array, " levels"],
     grammar: Grammar,
     process: Process,
     tokens: Int[Array, "n L"],
@@ -67,13 +62,13 @@ def make_pieces(
     *,
     filtered: tuple[int, ...],
 ) -> Piece:
-    """Noise `tokens` at the levels `t`, and compute BP_k for each k of `filtered`. Consumes `key`."""
+    """Noise `tokens` at each row of `t`, with its key, and compute BP_k for each k of `filtered`. Consumes `keys`."""
     levels, (n, leaves) = len(t), tokens.shape
-    x_t = process.corrupt(key, jnp.tile(tokens, (levels, 1)), t.ravel())
-    ll = process.log_likelihood(x_t, t.ravel())
+    x_t = jax.vmap(lambda key, t: process.corrupt(key, tokens, t))(keys, t)
+    ll = process.log_likelihood(x_t.reshape(-1, *x_t.shape[2:]), t.ravel())
     exact = [leaf_posterior(grammar, ll, filtered=k) for k in filtered]
     exact = jnp.stack([x.reshape(levels, n, leaves, -1) for x in exact], axis=1)
-    return Piece(jnp.broadcast_to(tokens, (levels, n, leaves)), t, x_t.reshape(levels, n, *x_t.shape[1:]), exact)
+    return Piece(jnp.broadcast_to(tokens, (levels, n, leaves)), t, x_t, exact)
 
 
 def make_reference(

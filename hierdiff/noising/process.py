@@ -1,6 +1,5 @@
 """What a noise process is; noise levels t = 1..T, as shares t/T and stratified over a batch; the cross-entropy."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -53,7 +52,7 @@ class Process(Protocol):
         ...
 
     def log_likelihood(self, x_t: Array, t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
-        """Log p(x_t,i | x_0,i = a), in nats, up to a constant of the leaf."""
+        """Log p(x_t,i | x_0,i = a), in nats, up to a constant of the leaf; 0 and -inf where x_t shows the symbol."""
         ...
 
     def known(self, x_t: Array) -> Bool[Array, "n L"]:
@@ -91,17 +90,9 @@ def stratified_times(key: Array, n: int, levels: int) -> Int[Array, " n"]:
     return jnp.minimum(jnp.floor(u * levels).astype(jnp.int32) + 1, levels)
 
 
-def check_levels(name: str, levels: int) -> None:
-    """Raise `OptionError` unless there is a linear schedule of so many levels.
-
-    The last beta is 20 / levels, and the first, 0.1 / levels, must be seen in float32.
-    """
-    require(20 < levels <= 10**6, name, levels, "an integer from 21 to 1,000,000")
-
-
 def require_shares(name: str, shares: tuple[float, ...]) -> None:
     """Raise `OptionError` unless these are distinct noise levels t/T."""
-    good = all(0 < share <= 1 for share in shares) and len(set(shares)) == len(shares)
+    good = all(0 < share <= 1 for share in shares) and len(set(shares)) == len(shares) >= 1
     require(good, name, shares, "distinct numbers above 0 and up to 1")
 
 
@@ -126,10 +117,3 @@ def noise_level(share: float, levels: int) -> int:
 def any_times(key: Array, n: int, levels: int) -> Int[Array, " n"]:
     """`stratified_times` in random order. Consumes `key`."""
     return jax.random.permutation(key_for(key, "order"), stratified_times(key_for(key, "levels"), n, levels))
-
-
-@functools.partial(jax.jit, static_argnames=("n", "noise", "levels"))
-def probe_times(key: Array, n: int, noise: tuple[float, ...], levels: int) -> Int[Array, "levels n"]:
-    """The noise level of each sequence: each t/T of `noise` in turn, and uniform t. Consumes `key`."""
-    fixed = [jnp.full(n, noise_level(share, levels), jnp.int32) for share in noise]
-    return jnp.stack([*fixed, any_times(key, n, levels)])

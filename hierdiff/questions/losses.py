@@ -13,18 +13,19 @@ from hierdiff.learning.devices import over_networks
 from hierdiff.learning.network import network_log_posterior
 from hierdiff.measures.divergence import log_of
 from hierdiff.measures.losses import decomposition
-from hierdiff.measures.probe import Piece, make_pieces
-from hierdiff.noising.process import probe_times
+from hierdiff.measures.probe import Piece
+from hierdiff.noising.process import any_times, noise_level
 from hierdiff.questions.configs import LossesConfig
-from hierdiff.questions.snapshots import Question
+from hierdiff.questions.snapshots import Answer, Question
 from hierdiff.sampling import coincidences, sample
 from hierdiff.statistics.groups import in_groups
-from hierdiff.statistics.landmarks import estimate, first_significant, plain
+from hierdiff.statistics.landmarks import estimate, first_significant
 from hierdiff.statistics.minima import locate_minimum
 from hierdiff.statistics.replicates import Statistics, replicate
 from hierdiff.statistics.words import cell, interval, lines_over
 from hierdiff.worlds.finished import Run, measure_snapshots
 from hierdiff.worlds.run_config import require_size
+from hierdiff.worlds.sequences import noised_at
 
 TRAINING, HELD_OUT = INPUTS = ("training", "held-out")
 
@@ -38,9 +39,10 @@ def measure(run: Run, config: LossesConfig, done: Callable[[], object]) -> xr.Da
     key = key_for(setting.key, "losses")
     others = sample(key_for(key, "new sequences"), grammar, n).leaves
     leaves = jnp.concatenate([*data.train[:, :n], others])
-    keys = keys_of(key_for(key, "noise levels"), range(len(leaves) // n))
-    t = jnp.concatenate([probe_times(key, n, noise, process.levels) for key in keys], axis=1)
-    pieces = make_pieces(key_for(key, "noise"), grammar, process, leaves, t, filtered=(0,))
+    keys = keys_of(key_for(key, "any level"), range(len(leaves) // n))
+    any_level = jnp.concatenate([any_times(key, n, process.levels) for key in keys])
+    levels = [noise_level(share, process.levels) for share in noise]
+    pieces = noised_at(setting, "losses'", leaves, levels, any_level, filtered=(0,))
     log_posterior = network_log_posterior(setting.network, process)
 
     def parts(params, own, pieces):
@@ -65,7 +67,7 @@ def measure(run: Run, config: LossesConfig, done: Callable[[], object]) -> xr.Da
         }
 
     results = measure_snapshots(run, on_snapshot, DIMENSIONS, {"noise": list(noise), "inputs": list(INPUTS)}, done)
-    floor = np.asarray(exact_residuals(pieces)).reshape(len(t), -1, n)
+    floor = np.asarray(exact_residuals(pieces)).reshape(len(pieces.t), -1, n)
     floor = in_groups(np.stack([floor[:, set_of], np.broadcast_to(floor[:, -1:], floor[:, set_of].shape)], 2))
     floor = np.moveaxis(floor, 1, 0)
     results["exact_residual"] = DIMENSIONS["residual"], floor[:, :-1]
@@ -104,16 +106,16 @@ def statistics(run: Run, results: xr.Dataset) -> Statistics:
     return replicate(results.data_vars, run.sets_of).derive(derive)
 
 
-def summarise(found: Statistics) -> dict[str, Any]:
+def summarise(found: Statistics) -> Answer:
     """Since when the residual of training sequences is negative, and where the part towards the exact is smallest."""
     since = first_significant(found.curve("known_average", inputs=TRAINING), found.resampling)
     nearest = estimate(found.curve("to_exact_average", inputs=TRAINING), found.resampling, locate_minimum)
     sentence = (
         "On training sequences, the part of the loss that measures the distance to the exact posterior is smallest at "
-        f"step {interval(plain(nearest))}; the network knows its own sequences, beyond what their noised form says, "
+        f"step {interval(nearest)}; the network knows its own sequences, beyond what their noised form says, "
         + (f"from step {since:,.0f} on." if np.isfinite(since) else "at no step for good.")
     )
-    return {"known_since": since, "nearest_on_training": plain(nearest), "sentence": sentence}
+    return Answer(sentence, {"known_since": since, "nearest_on_training": nearest.landmark})
 
 
 def table(found: Statistics) -> str:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from hierdiff.keys import key_for
+from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.devices import over_networks
 from hierdiff.learning.network import network_log_posterior
 from hierdiff.measures.divergence import log_of
@@ -20,7 +20,7 @@ from hierdiff.measures.membership import area_under_curve, true_positive_rate
 from hierdiff.noising.process import any_times, cross_entropy
 from hierdiff.posterior import exact_denoiser
 from hierdiff.questions.configs import MembershipConfig
-from hierdiff.questions.snapshots import Question
+from hierdiff.questions.snapshots import Answer, Question
 from hierdiff.sampling import coincidences, sample
 from hierdiff.statistics.groups import GROUPS
 from hierdiff.statistics.landmarks import first_significant
@@ -42,7 +42,8 @@ def measure(run: Run, config: MembershipConfig, done: Callable[[], object]) -> x
     others = sample(key_for(key, "others"), grammar, config.targets).leaves
     # One row of targets for each data set, and the others last; each row meets its own noise.
     targets = jnp.concatenate([data.train[:, : config.targets], others[None]])
-    keys = jax.random.split(key_for(key, "noise"), (len(targets), config.draws))
+    of_rows = keys_of(key_for(key, "noise"), range(len(targets)))
+    keys = jax.vmap(lambda key: keys_of(key, range(config.draws)))(of_rows)
     exact, log_posterior = exact_denoiser(grammar, process), network_log_posterior(setting.network, process)
 
     def noised(tokens, key):
@@ -114,7 +115,7 @@ def statistics(run: Run, results: xr.Dataset) -> Statistics:
     return found.derive(lambda x: x.assign(advantage=x.area - 0.5))
 
 
-def summarise(found: Statistics) -> dict[str, Any]:
+def summarise(found: Statistics) -> Answer:
     """Since when the calibrated attack finds members, and how well at the end."""
     since = {name: first_significant(found.curve("advantage", attack=name), found.resampling) for name in ATTACKS}
     last = found.curves().isel(step=-1)
@@ -125,7 +126,7 @@ def summarise(found: Statistics) -> dict[str, Any]:
         f"the curve, at the last step, {areas['calibrated']}); without the exact loss {when['uncalibrated']} "
         f"({areas['uncalibrated']})."
     )
-    return {"since": since["calibrated"], "since_uncalibrated": since["uncalibrated"], "sentence": sentence}
+    return Answer(sentence, {"since": since["calibrated"], "since_uncalibrated": since["uncalibrated"]})
 
 
 def table(found: Statistics) -> str:

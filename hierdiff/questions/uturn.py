@@ -19,7 +19,7 @@ from hierdiff.noising import Denoiser, respaced, u_turn
 from hierdiff.noising.process import noise_level, require_levels
 from hierdiff.posterior import exact_denoiser, memorizer
 from hierdiff.questions.configs import UTurnConfig
-from hierdiff.questions.snapshots import Question
+from hierdiff.questions.snapshots import Answer, Question
 from hierdiff.sampling import coincidences, sample
 from hierdiff.statistics.groups import in_groups
 from hierdiff.statistics.landmarks import first_significant
@@ -51,7 +51,9 @@ def measure(run: Run, config: UTurnConfig, done: Callable[[], object]) -> xr.Dat
         """The share of equal symbols, `(turns, kinds, n)`."""
 
         def turn(number):
-            return u_turn(key_for(key, f"noise of turn {number}"), denoiser, process, tokens, turns[number])
+            return u_turn(
+                key_for(key, f"noise of the turn at t = {turns[number][0]}"), denoiser, process, tokens, turns[number]
+            )
 
         back = jnp.stack([turn(number) for number in range(len(turns))])
         return (back == tokens[None]).mean(-1).reshape(len(turns), -1, n)
@@ -102,7 +104,7 @@ def statistics(run: Run, results: xr.Dataset) -> Statistics:
     return replicate(results.data_vars, run.sets_of).derive(derive)
 
 
-def summarise(found: Statistics) -> dict[str, Any]:
+def summarise(found: Statistics) -> Answer:
     """Since when more of the own training sequences comes back than of new ones, each against the exact score."""
     turns = found.mean.turn.values
     since = [first_significant(found.curve("own_above_new", turn=turn), found.resampling) for turn in turns]
@@ -114,7 +116,7 @@ def summarise(found: Statistics) -> dict[str, Any]:
         else "At no turn do networks bring back more of their own training sequences than of new ones."
     )
     rows = [{"turn": float(turn), "since": step} for turn, step in zip(turns, since, strict=True)]
-    return {"since": rows, "sentence": sentence}
+    return Answer(sentence, {"since": rows})
 
 
 def table(found: Statistics) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from jax.sharding import Mesh
 from jax.stages import Wrapped
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from hierdiff.grammar import Grammar, random_grammar
 from hierdiff.keys import key_for, keys_of
@@ -22,7 +22,7 @@ from hierdiff.measures.divergence import divergence, log_of, pairs, sample_split
 from hierdiff.measures.probe import Completion, Piece, Reference, make_pieces, make_reference
 from hierdiff.measures.slope import slope_products
 from hierdiff.noising import PROCESSES, Process
-from hierdiff.noising.process import cross_entropy, probe_times
+from hierdiff.noising.process import any_times, cross_entropy, noise_level
 from hierdiff.runs import record
 from hierdiff.sampling import DataSets, data_sets
 from hierdiff.statistics.groups import GROUPS, in_groups
@@ -81,25 +81,33 @@ def make_inputs(setting: Setting, measure: MeasureConfig) -> Inputs:
     """Noise the held-out sequences and some of the training ones, with all that the networks are compared with."""
     grammar, process, data = setting.grammar, setting.process, setting.data
     members = data.train[:, : measure.members].reshape(-1, grammar.leaves)
-    sizes = [len(data.held_out), *len(data.train) * [measure.members]]
-    keys = keys_of(key_for(setting.key, "noise levels"), range(len(sizes)))
-    times = [probe_times(key, n, measure.noise, process.levels) for n, key in zip(sizes, keys, strict=True)]
-    tokens, t = jnp.concatenate([data.held_out, members]), jnp.concatenate(times, axis=1)
-    pieces = make_pieces(
-        key_for(setting.key, "noise"), grammar, process, tokens, t, filtered=tuple(range(grammar.depth + 1))
-    )
-    held_out, members = pieces.part(slice(sizes[0])), pieces.part(slice(sizes[0], None))
-    references = [
-        make_reference(key, grammar, process, at(held_out, i), data.train)
-        for i, key in enumerate(keys_of(key_for(setting.key, "completions"), range(len(measure.noise))))
-    ]
+    levels = [noise_level(share, process.levels) for share in measure.noise]
+    of_sets = keys_of(key_for(setting.key, "members' any level"), range(len(data.train)))
+    t_members = jnp.concatenate([any_times(key, measure.members, process.levels) for key in of_sets])
+    t_held_out = any_times(key_for(setting.key, "held-out any level"), len(data.held_out), process.levels)
+    filtered = tuple(range(grammar.depth + 1))
+    held_out = noised_at(setting, "held-out", data.held_out, levels, t_held_out, filtered)
+    members = noised_at(setting, "members'", members, levels, t_members, filtered)
+    keys = [key_for(setting.key, f"completions at t = {level}") for level in levels]
+    references = [make_reference(key, grammar, process, at(held_out, i), data.train) for i, key in enumerate(keys)]
     return Inputs(
-        at(held_out, slice(-1)),
-        stacked(references),
-        at(members, slice(-1)),
-        at(held_out, -1),
-        at(members, -1),
+        at(held_out, slice(-1)), stacked(references), at(members, slice(-1)), at(held_out, -1), at(members, -1)
     )
+
+
+def noised_at(
+    setting: Setting,
+    whose: str,
+    tokens: Int[Array, "n L"],
+    levels: list[int],
+    any_level: Int[Array, " n"],
+    filtered: tuple[int, ...],
+) -> Piece:
+    """Pieces of the sequences at each level and, last, each at its own `any_level`; the noise of each has a name."""
+    t = jnp.stack([*(jnp.full(len(tokens), level, jnp.int32) for level in levels), any_level])
+    names = [*(f"t = {level}" for level in levels), "any level"]
+    keys = jnp.stack([key_for(setting.key, f"{whose} noise at {name}") for name in names])
+    return make_pieces(keys, setting.grammar, setting.process, tokens, t, filtered=filtered)
 
 
 def at(stack: Any, level: int | slice) -> Any:

@@ -1,0 +1,52 @@
+"""The world of sequences: what is drawn for one purpose moves nothing that is drawn for another."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from hierdiff.grammar import GrammarConfig
+from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
+from hierdiff.worlds.sequences import make_inputs, set_up
+
+MEASURE = MeasureConfig(held_out=100, members=50, noise=(0.1, 0.3), onset_noise=0.1)
+CONFIG = OnsetConfig(sets=2, size=120, grammar=GrammarConfig(depth=2), measure=MEASURE)
+
+
+def drawn(config):
+    setting = set_up(config)
+    return setting, make_inputs(setting, config.measure)
+
+
+@pytest.fixture(scope="module")
+def before():
+    return drawn(CONFIG)
+
+
+def test_more_members_and_sets_leave_the_held_out_noise_as_it_was(before):
+    measure = dataclasses.replace(MEASURE, members=100)
+    # The sequences themselves are drawn after those of all training sets.
+    _, after = drawn(dataclasses.replace(CONFIG, measure=measure))
+    for name in ("held_out", "any_held_out"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(before[1], name))
+    np.testing.assert_array_equal(after.reference.completions.x_t, before[1].reference.completions.x_t)
+
+
+def test_another_noise_level_leaves_the_others_as_they_were(before):
+    """Between the two, and with it the completions there."""
+    _, after = drawn(dataclasses.replace(CONFIG, measure=dataclasses.replace(MEASURE, noise=(0.1, 0.2, 0.3))))
+    kept = np.array([0, 2])
+    for name in ("held_out", "reference", "members"):
+        new, old = getattr(after, name), getattr(before[1], name)
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a)[kept], b), new, old)
+    assert not np.array_equal(after.held_out.x_t[0], after.held_out.x_t[1])
+
+
+def test_another_split_draws_all_but_the_grammar_anew(before):
+    setting, inputs = drawn(dataclasses.replace(CONFIG, split=1))
+    for name, x in vars(before[0].grammar).items():
+        np.testing.assert_array_equal(getattr(setting.grammar, name), x)
+    assert not np.array_equal(setting.data.train, before[0].data.train)
+    noise = [np.asarray(each.held_out.x_t - each.held_out.x_t.mean()) for each in (inputs, before[1])]
+    assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.5
