@@ -1,6 +1,12 @@
-"""Draws every figure: python -m figures."""
+"""Draws every figure.
 
-from hierdiff.pictures.album import main
+python -m figures                                   draw all
+python -m figures spectrum                          draw one
+python -m figures --run-missing --preset laptop     make what is missing first, then draw
+python -m figures --list-jobs --preset paper        one command for each line, to run side by side
+"""
+
+from hierdiff.pictures.command import draw_all
 
 if __name__ == "__main__":
-    main()
+    draw_all()

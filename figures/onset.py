@@ -1,6 +1,6 @@
 """Draws the picture of a run anew: python -m figures.onset runs/laptop-0."""
 
-from hierdiff.pictures.onset import main
+from hierdiff.pictures.command import draw_run
 
 if __name__ == "__main__":
-    main()
+    draw_run()

@@ -1,5 +1,6 @@
 """hierdiff: where biased generalization sets in, by diffusion networks on hierarchical data and their exact scores."""
 
+import importlib
 import importlib.metadata
 
 from hierdiff.errors import OptionError
@@ -35,3 +36,10 @@ __all__ = [
     "u_turn",
     "window_posterior",
 ]
+
+
+def __getattr__(name: str):
+    # What it imports takes longer than all the rest.
+    if name == "compare":
+        return importlib.import_module("hierdiff.compare")
+    raise AttributeError(f"module 'hierdiff' has no attribute {name!r}")

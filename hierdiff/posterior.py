@@ -11,7 +11,7 @@ and to within 1e-6 times the largest difference of log-likelihoods within a leaf
 1e37 nats (beyond which sums over the leaves overflow).
 
 Memory: a batch is worked through in chunks, so that above the input, the output and copies of both at most
-`16 * devices.chunk(L) * L * v * max(m, v)` bytes are alive.
+`16 * chunks.chunk(L) * L * v * max(m, v)` bytes are alive.
 """
 
 import functools

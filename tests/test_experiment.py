@@ -16,8 +16,8 @@ from runs import SMOKE as OPTIONS
 from experiments import membership, onset
 from hierdiff.learning import loop
 from hierdiff.learning.network import TransformerConfig
-from hierdiff.pictures import onset as figure
 from hierdiff.pictures import style
+from hierdiff.pictures.command import draw_run
 from hierdiff.runs import record
 from hierdiff.worlds import sequences
 from hierdiff.worlds.run_config import OnsetConfig
@@ -189,7 +189,7 @@ def test_a_damaged_run_is_refused(file, content, smoke_run, tmp_path, capsys):
     (tmp_path / file).write_bytes(content)
     for main, options in (
         (onset.main, [*OPTIONS, "--out", str(tmp_path)]),
-        (figure.main, [str(tmp_path)]),
+        (draw_run, [str(tmp_path)]),
         (membership.main, ["--run", str(tmp_path)]),
     ):
         with pytest.raises(SystemExit, match="2"):

@@ -16,6 +16,7 @@ from runs import asked
 
 from hierdiff.pictures import album as figures
 from hierdiff.pictures import style
+from hierdiff.pictures.command import draw_all
 from hierdiff.pictures.records import (
     IMAGES,
     LARGE,
@@ -111,14 +112,14 @@ def records(tmp_path_factory):
         }
         record.write_json(records.run(size) / "summary.json", summary)
     stops = [
-        {"seed": seed, "size": size, "rule": rule, "reached": True, "step": 10.0 * (1 + seed)}
-        | dict.fromkeys(stopping.COSTS, 0.1 * (1 + seed))
+        stopping.Stop(seed, size, rule, True, 10.0 * (1 + seed), dict.fromkeys(stopping.COSTS, 0.1 * (1 + seed)))
         for seed in STOPPING_SEEDS
         for size in (200, 300)
         for rule in stopping.RULES
     ]
     records.file(Need(STOPPING)).parent.mkdir()
-    content = {"stops": stops, "table": stopping.summarise(stops), **MADE}
+    rows = stopping.summarise(stops)
+    content = {"stops": [*map(stopping.written, stops)], "table": [*map(stopping.written, rows)], **MADE}
     record.write_json(records.file(Need(STOPPING)), content)
     return records
 
@@ -271,7 +272,7 @@ def test_a_minimum_that_is_not_reached_is_not_drawn(records, tmp_path):
 
 
 def test_pictures_name_the_record_and_the_command_that_made_it(records, tmp_path, capsys):
-    figures.main(["stopping", "noise", "--preset", "smoke", "--runs", str(records.folder), "--out", str(tmp_path)])
+    draw_all(["stopping", "noise", "--preset", "smoke", "--runs", str(records.folder), "--out", str(tmp_path)])
     assert capsys.readouterr().out.split() == [str(tmp_path / f"{name}.png") for name in ("stopping", "noise")]
     for suffix in ("png", "pdf"):
         content = (tmp_path / f"stopping.{suffix}").read_bytes()
@@ -281,13 +282,13 @@ def test_pictures_name_the_record_and_the_command_that_made_it(records, tmp_path
 
 def test_what_is_missing_is_said_with_the_command_that_makes_it(tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
-        figures.main(["samples", "--preset", "smoke", "--runs", str(tmp_path)])
+        draw_all(["samples", "--preset", "smoke", "--runs", str(tmp_path)])
     run, question = capsys.readouterr().out.splitlines()
     assert run.endswith(f"curves.nc is missing; this makes it: python -m {shlex.join(command(tmp_path, Need(ONSET)))}")
     made = shlex.join(command(tmp_path, Need("neighbours")))
     assert question.endswith(f"neighbours.curves.nc is missing; this makes it: python -m {made}")
     with pytest.raises(SystemExit, match="2"):
-        figures.main(["nothing"])
+        draw_all(["nothing"])
     assert "FIGURE: got nothing, needs one of training" in capsys.readouterr().err
 
 
@@ -308,7 +309,7 @@ def test_a_damaged_record_is_named_and_the_other_figures_are_drawn(file, content
     (tmp_path / "runs" / file).write_bytes(content)
     names = ["spectrum", "stopping"]
     with pytest.raises(SystemExit, match="1"):
-        figures.main([*names, "--preset", "smoke", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)])
+        draw_all([*names, "--preset", "smoke", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)])
     bad = "stopping" if "stopping" in file else "spectrum"
     printed = capsys.readouterr().out
     assert f"{bad}: {tmp_path / 'runs' / file}: needs a whole record" in printed
@@ -339,7 +340,7 @@ def test_missing_records_are_made_in_order_and_a_failure_stops(tmp_path, monkeyp
 
     monkeypatch.setattr(figures, "carry_out", carry_out)
     with pytest.raises(SystemExit, match="3"):
-        figures.main(["losses", "samples", "--run-missing", "--preset", "smoke", "--runs", str(tmp_path)])
+        draw_all(["losses", "samples", "--run-missing", "--preset", "smoke", "--runs", str(tmp_path)])
     assert ran == ["experiments.onset", "experiments.neighbours", "experiments.losses"]
     printed = capsys.readouterr()
     assert "job 1 of 3, time left not known yet: experiments.onset" in printed.out
@@ -355,7 +356,7 @@ def test_what_is_made_is_drawn_at_once(records, tmp_path, monkeypatch, capsys):
     record.write_json(summary, {name: value for name, value in content.items() if name != "losses"})
     monkeypatch.setattr(figures, "carry_out", lambda *_: record.write_json(summary, content))
     options = ["--run-missing", "--preset", "smoke", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
-    figures.main(["losses", *options])
+    draw_all(["losses", *options])
     assert "job 1 of 1" in capsys.readouterr().out
     assert (tmp_path / "losses.pdf").exists()
 
@@ -381,7 +382,7 @@ def test_sigterm_ends_a_job_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
 def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
     """The options of each are good, and those of a question are so for the size of its run."""
-    figures.main(["--list-jobs", "--preset", preset])
+    draw_all(["--list-jobs", "--preset", preset])
     chains = capsys.readouterr().out.splitlines()
     configs = {}
     for line in [line for chain in chains for line in chain.split(" && ")]:

@@ -84,13 +84,24 @@ def test_the_name_of_a_file_occurs_once():
     assert [name for name, times in names.items() if times > 1] == []
 
 
-@pytest.mark.parametrize("question", ["onset", "images", "neighbours", "stopping", "benchmark", "other_models"])
-def test_options_are_read_before_anything_heavy_is_imported(question):
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(
+            f"experiments.{name}.main"
+            for name in ("onset", "images", "neighbours", "stopping", "benchmark", "other_models")
+        ),
+        "hierdiff.pictures.command.draw_all",
+        "hierdiff.pictures.command.draw_run",
+    ],
+)
+def test_options_are_read_before_anything_heavy_is_imported(command):
     """Help and a refusal, each in a program of its own that says what it has imported by then."""
+    module, _, name = command.rpartition(".")
     code = (
-        f"import sys\nfrom experiments import {question} as command\n"
-        "for options in (['--help'], ['--preset', 'none']):\n"
-        "    try:\n        command.main(options)\n"
+        f"import sys\nfrom {module} import {name} as command\n"
+        "for options in (['--help'], ['--novel']):\n"
+        "    try:\n        command(options)\n"
         "    except SystemExit as stop:\n        print(stop.code)\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )

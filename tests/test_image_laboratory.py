@@ -198,7 +198,11 @@ def test_a_run_leaves_its_record_and_says_what_it_found(records, capsys):
     options = record.read_json(folder / "config.json")["options"]
     main([*OPTIONS, "--data-dir", options["images"]["data_dir"], "--out", str(folder)])
     printed = capsys.readouterr().out
-    assert record.read_json(folder / "summary.json")["verdict"] in printed
+    content = record.read_json(folder / "summary.json")
+    assert content["verdict"] in printed
+    summary = record.from_json(images.Summary, content)
+    assert record.as_json(summary) == content
+    assert (images.table(summary) in printed, images.verdict(summary)) == (True, content["verdict"])
     assert "samples: nearer to the own set than to another" in printed
 
 

@@ -15,8 +15,10 @@ from runs import SMOKE, ask
 from hierdiff.grammar import GrammarConfig
 from hierdiff.learning.network import TreeConfig
 from hierdiff.learning.train_config import TrainConfig
+from hierdiff.questions import onset
 from hierdiff.runs import record
-from hierdiff.worlds.finished import open_run, snapshots
+from hierdiff.runs.checkpoint import save
+from hierdiff.runs.options import recorded
 from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
 
 NUMBERS = Path(__file__).parent / "numbers"
@@ -49,10 +51,10 @@ def before(tmp_path):
     return shutil.copytree(BEFORE, tmp_path / "run")
 
 
-def test_a_record_of_before_opens_and_is_that_of_its_command(before):
+def test_a_record_of_before_is_that_of_its_command(before):
     """Options that its network did not use, and that this version has for others only, stand in it."""
-    run = open_run(before)
-    assert run.config == OnsetConfig(
+    config = recorded(OnsetConfig(), record.read_json(before / "config.json")["options"])
+    assert config == OnsetConfig(
         sets=3,
         size=200,
         grammar=GrammarConfig(depth=3),
@@ -60,8 +62,45 @@ def test_a_record_of_before_opens_and_is_that_of_its_command(before):
         train=TrainConfig(steps=200, batch=64, checkpoints=12, first_checkpoint=10, snapshots=3),
         measure=MeasureConfig(held_out=100, members=50, noise=(0.1, 0.15, 0.3)),
     )
-    assert [step for step, _ in snapshots(run)] == [10, 51, 200]
-    record.require_folder(before, run.config)
+    record.require_folder(before, config)
+
+
+def refused(capsys, script, options):
+    with pytest.raises(SystemExit, match="2"):
+        ask(script, options)
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    return printed
+
+
+def test_networks_whose_data_would_be_drawn_otherwise_are_asked_nothing_and_not_gone_on_with(before, capsys):
+    """Their grammar would be another; the sentence says which command makes the run anew."""
+    words = "this one is older, and made anew by python -m experiments.onset --preset smoke --steps 200"
+    assert words in refused(capsys, "membership", ["--run", str(before)])
+    (before / "summary.json").unlink()
+    (before / "state").mkdir()
+    save(before / "state", 10, {"x": np.zeros(1)})
+    sentence = refused(capsys, "onset", [*SMOKE, "--out", str(before)])
+    assert words in sentence
+    assert "--resume never" in sentence
+
+
+def shape_of(content):
+    """The keys of a summary, with the form of what stands under them."""
+    if isinstance(content, dict):
+        return {key: shape_of(value) for key, value in content.items()}
+    return [shape_of(each) for each in content] if isinstance(content, list) else None
+
+
+def test_a_summary_of_before_is_shown_and_has_the_form_of_this_version(smoke_run, before, capsys):
+    content = record.read_json(before / "summary.json")
+    summary = record.from_json(onset.Summary, content)
+    assert record.as_json(summary) == content
+    assert onset.verdict(summary) == content["verdict"]
+    onset.show(before)
+    assert f"{onset.table(summary)}\n\n{content['verdict']}\n" in capsys.readouterr().out
+    assert "not reached" in onset.table(summary)
+    assert shape_of(content) == shape_of(record.read_json(smoke_run[0] / "summary.json"))
 
 
 @pytest.mark.parametrize(("name", "value"), [("layers", 7), ("novel", 1)])
@@ -71,8 +110,4 @@ def test_a_record_with_an_option_that_there_is_not_is_refused_in_one_sentence(na
     record.write_json(before / "config.json", content)
     sentence = f"{name}: got {value}, needs to be an option of this version of hierdiff; another one made this record"
     for script, options in (("membership", ["--run"]), ("onset", [*SMOKE, "--out"])):
-        with pytest.raises(SystemExit, match="2"):
-            ask(script, [*options, str(before)])
-        printed = capsys.readouterr().err
-        assert sentence in printed
-        assert printed.count("\n") == 1
+        assert sentence in refused(capsys, script, [*options, str(before)])

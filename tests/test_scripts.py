@@ -300,12 +300,12 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
 
 def test_means_over_grammars_have_students_intervals():
     stops = [
-        {"size": 100, "rule": rule, "reached": True, "step": 100.0 * k, **dict.fromkeys(stopping.COSTS, float(k))}
+        stopping.Stop(k, 100, rule, True, 100.0 * k, dict.fromkeys(stopping.COSTS, float(k)))
         for k in (1, 2, 3)
         for rule in stopping.RULES
     ]
     row, late = (stopping.summarise(stops)[i] for i in (0, 3))
-    assert late["rule"] == stopping.LATE
-    assert late["step"] == {"mean": 0, "half_width": 0}
-    assert row["step"]["mean"] == 200
-    assert row["excess loss"]["half_width"] == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)
+    assert late.rule == stopping.LATE
+    assert late.step == stopping.Mean(0.0, 0.0)
+    assert row.step.mean == 200
+    assert row.costs[stopping.EXCESS].half_width == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)

@@ -28,7 +28,8 @@ class Network(NamedTuple):
 def network_log_posterior(network: Network, process: Process) -> Callable[..., Float[Array, "n L v"]]:
     """`(params, x_t, t, key) -> log p(x_0 | x_t)`; where x_t shows a symbol, that is the answer."""
 
-    def log_posterior(params: Any, x_t: Array, t: Int[Array, " n"], key: Array | None = None) -> Array:
+    def log_posterior(params: Any, x_t: Array, t: int | Int[Array, "*n"], key: Array | None = None) -> Array:
+        t = jnp.broadcast_to(jnp.asarray(t, jnp.int32), len(x_t))
         log_f = network.forward(params, process.encode(x_t), t, key)
         return jnp.where(process.known(x_t)[..., None], process.log_likelihood(x_t, t), log_f)
 

@@ -22,7 +22,9 @@ def log_of(p: Float[Array, "..."]) -> Float[Array, "..."]:
 
 def sample_split(log_f: Float[Array, "*batch L v"], log_g: Float[Array, "*batch L v"]) -> Float[Array, "*batch"]:
     """(KL(f || g) + KL(g || f)) / 2: how far two networks disagree (arXiv 2603.03469)."""
-    return 0.5 * ((jnp.exp(log_f) - jnp.exp(log_g)) * (log_f - log_g)).sum((-1, -2))
+    apart = (jnp.exp(log_f) - jnp.exp(log_g)) * (log_f - log_g)
+    # Two that are sure of the same agree: log of zero minus log of zero.
+    return 0.5 * jnp.where(log_f == log_g, 0, apart).sum((-1, -2))
 
 
 def pairs(networks: int) -> list[tuple[int, int]]:

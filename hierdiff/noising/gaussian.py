@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from hierdiff.errors import require
-from hierdiff.noising.process import check_levels, cross_entropy
+from hierdiff.errors import OptionError, require
+from hierdiff.noising.process import cross_entropy
 
 
 @jax.tree_util.register_static
@@ -98,7 +98,9 @@ class Gaussian:
                 return (x_t + (1 - ab) * output) / jnp.sqrt(ab)
             case "v":
                 return jnp.sqrt(ab) * x_t - jnp.sqrt(1 - ab) * output
-        return output
+            case "x0":
+                return output
+        raise OptionError("predicts", predicts, "one of x0, noise, score, v")
 
     def known(self, x_t: Float[Array, "n L v"]) -> Bool[Array, "n L"]:
         """None."""
@@ -176,6 +178,14 @@ class Schedule:
     @property
     def levels(self) -> int:
         return self.alpha_bar.shape[0]
+
+
+def check_levels(name: str, levels: int) -> None:
+    """Raise `OptionError` unless there is a linear schedule of so many levels.
+
+    The last beta is 20 / levels, and the first, 0.1 / levels, must be seen in float32.
+    """
+    require(20 < levels <= 10**6, name, levels, "an integer from 21 to 1,000,000")
 
 
 def linear_schedule(levels: int = 500) -> Schedule:

@@ -1,11 +1,6 @@
-"""Every figure, drawn from the records of a preset's runs.
+"""Every figure, drawn from the records of a preset's runs; and these records, made if they are missing."""
 
-python -m figures                                   draw all
-python -m figures spectrum                          draw one
-python -m figures --run-missing --preset laptop     make what is missing first, then draw
-python -m figures --list-jobs --preset paper        one command for each line, to run side by side
-"""
-
+import argparse
 import contextlib
 import importlib
 import math
@@ -23,10 +18,10 @@ from tqdm import tqdm
 
 from hierdiff.errors import OptionError
 from hierdiff.pictures import style
+from hierdiff.pictures.command import FIGURES
 from hierdiff.pictures.records import (
     IMAGES,
     ONSET,
-    PRESETS,
     QUESTIONS,
     SIZES,
     STOPPING_SEEDS,
@@ -38,52 +33,19 @@ from hierdiff.pictures.records import (
     read_results,
 )
 from hierdiff.runs import record
-from hierdiff.runs.command_line import Parser
-
-FIGURES = (
-    "training",
-    "set_sizes",
-    "noise",
-    "samples",
-    "losses",
-    "uturns",
-    "other_sizes",
-    "random_strings",
-    "spectrum",
-    "heights_and_noise",
-    "memorization",
-    "growth",
-    "stopping",
-    "image_training",
-    "image_samples",
-    "image_noise",
-    "image_scales",
-)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """The command line."""
-    parser = Parser(prog="python -m figures", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"which of {', '.join(FIGURES)} (default: all)")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="laptop", help="whose runs")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
-    parser.add_argument("--out", type=Path, help="folder of the pictures (default: RUNS/figures-PRESET)")
-    parser.add_argument("--run-missing", action="store_true", help="make the records that are missing, and then draw")
-    parser.add_argument("--list-jobs", action="store_true", help="print the commands that make all records, and stop")
-    options = parser.parse_all(argv)
-    unknown = [name for name in options.figures if name not in FIGURES]
-    if unknown:
-        parser.error(f"FIGURE: got {unknown[0]}, needs one of {', '.join(FIGURES)}")
+def make(options: argparse.Namespace) -> None:
+    """Draw the figures asked for, make their records first, or say which commands make all records."""
     modules = [importlib.import_module(f"hierdiff.pictures.{name}") for name in options.figures or FIGURES]
     records, out = Records(options.runs, options.preset), options.out or options.runs / f"figures-{options.preset}"
-    with parser.one_sentence():
-        if options.list_jobs:
-            print("\n".join(independent_jobs(records)))
-            return
-        if options.run_missing:
-            run_missing(records, modules)
-        record.require_writable("out", out)
-        drawn = [draw_or_say(module, records, out) for module in modules]
+    if options.list_jobs:
+        print("\n".join(independent_jobs(records)))
+        return
+    if options.run_missing:
+        run_missing(records, modules)
+    record.require_writable("out", out)
+    drawn = [draw_or_say(module, records, out) for module in modules]
     if not all(drawn):
         raise SystemExit(1)
 

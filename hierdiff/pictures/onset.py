@@ -18,7 +18,6 @@ from matplotlib.colors import LogNorm
 from hierdiff.errors import require
 from hierdiff.pictures import style
 from hierdiff.runs import record
-from hierdiff.runs.command_line import Parser
 
 MEMBERS = "C4"
 
@@ -104,12 +103,12 @@ def maps(both: list[Axes], curves: xr.Dataset, summary: dict) -> None:
     both[1].figure.colorbar(ScalarMappable(norm), ax=both[1], label="squared units / sequence")
 
 
-def main(argv: list[str] | None = None) -> None:
-    """The command line."""
-    parser = Parser(prog="python -m figures.onset", description="Draws the picture of a run anew.")
-    parser.add_argument("run", type=Path, help="folder of a finished run of experiments.onset")
-    options = parser.parse_all(argv)
-    with parser.one_sentence():
-        need = "the folder of a finished run of experiments.onset"
-        require(record.finished(options.run, "run"), "run", str(options.run), need)
-        draw(options.run)
+def draw_finished(run: Path) -> None:
+    """Draw the picture of a run anew.
+
+    Raises:
+      ValueError: there is no finished run in the folder.
+    """
+    need = "the folder of a finished run of experiments.onset"
+    require(record.finished(run, "run"), "run", str(run), need)
+    draw(run)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hierdiff.learning.devices import set_up_devices
-from hierdiff.questions import OF_A_RUN, QUESTIONS, TRAINING
+from hierdiff.questions import OF_A_RUN, TRAINING
 from hierdiff.questions.configs import PRESETS, Both
 from hierdiff.runs.command_line import RESUME, Parser, parse_config
 
@@ -20,8 +20,6 @@ def command(name: str, doc: str | None) -> Callable[[list[str] | None], None]:
 
 def ask(name: str, doc: str | None, argv: list[str] | None = None) -> None:
     """Read the options of a question, and have it answered."""
-    if name not in QUESTIONS:
-        raise ValueError(f"name: got {name!r}, needs one of {', '.join(QUESTIONS)}")
     parser = Parser(prog=f"python -m experiments.{name}", description=(doc or "").split("\n\n")[0])
     config, options = _reader(name)(name, parser, argv)
     with parser.one_sentence():

@@ -5,6 +5,7 @@ and writes a run's folder. Without --data-dir the images are those of Fashion-MN
 """
 
 import argparse
+import dataclasses
 import hashlib
 import shutil
 from pathlib import Path
@@ -23,7 +24,16 @@ from hierdiff.runs import record
 from hierdiff.runs.plan import say_plan
 from hierdiff.runs.run import carry_out, in_folder, read_snapshot, reporting
 from hierdiff.statistics.groups import in_groups
-from hierdiff.statistics.landmarks import Reading, first_significant, last_significant_minimum, locate, plain
+from hierdiff.statistics.landmarks import (
+    Growth,
+    Landmark,
+    Landmarks,
+    Ratio,
+    Reading,
+    Values,
+    first_significant,
+    locate,
+)
 from hierdiff.statistics.minima import locate_minimum
 from hierdiff.statistics.replicates import Statistics, replicate
 from hierdiff.statistics.words import (
@@ -85,100 +95,152 @@ def median_apart(samples: xr.Dataset) -> xr.DataArray:
     return 1 - samples.alike.median(("pair", "start"))
 
 
+@dataclasses.dataclass(frozen=True)
+class NoiseRow:
+    """The onset at one noise level."""
+
+    noise: float
+    onset: Landmark
+    ratio: Ratio
+    distance: Values
+    member_distance: Values
+    slope: Values
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaleRow:
+    """The onset at one scale, in pixels."""
+
+    scale: int
+    onset: Landmark
+    ratio: Ratio
+    distance: Values
+    growth: Growth
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Where samples agree best, since when they lie nearer to the own set, and by how much at the end, in words."""
+
+    apart: Landmark
+    nearer_since: float
+    nearer_at_the_end: str
+    copied_at_the_end: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Summary(Landmarks):
+    """What was found in a run, as `summary.json` has it; of samples only where snapshots were kept."""
+
+    test_loss: Values
+    train_loss: Values
+    noise: tuple[NoiseRow, ...]
+    scales: tuple[ScaleRow, ...]
+    sha256: str
+    duplicates: int
+    unreadable: int
+    seconds_training: float
+    seconds_measuring: float
+    samples: Samples | None = None
+    verdict: str = ""
+
+
 def summarise(
     found: Statistics, of_samples: Statistics | None, *, onset_noise: float, epoch: float, attributes: dict[str, Any]
-) -> dict[str, Any]:
+) -> Summary:
     """The minima of a run (steps) with their intervals, the values there with their errors, and the verdict.
 
     `epoch` is in steps. `of_samples` is None where no snapshots were kept.
     """
-    distance = found.curve("distance", noise=onset_noise)
     read = Reading(found, locate(found, "distance", noise=onset_noise), locate(found, "test_loss", locate_minimum))
-    summary = {
-        **read.minima("distance", onset_noise, epoch),
-        "last_significant_minimum": last_significant_minimum(distance, found.resampling, read.until),
-        "test_loss": read.values("test_loss"),
-        "train_loss": read.values("train_loss"),
-        "noise": [
-            {
-                "noise": float(t),
-                **read.minimum("distance", noise=t),
-                **{name: read.values(name, noise=t) for name in ("distance", "member_distance", "slope")},
-            }
+    summary = Summary(
+        **vars(read.landmarks("distance", onset_noise, epoch)),
+        test_loss=read.values("test_loss"),
+        train_loss=read.values("train_loss"),
+        noise=tuple(
+            NoiseRow(
+                float(t),
+                *read.minimum("distance", noise=t),
+                *(read.values(name, noise=t) for name in ("distance", "member_distance", "slope")),
+            )
             for t in found.mean.noise.values
-        ],
-        "scales": [
-            {
-                "scale": int(scale),
-                **read.minimum("scale_distance", noise=onset_noise, scale=scale),
-                "distance": read.values("scale_distance", noise=onset_noise, scale=scale),
-                "growth": read.growth("scale_distance", noise=onset_noise, scale=scale),
-            }
+        ),
+        scales=tuple(
+            ScaleRow(
+                int(scale),
+                *read.minimum("scale_distance", noise=onset_noise, scale=scale),
+                distance=read.values("scale_distance", noise=onset_noise, scale=scale),
+                growth=read.growth("scale_distance", noise=onset_noise, scale=scale),
+            )
             for scale in found.mean.scale.values
-        ],
+        ),
+        samples=summarise_samples(of_samples) if of_samples else None,
         **attributes,
-    }
-    if of_samples:
-        last = of_samples.curves().isel(step=-1)
-        summary["samples"] = {
-            "apart": plain(locate(of_samples, "apart")),
-            "nearer_since": first_significant(of_samples.curve("nearer"), of_samples.resampling),
-            "nearer_at_the_end": with_interval(last, "nearer", 3),
-            "copied_at_the_end": with_interval(last, "copied", 3),
-        }
-    return {**summary, "verdict": verdict(summary)}
+    )
+    return dataclasses.replace(summary, verdict=verdict(summary))
 
 
-def verdict(summary: dict[str, Any]) -> str:
+def summarise_samples(found: Statistics) -> Samples:
+    """Where the samples of two networks agree best, and how they lean to the own set."""
+    last = found.curves().isel(step=-1)
+    return Samples(
+        locate(found, "apart").landmark,
+        nearer_since=first_significant(found.curve("nearer"), found.resampling),
+        nearer_at_the_end=with_interval(last, "nearer", 3),
+        copied_at_the_end=with_interval(last, "copied", 3),
+    )
+
+
+def verdict(summary: Summary) -> str:
     """One sentence: where networks begin to part, when the test loss would have stopped, and what samples show."""
-    onset, noise = summary["onset"], summary["onset_noise"]
-    if onset["reached"]:
-        epochs = f"{onset['step'] / summary['epoch']:,.0f} epochs"
+    onset, noise = summary.onset, summary.onset_noise
+    if onset.reached:
+        epochs = f"{onset.step / summary.epoch:,.0f} epochs"
         start = (
             f"At t/T = {noise} the networks start to lean towards their own images at step {interval(onset)}, {epochs}"
         )
-    elif onset["from_start"]:
+    elif onset.from_start:
         start = f"At t/T = {noise} the networks part from the first checkpoint on"
     else:
-        start = f"No onset within {summary['steps']:,} steps: at t/T = {noise} the networks do not part"
+        start = f"No onset within {summary.steps:,} steps: at t/T = {noise} the networks do not part"
     parts = [start]
     if two_minima(summary):
-        parts.append(f"they part from another minimum too, at step {summary['last_significant_minimum']:,.0f}")
+        parts.append(f"they part from another minimum too, at step {summary.last_significant_minimum:,.0f}")
     parts.append(stopping(summary))
-    told = [row for row in summary["scales"] if row["growth"]["significant"]]
-    if told and summary["read_at"]["best"] > onset["step"]:
-        until = "then" if summary["best"]["reached"] else "the end"
-        grown = ", ".join(f"{row['scale']} ({from_onset_to_best(row['distance'], 3)})" for row in told)
+    told = [row for row in summary.scales if row.growth.significant]
+    if told and summary.read_at.best > onset.step:
+        until = "then" if summary.best.reached else "the end"
+        grown = ", ".join(f"{row.scale} ({from_onset_to_best(row.distance, 3)})" for row in told)
         parts.append(f"from the onset to {until} they part at the scales, in pixels, {grown}")
-    if "samples" in summary and summary["samples"]["apart"]["reached"]:
-        parts.append(f"their samples from the same noise agree best at step {interval(summary['samples']['apart'])}")
-    if summary["sets"] == 2:
+    if summary.samples and summary.samples.apart.reached:
+        parts.append(f"their samples from the same noise agree best at step {interval(summary.samples.apart)}")
+    if summary.sets == 2:
         parts.append("with two sets, none of this counts the choice of the images")
     return f"{'; '.join(parts)}."
 
 
-def table(summary: dict[str, Any]) -> str:
+def table(summary: Summary) -> str:
     """A row for each noise level and each scale, and what the samples show."""
     lines = [
         how_to_read("held-out images; 1 - cosine of the noises that two networks predict", summary),
         "",
         f"{'t/T':>7} {'onset, step (95%)':>26}  P(< best) {'held-out':>21} {'training images':>21} {'slope':>24}",
     ]
-    for row in summary["noise"]:
-        cells = [f"{from_onset_to_best(row[name]):>21}" for name in ("distance", "member_distance")]
-        slope = from_onset_to_best(row["slope"], 4)
-        lines.append(f"{row['noise']:7g} {onset_of(row):<37} {' '.join(cells)} {slope:>24}")
+    for row in summary.noise:
+        cells = [f"{from_onset_to_best(x):>21}" for x in (row.distance, row.member_distance)]
+        slope = from_onset_to_best(row.slope, 4)
+        lines.append(f"{row.noise:7g} {onset_of(row.onset, row.ratio):<37} {' '.join(cells)} {slope:>24}")
     lines += ["", f"{'pixels':>7} {'onset, step (95%)':>26}  P(< best) {'at this scale':>21}"]
-    for row in summary["scales"]:
-        lines.append(f"{row['scale']:7} {onset_of(row):<37} {from_onset_to_best(row['distance']):>21}")
-    loss, train_loss = (from_onset_to_best(summary[name], 4) for name in ("test_loss", "train_loss"))
+    for row in summary.scales:
+        lines.append(f"{row.scale:7} {onset_of(row.onset, row.ratio):<37} {from_onset_to_best(row.distance):>21}")
+    loss, train_loss = (from_onset_to_best(x, 4) for x in (summary.test_loss, summary.train_loss))
     lines += ["", f"test loss {loss}, training loss {train_loss}, squared error of the noise per pixel"]
-    if "samples" in summary:
-        found = summary["samples"]
-        since = f"since step {found['nearer_since']:,.0f}" if found["nearer_since"] else "at no step for good"
+    if summary.samples:
+        found = summary.samples
+        since = f"since step {found.nearer_since:,.0f}" if np.isfinite(found.nearer_since) else "at no step for good"
         lines.append(
-            f"samples: nearer to the own set than to another {since}, at the end by {found['nearer_at_the_end']}; "
-            f"share of copies at the end {found['copied_at_the_end']}"
+            f"samples: nearer to the own set than to another {since}, at the end by {found.nearer_at_the_end}; "
+            f"share of copies at the end {found.copied_at_the_end}"
         )
     return "\n".join(lines)
 
@@ -201,7 +263,7 @@ def run(config: ImagesConfig, setting: ImageSetting, folder: Path) -> None:
     if jax.process_index() == 0:
         print(
             f"{config.sets} disjoint sets of {config.size} images, {config.images.side} pixels a side; of the images "
-            f"seen, {about['duplicates']} repeat others and {about['unreadable']} cannot be read"
+            f"seen, {setting.data.duplicates} repeat others and {setting.data.unreadable} cannot be read"
         )
     focus = config.measure.noise.index(config.measure.onset_noise)
 
@@ -276,4 +338,5 @@ def show(folder: Path) -> None:
     """Draw the picture of a finished run and print what was found."""
     shutil.rmtree(folder / "samples", ignore_errors=True)
     draw_run(folder)
-    say(record.read_json(folder / "summary.json"), table)
+    summary = record.from_json(Summary, record.read_json(folder / "summary.json"))
+    say(table(summary), summary.verdict, summary.seconds_training, summary.seconds_measuring)

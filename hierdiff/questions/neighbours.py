@@ -19,10 +19,10 @@ from hierdiff.measures.neighbours import histogram_divergence, nearest_distances
 from hierdiff.noising.reverse import respaced, reverse
 from hierdiff.posterior import exact_denoiser
 from hierdiff.questions.configs import NeighboursConfig
-from hierdiff.questions.snapshots import Question
+from hierdiff.questions.snapshots import Answer, Question
 from hierdiff.sampling import coincidences, sample
 from hierdiff.statistics.groups import in_groups
-from hierdiff.statistics.landmarks import estimate, first_significant, plain
+from hierdiff.statistics.landmarks import estimate, first_significant
 from hierdiff.statistics.minima import locate_minimum, locate_onset
 from hierdiff.statistics.replicates import Statistics, replicate
 from hierdiff.statistics.words import cell, interval, lines_over, with_interval
@@ -115,7 +115,7 @@ def statistics(run: Run, results: xr.Dataset) -> Statistics:
     return replicate(results.data_vars, run.sets_of).derive(derive)
 
 
-def summarise(found: Statistics) -> dict[str, Any]:
+def summarise(found: Statistics) -> Answer:
     """Where paired samples agree most, and from where on samples lean to the own training set."""
     resample = found.resampling
     paired = estimate(found.curve("unpaired"), resample, locate_onset)
@@ -126,7 +126,7 @@ def summarise(found: Statistics) -> dict[str, Any]:
     copied = [first_significant(found.curve("more_copies", height=h), resample) for h in heights]
     tall = [f"height {h} at {step:,.0f}" for h, step in zip(heights, copied, strict=True) if np.isfinite(step)]
     sentence = (
-        f"The samples of two networks fed the same noise agree most at step {interval(plain(paired))}; samples lie "
+        f"The samples of two networks fed the same noise agree most at step {interval(paired)}; samples lie "
         + (
             f"nearer to their own training set from step {since:,.0f} on, at the last by {nearer} symbols"
             if np.isfinite(since)
@@ -134,13 +134,13 @@ def summarise(found: Statistics) -> dict[str, Any]:
         )
         + (f", and copy more blocks of it: {', '.join(tall)}." if tall else ", and copy no more blocks of it.")
     )
-    return {
-        "paired": plain(paired),
-        "neighbour_divergence": plain(nearest),
+    numbers = {
+        "paired": paired.landmark,
+        "neighbour_divergence": nearest.landmark,
         "nearer_since": since,
         "copies_since": [{"height": int(h), "step": step} for h, step in zip(heights, copied, strict=True)],
-        "sentence": sentence,
     }
+    return Answer(sentence, numbers)
 
 
 def table(found: Statistics) -> str:

@@ -5,14 +5,13 @@ All that an onset run measures, at more noise levels and for its snapshots, on s
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import xarray as xr
 
 from hierdiff.keys import key_for
 from hierdiff.noising.process import require_levels
 from hierdiff.questions.configs import NoiseConfig
-from hierdiff.questions.snapshots import Question
+from hierdiff.questions.snapshots import Answer, Question
 from hierdiff.sampling import sample_unseen
 from hierdiff.statistics.groups import GROUPS
 from hierdiff.statistics.replicates import Statistics
@@ -43,7 +42,7 @@ def statistics(_: Run, results: xr.Dataset) -> Statistics:
     return statistics_of(results)
 
 
-def summarise(found: Statistics) -> dict[str, Any]:
+def summarise(found: Statistics) -> Answer:
     """Where the data-dependent part is largest, at the last step."""
     last = found.curves().isel(step=-1)
     most = last.isel(last.data_dependent.argmax(("noise", "height")))
@@ -51,7 +50,7 @@ def summarise(found: Statistics) -> dict[str, Any]:
         f"At step {int(last.step):,} the data-dependent part is largest at height {int(most.height)} and t/T = "
         f"{float(most.noise):g}, {with_interval(most, 'data_dependent', 3)} squared units a sequence."
     )
-    return {"largest": {"height": int(most.height), "noise": float(most.noise)}, "sentence": sentence}
+    return Answer(sentence, {"largest": {"height": int(most.height), "noise": float(most.noise)}})
 
 
 def table(found: Statistics) -> str:

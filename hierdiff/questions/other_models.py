@@ -15,7 +15,6 @@ import numpy as np
 from hierdiff.compare import Comparison, compare
 from hierdiff.noising import Gaussian
 from hierdiff.questions.configs import OtherConfig
-from hierdiff.statistics.landmarks import plain
 from hierdiff.statistics.words import cell, interval, lines_over
 from hierdiff.worlds.image_files import draw_images
 
@@ -81,5 +80,5 @@ def answer(config: OtherConfig, _: argparse.Namespace) -> None:
         "slope": lambda at: cell(at, "slope", 4),
     }
     print("\n".join(lines_over("step", curves, columns, 15)))
-    onset, best = (interval(plain(each)) for each in (found.onset, found.best))
+    onset, best = (interval(each) for each in (found.onset, found.best))
     print(f"\nThe two agree best at step {onset}; their loss at this noise level is smallest at step {best}.")

@@ -26,13 +26,51 @@ from hierdiff.worlds.run_config import OnsetConfig
 
 RULES = ("smallest sample split", "smallest test loss", "fixed epochs")
 LATE = "test loss minus split"
-# What is read where a rule stops: the name in the table, the file, the variable and where in it.
+EXCESS, AUC = "excess loss", "membership AUC"
+# What is read where a rule stops: the name in the table, the file, the variable in it and the digits that are shown.
 COSTS = {
-    "excess loss": ("curves", "excess"),
-    "memorization slope": ("curves", "slope"),
-    "membership AUC": ("membership.curves", "area"),
-    "copies, height 2": ("neighbours.curves", "more_copies"),
+    EXCESS: ("curves", "excess", 3),
+    "memorization slope": ("curves", "slope", 4),
+    AUC: ("membership.curves", "area", 3),
+    "copies, height 2": ("neighbours.curves", "more_copies", 4),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Stop:
+    """Where a rule stops a run, and each of `COSTS` there."""
+
+    seed: int
+    size: int
+    rule: str
+    reached: bool
+    step: float
+    costs: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mean:
+    """A mean over grammars, and half the width of its 95% interval."""
+
+    mean: float
+    half_width: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Where a rule stops runs of one size, and each of `COSTS` there."""
+
+    size: int
+    rule: str
+    grammars: int
+    reached: int
+    step: Mean
+    costs: dict[str, Mean]
+
+
+def written(row: Stop | Row) -> dict[str, Any]:
+    """A row as `stopping.json` has it, the costs beside the rest."""
+    return {name: value for name, value in vars(row).items() if name != "costs"} | row.costs
 
 
 def answer(config: Both, options: argparse.Namespace) -> None:
@@ -46,13 +84,10 @@ def answer(config: Both, options: argparse.Namespace) -> None:
         for size in config.own.sizes
         for seed in config.own.seeds
     ]
-    stops = [
-        {"seed": run.seed, "size": run.size, **stop}
-        for run in each
-        for stop in compare(run, options.out, options.preset, config.own.epochs)
-    ]
+    stops = [stop for run in each for stop in compare(run, options.out, options.preset, config.own.epochs)]
     rows = summarise(stops)
-    record.write_json(options.out / "stopping.json", {"stops": stops, "table": rows, **record.provenance()})
+    content = {"stops": [written(stop) for stop in stops], "table": [written(row) for row in rows]}
+    record.write_json(options.out / "stopping.json", content | record.provenance())
     print(f"\n{table(rows)}\n\n{sentence(rows)}\n\n{options.out / 'stopping.json'}")
 
 
@@ -62,7 +97,7 @@ def run_of(config: OnsetConfig, seed: int, size: int, epochs: int) -> OnsetConfi
     return dataclasses.replace(config, seed=seed, size=size, train=dataclasses.replace(config.train, steps=steps))
 
 
-def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list[dict[str, Any]]:
+def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list[Stop]:
     """Train and measure one run, unless it is there; the step and the costs where each rule stops."""
     place = folder / f"seed-{config.seed}-size-{config.size}"
     onset.train(config, place)
@@ -73,7 +108,7 @@ def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list
             most = config.size // GROUPS * GROUPS
             own = dataclasses.replace(own, targets=min(own.targets, most))
         snapshots.extend(question, run, own)
-    files = {name: record.read_results(place / f"{name}.nc") for name, _ in COSTS.values()}
+    files = {name: record.read_results(place / f"{name}.nc") for name, *_ in COSTS.values()}
     at = {"noise": config.measure.onset_noise, "height": min(2, config.grammar.depth)}
     curves = files["curves"]
     split, loss = curves.split.sel(noise=at["noise"]), curves.test_loss
@@ -83,14 +118,16 @@ def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list
     }
     fixed, first, last = epochs * config.size / config.train.batch, config.train.first_checkpoint, config.train.steps
     steps = {rule: (float(found.step), bool(found.reached)) for rule, found in stops.items()}
-    steps["fixed epochs"] = min(max(fixed, first), last), first <= fixed <= last
+    steps["fixed epochs"] = float(min(max(fixed, first), last)), first <= fixed <= last
     return [
-        {
-            "rule": rule,
-            "step": step,
-            "reached": reached,
-            **{cost: read(files[name][variable], at, step) for cost, (name, variable) in COSTS.items()},
-        }
+        Stop(
+            seed=config.seed,
+            size=config.size,
+            rule=rule,
+            reached=reached,
+            step=step,
+            costs={cost: read(files[name][variable], at, step) for cost, (name, variable, _) in COSTS.items()},
+        )
         for rule, (step, reached) in steps.items()
     ]
 
@@ -103,56 +140,56 @@ def read(curve: xr.DataArray, at: dict[str, Any], step: float) -> float:
     return float(np.interp(np.log(step), np.log(curve.step), curve))
 
 
-def summarise(stops: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def summarise(stops: list[Stop]) -> list[Row]:
     """Means over the grammars with 95% intervals (Student's), for each size and rule; last, the cost of stopping late.
 
     That is the difference between the smallest test loss and the smallest split, grammar by grammar.
     """
     rows = []
-    for size in dict.fromkeys(stop["size"] for stop in stops):
-        by_rule = {rule: [stop for stop in stops if (stop["size"], stop["rule"]) == (size, rule)] for rule in RULES}
+    for size in dict.fromkeys(stop.size for stop in stops):
+        by_rule = {rule: [stop for stop in stops if (stop.size, stop.rule) == (size, rule)] for rule in RULES}
+        # Of each grammar, the step and the costs.
         values = {
-            rule: {name: np.array([stop[name] for stop in these]) for name in ("step", *COSTS)}
+            rule: np.array([[stop.step, *(stop.costs[cost] for cost in COSTS)] for stop in these])
             for rule, these in by_rule.items()
         }
-        early, late = values[RULES[0]], values[RULES[1]]
-        values[LATE] = {name: late[name] - early[name] for name in early}
-        for rule, by_name in values.items():
-            reached = sum(stop["reached"] for stop in by_rule.get(rule, []))
-            row = {"size": size, "rule": rule, "grammars": len(early["step"]), "reached": reached}
-            rows.append(row | {name: mean_and_half_width(x) for name, x in by_name.items()})
+        values[LATE] = values[RULES[1]] - values[RULES[0]]
+        for rule, x in values.items():
+            reached = sum(stop.reached for stop in by_rule.get(rule, []))
+            step, *costs = (mean_and_half_width(column) for column in x.T)
+            rows.append(Row(size, rule, len(x), reached, step, dict(zip(COSTS, costs, strict=True))))
     return rows
 
 
-def mean_and_half_width(values: np.ndarray) -> dict[str, float]:
+def mean_and_half_width(values: np.ndarray) -> Mean:
     """Mean, and half the width of its 95% interval; nan for a single value."""
     n = len(values)
     half = stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n) if n > 1 else float("nan")
-    return {"mean": float(values.mean()), "half_width": float(half)}
+    return Mean(float(values.mean()), float(half))
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[Row]) -> str:
     """A row for each size and rule."""
-    digits = {"step": 0, "excess loss": 3, "memorization slope": 4, "membership AUC": 3, "copies, height 2": 4}
     lines = [
-        f"mean over {rows[0]['grammars']} grammars, with the half-width of its 95% interval",
-        f"{'P':>8} {'rule':>22} {'reached':>8} " + " ".join(f"{name:>22}" for name in digits),
+        f"mean over {rows[0].grammars} grammars, with the half-width of its 95% interval",
+        f"{'P':>8} {'rule':>22} {'reached':>8} " + " ".join(f"{name:>22}" for name in ("step", *COSTS)),
     ]
     for row in rows:
-        cells = [f"{row[name]['mean']:,.{d}f} +- {row[name]['half_width']:,.{d}f}" for name, d in digits.items()]
-        reached = "" if row["rule"] == LATE else f"{row['reached']}/{row['grammars']}"
-        lines.append(f"{row['size']:8,} {row['rule']:>22} {reached:>8} " + " ".join(f"{cell:>22}" for cell in cells))
+        shown = [(row.step, 0), *((row.costs[cost], digits) for cost, (*_, digits) in COSTS.items())]
+        cells = [f"{x.mean:,.{digits}f} +- {x.half_width:,.{digits}f}" for x, digits in shown]
+        reached = "" if row.rule == LATE else f"{row.reached}/{row.grammars}"
+        lines.append(f"{row.size:8,} {row.rule:>22} {reached:>8} " + " ".join(f"{cell:>22}" for cell in cells))
     return "\n".join(lines)
 
 
-def sentence(rows: list[dict[str, Any]]) -> str:
+def sentence(rows: list[Row]) -> str:
     """What the smallest test loss changes against the smallest split, at each size."""
     parts = []
     for row in rows:
-        if row["rule"] == LATE:
-            excess, auc = row["excess loss"], row["membership AUC"]
+        if row.rule == LATE:
+            excess, auc = row.costs[EXCESS], row.costs[AUC]
             parts.append(
-                f"with {row['size']:,} sequences the excess loss changes by {excess['mean']:+.3f} +- "
-                f"{excess['half_width']:.3f} nats, the membership AUC by {auc['mean']:+.3f} +- {auc['half_width']:.3f}"
+                f"with {row.size:,} sequences the excess loss changes by {excess.mean:+.3f} +- "
+                f"{excess.half_width:.3f} nats, the membership AUC by {auc.mean:+.3f} +- {auc.half_width:.3f}"
             )
     return f"From the smallest sample split to the smallest test loss: {'; '.join(parts)}."

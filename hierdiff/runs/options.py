@@ -50,6 +50,8 @@ def fields_of(config: Any) -> Iterator[tuple[Any, dataclasses.Field]]:
 def rebuild(config: Any, values: Mapping[str, Any]) -> Any:
     """`config` with the values of its fields, and of those of the configs nested in it, where `values` has them.
 
+    A nested config of another kind keeps what both kinds have.
+
     Raises:
       TypeError: a value is of another type than that in `config`.
       ValueError: a value will not do.
@@ -61,7 +63,9 @@ def rebuild(config: Any, values: Mapping[str, Any]) -> Any:
             if "kinds" in field.metadata:
                 kinds, name = field.metadata["kinds"], values.get(field.name, kind_of(field, old))
                 require(name in kinds, field.name, name, f"one of {', '.join(kinds)}")
-                old = old if type(old) is kinds[name] else kinds[name]()
+                if type(old) is not kinds[name]:
+                    both = {each.name for each in dataclasses.fields(kinds[name])} & set(vars(old))
+                    old = kinds[name](**{each: getattr(old, each) for each in both})
             changes[field.name] = rebuild(old, values)
         elif field.name in values:
             new = values[field.name]

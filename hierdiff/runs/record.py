@@ -1,5 +1,6 @@
 """A run is a folder: its configuration, results and summary. Every file appears whole or not at all."""
 
+import dataclasses
 import errno
 import importlib.metadata
 import json
@@ -11,7 +12,8 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import jax
 import numpy as np
@@ -24,6 +26,8 @@ from hierdiff.runs.options import flat, options_of, recorded, same_options
 PARTIAL = ".partial-"
 # What reading a file raises that is missing, damaged or of another form.
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError)
+# How random numbers are drawn: what goes on from a record draws the same data again.
+DRAWS = "named keys"
 PACKAGES = ("hierdiff", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "matplotlib", "pillow")
 
 
@@ -60,14 +64,14 @@ def flush(path: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Numbers that are not finite become null: JSON has none."""
-    text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+    """Write what JSON can say of `content` (`as_json`)."""
+    text = json.dumps(as_json(content), indent=2, allow_nan=False) + "\n"
     write_whole(path, lambda temporary: temporary.write_text(text))
 
 
 def write_lines(path: Path, rows: list[dict]) -> None:
     """One JSON object a line."""
-    text = "".join(json.dumps(_finite(row), allow_nan=False) + "\n" for row in rows)
+    text = "".join(json.dumps(as_json(row), allow_nan=False) + "\n" for row in rows)
     write_whole(path, lambda temporary: temporary.write_text(text))
 
 
@@ -130,6 +134,31 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+def as_json(content: Any) -> Any:
+    """Results as JSON has them: fields that are None are left out, and numbers that are not finite become null."""
+    if dataclasses.is_dataclass(content):
+        return {name: as_json(value) for name, value in vars(content).items() if value is not None}
+    if isinstance(content, dict):
+        return {key: as_json(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [as_json(value) for value in content]
+    if isinstance(content, float) and not abs(content) < float("inf"):
+        return None
+    return content
+
+
+def from_json(kind: Any, content: Any) -> Any:
+    """Results of type `kind` from their JSON; null becomes nan, and what `kind` has no field for is passed over."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{name: from_json(hints[name], value) for name, value in content.items() if name in hints})
+    if get_origin(kind) is tuple:
+        return tuple(from_json(get_args(kind)[0], value) for value in content)
+    if get_origin(kind) is UnionType:
+        return from_json(get_args(kind)[0], content)
+    return float("nan") if content is None else content
+
+
 def require_writable(name: str, folder: Path) -> None:
     """Make `folder`, and raise `OptionError` where it cannot be made or written."""
     try:
@@ -164,9 +193,16 @@ def require_folder(folder: Path, config: Any) -> None:
     require(not changed, "out", str(folder), need)
 
 
+def require_draws(name: str, folder: Path) -> None:
+    """Raise `OptionError` where the run in `folder` has drawn its random numbers otherwise than it would today."""
+    made = read_json(folder / "config.json")
+    need = f"a run that draws its data as this version does; this one is older, and made anew by {made.get('command')}"
+    require(made.get("draws") == DRAWS, name, str(folder), f"{need} --resume never")
+
+
 def write_config(folder: Path, config: Any) -> None:
     """The options of a run, and what it is made with."""
-    write_json(folder / "config.json", {"options": options_of(config), **provenance()})
+    write_json(folder / "config.json", {"options": options_of(config), "draws": DRAWS, **provenance()})
 
 
 def finished(folder: Path, name: str) -> bool:
@@ -240,13 +276,3 @@ def made_with(path: Path, config: Any) -> bool:
 def _module() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec.name if spec else Path(sys.argv[0]).name
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    if isinstance(content, float) and not abs(content) < float("inf"):
-        return None
-    return content

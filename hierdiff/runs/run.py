@@ -60,6 +60,8 @@ def _prepare(folder: Path, config: Any, resume: str, stack: contextlib.ExitStack
     goes_on = resume != "never" and ((folder / "summary.json").exists() or bool(whole_saves(folder / "state")))
     require(goes_on or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none")
     record.tidy(folder)
+    if goes_on and not (folder / "summary.json").exists():
+        record.require_draws("out", folder)
     if not goes_on:
         record.discard(folder)
         record.write_config(folder, config)

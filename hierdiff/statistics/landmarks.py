@@ -15,7 +15,7 @@ from hierdiff.statistics.replicates import Curve, Resampling, Statistics
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
+class Landmark:
     """A step along training with its 95% interval, which is open (0 or inf) where it leaves the run.
 
     `step`, `low`, `high` and `value` are nan where the minimum is not reached; `from_start` says that the curve rises,
@@ -28,7 +28,18 @@ class Estimate:
     value: float
     reached: bool
     from_start: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate(Landmark):
+    """A landmark with its log(step) in each replicate."""
+
     log_steps: Float[np.ndarray, " R"]
+
+    @property
+    def landmark(self) -> Landmark:
+        """The landmark alone, for a summary."""
+        return Landmark(self.step, self.low, self.high, self.value, self.reached, self.from_start)
 
 
 def estimate(curve: Curve, resampling: Resampling, locate: Callable[[ArrayLike, ArrayLike], Minima]) -> Estimate:
@@ -59,18 +70,18 @@ def estimate(curve: Curve, resampling: Resampling, locate: Callable[[ArrayLike, 
     )
 
 
-def last_significant_minimum(curve: Curve, resampling: Resampling, before: float) -> float | None:
+def last_significant_minimum(curve: Curve, resampling: Resampling, before: float) -> float:
     """The step of the last local minimum below `before` from which the curve rises by more than noise makes it.
 
-    Networks that learn the heights of the tree one after another show a bump each time, and the global minimum may
-    lie before an early one. The rise is read up to `before`.
+    It is nan where there is none. Networks that learn the heights of the tree one after another show a bump each time,
+    and the global minimum may lie before an early one. The rise is read up to `before`.
     """
     steps, mean = curve.steps, curve.mean
     end = int(np.searchsorted(steps, before, side="right"))
     for i in reversed(range(max(int(after_transient(mean)), 1), end - 1)):
         if mean[i - 1] > mean[i] <= mean[i + 1] and resampling.rises(curve, i, end):
             return float(locate_minimum(steps[i - 1 : i + 2], mean[i - 1 : i + 2]).step)
-    return None
+    return float("nan")
 
 
 def first_significant(curve: Curve, resampling: Resampling) -> float:
@@ -116,6 +127,51 @@ def probability_before(first: Estimate, second: Estimate, resampling: Resampling
 
 
 @dataclasses.dataclass(frozen=True)
+class Values:
+    """A curve at the onset and at best, with standard errors that do not count the uncertainty of the step."""
+
+    at_onset: float
+    at_onset_error: float
+    at_best: float
+    at_best_error: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """By how much a curve grows from the onset to best, with its standard error."""
+
+    value: float
+    error: float
+    significant: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadAt:
+    """The steps at which values are read: the onset, and best or the last."""
+
+    onset: float
+    best: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Landmarks:
+    """What every summary begins with: the minima of a run, in steps, as is `epoch`.
+
+    `last_significant_minimum` is that of the curve which has its minimum at the onset; nan where there is none.
+    """
+
+    onset: Landmark
+    ratio: Ratio
+    best: Landmark
+    onset_noise: float
+    read_at: ReadAt
+    steps: int
+    sets: int
+    epoch: float
+    last_significant_minimum: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Reading:
     """A run read at its onset and at best; where best is not reached, at the last step instead."""
 
@@ -127,45 +183,40 @@ class Reading:
     def until(self) -> float:
         return self.best.step if self.best.reached else float(self.found.mean.step[-1])
 
-    def values(self, name: str, **where: Any) -> dict[str, float]:
-        """A curve at the onset and at best; the errors do not count the uncertainty of the step."""
-        read = {}
-        for when, step in (("at_onset", self.onset.step), ("at_best", self.until)):
-            at = self.found.curve(name, **where).at(step)
-            read[when], read[f"{when}_error"] = float(at.mean[0]), float(self.found.resampling.error(at.replicates)[0])
-        return read
+    def values(self, name: str, **where: Any) -> Values:
+        """A curve at the onset and at best."""
+        resample, curve = self.found.resampling, self.found.curve(name, **where)
+        read = [curve.at(step) for step in (self.onset.step, self.until)]
+        return Values(*(float(x) for at in read for x in (at.mean[0], resample.error(at.replicates)[0])))
 
-    def growth(self, name: str, **where: Any) -> dict[str, Any]:
+    def growth(self, name: str, **where: Any) -> Growth:
         """From the onset to best."""
         resample, curve = self.found.resampling, self.found.curve(name, **where)
         early, late = curve.at(self.onset.step), curve.at(self.until)
         value, replicates = late.mean - early.mean, late.replicates - early.replicates
         told = self.onset.reached and bool(resample.significant(value, replicates)[0])
-        return {"value": float(value[0]), "error": float(resample.error(replicates)[0]), "significant": told}
+        return Growth(float(value[0]), float(resample.error(replicates)[0]), told)
 
-    def minimum(self, name: str, **where: Any) -> dict[str, Any]:
+    def minimum(self, name: str, **where: Any) -> tuple[Landmark, Ratio]:
         """Where a curve begins to rise, and how much later the test loss would have stopped."""
         start = locate(self.found, name, **where)
-        return {"onset": plain(start), "ratio": dataclasses.asdict(ratio(start, self.best, self.found.resampling))}
+        return start.landmark, ratio(start, self.best, self.found.resampling)
 
-    def minima(self, name: str, onset_noise: float, epoch: float) -> dict[str, Any]:
-        """What every summary begins with; the curve `name` at `onset_noise` has its minimum at the onset."""
-        return {
-            **self.minimum(name, noise=onset_noise),
-            "best": plain(self.best),
-            "onset_noise": onset_noise,
-            "read_at": {"onset": self.onset.step, "best": self.until},
-            "steps": int(self.found.mean.step[-1]),
-            "sets": self.found.resampling.sets,
-            "epoch": epoch,
-        }
+    def landmarks(self, name: str, onset_noise: float, epoch: float) -> Landmarks:
+        """What the summary begins with; the curve `name` at `onset_noise` has its minimum at the onset."""
+        resample, curve = self.found.resampling, self.found.curve(name, noise=onset_noise)
+        return Landmarks(
+            *self.minimum(name, noise=onset_noise),
+            best=self.best.landmark,
+            onset_noise=onset_noise,
+            read_at=ReadAt(self.onset.step, self.until),
+            steps=int(self.found.mean.step[-1]),
+            sets=resample.sets,
+            epoch=epoch,
+            last_significant_minimum=last_significant_minimum(curve, resample, self.until),
+        )
 
 
 def locate(found: Statistics, name: str, how=locate_onset, **where: Any) -> Estimate:
     """The minimum of a curve after its transient, or as `how` finds it."""
     return estimate(found.curve(name, **where), found.resampling, how)
-
-
-def plain(found: Estimate) -> dict[str, Any]:
-    """An estimate without its replicates."""
-    return {name: value for name, value in vars(found).items() if name != "log_steps"}

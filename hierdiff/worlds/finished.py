@@ -55,6 +55,7 @@ def open_run(folder: Path) -> Run:
     except record.UNREADABLE:
         raise OptionError("run", str(folder), need) from None
     require(record.finished(folder, "run"), "run", str(folder), need)
+    record.require_draws("run", folder)
     unchanged = record.made_with(folder / "curves.nc", config)
     require(unchanged, "run", str(folder), f"{need}; its config.json was changed")
     record.require_writable("run", folder)

@@ -163,7 +163,7 @@ def predict_all(setting: ImageSetting) -> Callable:
 def make_measure(setting: ImageSetting) -> Wrapped:
     """All measures of an ensemble, as one compiled function of its weights and the inputs.
 
-    It gives an array for each name in `DIMENSIONS`, where its dimensions are.
+    It gives an array for each name in `VARIABLES`, where its dimensions are.
     """
     predict, networks = predict_all(setting), len(setting.data.train)
     # A pair at a time: all of them would take the memory of as many ensembles.
@@ -219,7 +219,7 @@ def make_measure(setting: ImageSetting) -> Wrapped:
 
 ANGLE, SQUARED, ERROR = "1 - cosine", "squared units per image", "squared error of the noise per pixel"
 # Of each variable: its dimensions beside the step, its units and its meaning.
-DIMENSIONS = {
+VARIABLES = {
     "distance": (("noise", "pair", "group"), ANGLE, "of the noises that two networks predict, held-out"),
     "member_distance": (("noise", "pair", "group"), ANGLE, "the same on the pair's training images"),
     "scale_split": (("noise", "pair", "scale", "group"), SQUARED, "|z_A - z_B|^2 by Haar scale, held-out"),
@@ -241,7 +241,7 @@ def label(
     networks = len(setting.data.train)
     first, second = np.array(pairs(networks)).T
     results = xr.Dataset(
-        record.over_steps(DIMENSIONS, measured),
+        record.over_steps(VARIABLES, measured),
         {
             "step": steps,
             "noise": list(noise),

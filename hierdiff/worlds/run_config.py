@@ -2,13 +2,12 @@
 
 import dataclasses
 
-from hierdiff.errors import kind, option, require, require_seed
+from hierdiff.errors import OptionError, kind, option, require, require_seed
 from hierdiff.grammar import GrammarConfig
-from hierdiff.learning.network import NETWORKS, TransformerConfig, TreeConfig, UNetConfig
+from hierdiff.learning.network import NETWORKS, NetworkConfig, TreeConfig, UNetConfig
 from hierdiff.learning.train_config import TrainConfig
-from hierdiff.noising import PROCESSES
+from hierdiff.noising import PROCESSES, Gaussian
 from hierdiff.noising.process import (
-    check_levels,
     require_levels,
     require_noise,
 )
@@ -37,6 +36,14 @@ def require_size(name: str, sequences: int, size: int) -> None:
     require(sequences <= size, name, sequences, f"at most the size of a data set, {size}")
 
 
+def require_process(kind: type, **sizes: int) -> None:
+    """Raise `OptionError` unless there is such a process."""
+    try:
+        kind(**sizes)
+    except OptionError as error:
+        raise OptionError("noise_levels", error.got, error.need) from None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OnsetConfig:
     """Experiment."""
@@ -50,7 +57,7 @@ class OnsetConfig:
     noise_levels: int = option(500, "noise levels (T)")
     common_start: bool = option(False, "start all networks from the same weights")
     grammar: GrammarConfig = dataclasses.field(default_factory=GrammarConfig)
-    network: TreeConfig | TransformerConfig = kind(TreeConfig, NETWORKS, "architecture")
+    network: NetworkConfig = kind(TreeConfig, NETWORKS, "architecture")
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     measure: MeasureConfig = dataclasses.field(default_factory=MeasureConfig)
 
@@ -61,7 +68,7 @@ class OnsetConfig:
         require(self.seeds_per_set >= 1, "seeds_per_set", self.seeds_per_set, "an integer of at least 1")
         require(self.size >= 1, "size", self.size, "an integer of at least 1")
         require(self.process in PROCESSES, "process", self.process, f"one of {', '.join(PROCESSES)}")
-        check_levels("noise_levels", self.noise_levels)
+        require_process(PROCESSES[self.process], vocab=self.grammar.vocab, levels=self.noise_levels)
         require_size("members", self.measure.members, self.size)
         require_levels("noise", self.measure.noise, self.noise_levels)
 
@@ -114,7 +121,7 @@ class ImagesConfig:
     def __post_init__(self):
         require_seed("seed", self.seed)
         require(self.sets >= 2, "sets", self.sets, "an integer of at least 2")
-        check_levels("noise_levels", self.noise_levels)
+        require_process(Gaussian, levels=self.noise_levels)
         require_size("members", self.measure.members, self.size)
         require_levels("noise", self.measure.noise, self.noise_levels)
         self.network.require_side(self.images.side)
