@@ -19,7 +19,7 @@ from hierdiff.errors import require
 from hierdiff.grammar import Grammar
 from hierdiff.keys import key_for, keys_of
 from hierdiff.measures.divergence import log_of, pairs, sample_split
-from hierdiff.measures.probe import make_pieces, make_reference
+from hierdiff.measures.probe import at, make_pieces, make_reference, stacked
 from hierdiff.measures.slope import slope_products
 from hierdiff.noising import Process
 from hierdiff.noising.process import cross_entropy, noise_level, require_levels, require_shares
@@ -28,7 +28,7 @@ from hierdiff.statistics.groups import in_groups, require_groups
 from hierdiff.statistics.landmarks import Estimate, Ratio, locate, ratio
 from hierdiff.statistics.minima import locate_minimum
 from hierdiff.statistics.replicates import Statistics, replicate
-from hierdiff.worlds.sequences import at, label_measured, measure_completion, measure_held_out, stacked, statistics
+from hierdiff.worlds.sequences import label_measured, measure_completion, measure_held_out, statistics
 
 # `(x_t, t) -> p(x_0 | x_t)`, of shape `(n, L, v)`, at one level t for all; of data that are no symbols, E[x_0 | x_t].
 Denoiser = Callable[[np.ndarray, int], ArrayLike]
@@ -197,12 +197,13 @@ def _outputs(denoisers: Sequence[Denoiser], process: Process, x_t: Array, level:
     seen, found = np.asarray(x_t), []
     symbols = process.vocab is not None
     shape = (*x_t.shape[:2], process.vocab) if symbols else x_t.shape
+    shown, answer = np.False_, np.float32(0)
+    if symbols:
+        shown, answer = np.asarray(process.known(x_t))[..., None], np.exp(process.log_likelihood(x_t, level))
     for number, denoiser in enumerate(denoisers):
         output = np.asarray(denoiser(seen, level))
         require(output.shape == shape, f"denoiser {number}", output.shape, f"outputs of the shape {shape}")
-        if symbols:
-            shown = np.asarray(process.known(x_t))[..., None]
-            output = np.where(shown, np.exp(process.log_likelihood(x_t, level)), output)
+        output = np.where(shown, answer, output)
         finite = bool(np.isfinite(output).all())
         require(finite, f"denoiser {number}", "numbers that are not finite", "finite numbers")
         sums = output.sum(-1)

@@ -14,13 +14,13 @@ from hierdiff.compare import compare
 from hierdiff.grammar import GrammarConfig, random_grammar
 from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.network import TreeConfig, network_denoiser
-from hierdiff.measures.probe import make_pieces, make_reference
+from hierdiff.measures.probe import at, make_pieces, make_reference, stacked
 from hierdiff.noising import Gaussian
 from hierdiff.noising.process import noise_level
 from hierdiff.posterior import memorizer_of_numbers
 from hierdiff.sampling import sample
 from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
-from hierdiff.worlds.sequences import at, label, make_inputs, make_measure, prepare, set_up, stacked, statistics
+from hierdiff.worlds.sequences import label, make_inputs, make_measure, prepare, set_up, statistics
 
 RNG = np.random.default_rng(0)
 TRAIN = tuple(RNG.standard_normal((2, 40, 3, 2)).astype(np.float32))

@@ -22,7 +22,7 @@ from hierdiff.keys import keys_of
 from hierdiff.learning.network import TreeConfig
 from hierdiff.learning.train_config import TrainConfig
 from hierdiff.measures import spectrum
-from hierdiff.measures.probe import make_pieces, make_reference
+from hierdiff.measures.probe import at, make_pieces, make_reference
 from hierdiff.noising import Gaussian, linear_schedule, respaced, reverse
 from hierdiff.noising.process import stratified_times
 from hierdiff.posterior import exact_denoiser, memorizer
@@ -30,7 +30,6 @@ from hierdiff.questions import onset
 from hierdiff.runs import record
 from hierdiff.sampling import sample
 from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
-from hierdiff.worlds.sequences import at
 
 
 @jax.tree_util.register_static

@@ -8,12 +8,11 @@ import pytest
 from hierdiff.grammar import random_grammar
 from hierdiff.keys import keys_of
 from hierdiff.measures import spectrum
-from hierdiff.measures.probe import make_pieces, make_reference
+from hierdiff.measures.probe import at, make_pieces, make_reference
 from hierdiff.measures.slope import slope_products
 from hierdiff.noising import Gaussian, corrupt, leaf_log_likelihood
 from hierdiff.posterior import empirical_posterior, leaf_posterior, window_posterior
 from hierdiff.sampling import sample
-from hierdiff.worlds.sequences import at
 
 LEVELS, LEVEL, SEQUENCES, GROUPS = 100, 20, 8000, 100
 GRAMMARS = [

@@ -7,7 +7,7 @@ and those on one completion are alive at a time.
 
 import functools
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,3 +94,13 @@ def _windows_and_completions(key, grammar, process, x_t, t):
     exact = [leaf_posterior(grammar, process.log_likelihood(x, t)) for x in completed]
     weight = [blocks[h] * in_block(grammar, h, positions[h]).astype(ll.dtype) for h in heights]
     return jnp.stack(windows), Completion(*map(jnp.stack, (completed, exact, weight)))
+
+
+def at(stack: Any, level: int | slice) -> Any:
+    """One tree of a stack, or some."""
+    return jax.tree.map(lambda x: x[level], stack)
+
+
+def stacked(trees: Iterable[Any]) -> Any:
+    """Trees of arrays as one, with a new first axis."""
+    return jax.tree.map(lambda *each: jnp.stack(each), *trees)

@@ -18,6 +18,7 @@ from hierdiff.learning.loop import Experiment, Losses, Training, TrainingSet, ma
 from hierdiff.learning.network import Network
 from hierdiff.measures.divergence import pairs
 from hierdiff.measures.nearest_images import MUCH_NEARER, cosine_distance, standardised, two_nearest
+from hierdiff.measures.probe import stacked
 from hierdiff.measures.scales import scale_products, scales
 from hierdiff.measures.slope import slope_products
 from hierdiff.noising import Gaussian
@@ -94,7 +95,7 @@ def make_inputs(setting: ImageSetting, measure: ImageMeasureConfig) -> ImageInpu
     def at_levels(key, images):
         t = [jnp.full(len(images), noise_level(share, process.levels), jnp.int32) for share in measure.noise]
         each = [noised(key, images, t, process) for key, t in zip(keys_of(key, range(len(t))), t, strict=True)]
-        return jax.tree.map(lambda *x: jnp.stack(x), *each)
+        return stacked(each)
 
     def at_any_level(key, images):
         t = any_times(key_for(key, "levels"), len(images) * measure.draws, process.levels)

@@ -1,7 +1,6 @@
 """Sequences of a random grammar: data, networks, where they are measured, and what is measured there."""
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +18,7 @@ from hierdiff.learning.loop import Experiment, Training, TrainingSet, make_train
 from hierdiff.learning.network import Network, network_log_posterior
 from hierdiff.measures import spectrum
 from hierdiff.measures.divergence import divergence, log_of, pairs, sample_split
-from hierdiff.measures.probe import Completion, Piece, Reference, make_pieces, make_reference
+from hierdiff.measures.probe import Completion, Piece, Reference, at, make_pieces, make_reference, stacked
 from hierdiff.measures.slope import slope_products
 from hierdiff.noising import PROCESSES, Process
 from hierdiff.noising.process import any_times, cross_entropy, noise_level
@@ -108,16 +107,6 @@ def noised_at(
     names = [*(f"t = {level}" for level in levels), "any level"]
     keys = jnp.stack([key_for(setting.key, f"{whose} noise at {name}") for name in names])
     return make_pieces(keys, setting.grammar, setting.process, tokens, t, filtered=filtered)
-
-
-def at(stack: Any, level: int | slice) -> Any:
-    """One tree of a stack, or some."""
-    return jax.tree.map(lambda x: x[level], stack)
-
-
-def stacked(trees: Iterable[Any]) -> Any:
-    """Trees of arrays as one, with a new first axis."""
-    return jax.tree.map(lambda *each: jnp.stack(each), *trees)
 
 
 def prepare(config: OnsetConfig, setting: Setting) -> Training:
