@@ -18,6 +18,12 @@ def require(good: bool, name: str, got: object, need: str) -> None:
         raise OptionError(name, got, need)
 
 
+def require_counts(config: Any, *names: str) -> None:
+    """Raise `OptionError` unless these fields of a config are at least 1."""
+    for name in names:
+        require(getattr(config, name) >= 1, name, getattr(config, name), "an integer of at least 1")
+
+
 def require_seed(name: str, seed: int) -> None:
     """Raise `OptionError` unless `seed` names a key."""
     require(0 <= seed < 2**32, name, seed, "an integer from 0 to 4,294,967,295")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from hierdiff.errors import option, require
+from hierdiff.errors import option, require, require_counts
 
 
 @jax.tree_util.register_dataclass
@@ -44,19 +44,6 @@ class Grammar:
         return self.branching**self.depth
 
 
-def check_sizes(*, depth: int, vocab: int, rules: int, branching: int, sigma: float) -> None:
-    """Raise `ValueError` where no unambiguous grammar of these sizes exists."""
-    require(depth >= 1, "depth", depth, "an integer of at least 1")
-    require(vocab >= 2, "vocab", vocab, "an integer of at least 2")
-    require(branching >= 2, "branching", branching, "an integer of at least 2")
-    small = branching**depth <= 2**20 and vocab**branching < 2**63
-    require(small, "depth", depth, f"branching**depth <= 2**20 and vocab**branching < 2**63 (branching {branching})")
-    most = vocab ** (branching - 1)
-    why = f"(with vocab {vocab} and branching {branching} more rules would give one tuple two parents)"
-    require(1 <= rules <= most, "rules", rules, f"an integer from 1 to {most} {why}")
-    require(0 <= sigma <= 1e6, "sigma", sigma, "a number from 0 to 1,000,000")
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GrammarConfig:
     """Grammar."""
@@ -69,9 +56,17 @@ class GrammarConfig:
     shared: bool = option(True, "one rule set for every level, or one for each")
 
     def __post_init__(self):
-        sizes = dataclasses.asdict(self)
-        del sizes["shared"]
-        check_sizes(**sizes)
+        depth, vocab, branching = self.depth, self.vocab, self.branching
+        require_counts(self, "depth")
+        for name in ("vocab", "branching"):
+            require(getattr(self, name) >= 2, name, getattr(self, name), "an integer of at least 2")
+        small = branching**depth <= 2**20 and vocab**branching < 2**63
+        need = f"branching**depth <= 2**20 and vocab**branching < 2**63 (branching {branching})"
+        require(small, "depth", depth, need)
+        most = vocab ** (branching - 1)
+        why = f"(with vocab {vocab} and branching {branching} more rules would give one tuple two parents)"
+        require(1 <= self.rules <= most, "rules", self.rules, f"an integer from 1 to {most} {why}")
+        require(0 <= self.sigma <= 1e6, "sigma", self.sigma, "a number from 0 to 1,000,000")
 
 
 def random_grammar(
@@ -89,8 +84,11 @@ def random_grammar(
     The rules of a symbol have weights `softmax(sigma * N(0, 1))`; the root is uniform. With `shared` one
     rule set serves every level (arXiv 2603.03469); `shared=False, sigma=0` is the Random Hierarchy Model
     (arXiv 2307.02129). Drawn with NumPy from `key`, so a key names one grammar on every device.
+
+    Raises:
+      ValueError: no unambiguous grammar has these sizes.
     """
-    check_sizes(depth=depth, vocab=vocab, rules=rules, branching=branching, sigma=sigma)
+    GrammarConfig(depth=depth, vocab=vocab, rules=rules, branching=branching, sigma=sigma)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     sets = 1 if shared else depth
     shape = (vocab, rules, branching)

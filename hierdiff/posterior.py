@@ -109,8 +109,8 @@ def memorizer(train: Int[Array, "P L"], log_likelihood: LogLikelihood) -> Poster
     Zeros where x_t can come from none of them. Two matrix products for each chunk of inputs, with at most
     `max(P, 2**24)` weights alive at a time.
     """
-    good = train.shape[1:] == log_likelihood.shape[1:2]
-    require(good, "train", train.shape, f"the shape (P, {log_likelihood.shape[1]})")
+    leaves = log_likelihood.shape[1]
+    require(train.shape[1:] == (leaves,), "train", train.shape, f"the shape (P, {leaves})")
     one_hot = jax.nn.one_hot(train, log_likelihood.shape[-1], dtype=log_likelihood.dtype)
 
     def posterior(ll):
@@ -170,7 +170,6 @@ def _log_evidence(grammar: Grammar, ll: Array, filtered: int, fields: Sequence[A
 
 
 def _log_prior(grammar: Grammar, height: int) -> Array:
-    """Log prior marginals of the nodes at `height`, `(v, blocks, 1)`."""
     return jnp.log(prior_marginals(grammar)[grammar.depth - height]).T[:, :, None]
 
 
@@ -228,17 +227,13 @@ def _take(x: Array, indices: Array) -> Array:
     return x[indices]
 
 
-def _take_forward(x, indices):
-    return x[indices], (indices, x.shape[0])
-
-
 def _take_backward(saved, cotangent):
     indices, size = saved
     one_hot = jax.nn.one_hot(indices, size, dtype=cotangent.dtype)
     return jnp.einsum("arb,ar...->b...", one_hot, cotangent, precision="highest"), None
 
 
-_take.defvjp(_take_forward, _take_backward)
+_take.defvjp(lambda x, indices: (x[indices], (indices, x.shape[0])), _take_backward)
 
 
 def _by_chunks(function: Callable, log_likelihood: Float[Array, "n L v"], size: int = 0):

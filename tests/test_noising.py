@@ -5,14 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hierdiff.noising import (
-    corrupt,
-    leaf_log_likelihood,
-    linear_schedule,
-    posterior_mean,
-    score,
-    score_factor,
-)
+from hierdiff.noising import Gaussian, corrupt, leaf_log_likelihood, linear_schedule, score
 
 
 def test_the_schedule_is_the_papers():
@@ -45,7 +38,12 @@ def test_the_likelihood_is_gaussian_up_to_a_constant_of_the_leaf(float64):
 
 def test_score_and_posterior_mean_are_inverse_and_differ_by_the_factor(float64):
     x_t, mean, other = jax.random.normal(jax.random.key(0), (3, 4, 2, 5))
-    for alpha_bar in (0.999, jnp.array([0.9, 0.5, 0.1, 0.01])):
-        np.testing.assert_allclose(posterior_mean(x_t, score(x_t, mean, alpha_bar), alpha_bar), mean, atol=1e-10)
-        gap = score(x_t, mean, alpha_bar) - score(x_t, other, alpha_bar)
-        np.testing.assert_allclose(gap, score_factor(alpha_bar) * (mean - other), atol=1e-10)
+    process = Gaussian(vocab=5)
+    for t in (5, jnp.array([70, 180, 330, 450])):
+        alpha_bar = process.alpha_bar[t - 1]
+        found = score(x_t, mean, alpha_bar)
+        np.testing.assert_allclose(process.x_0_of(x_t, t, found, "score"), mean, atol=1e-10)
+        gap = found - score(x_t, other, alpha_bar)
+        factor = np.reshape(np.sqrt(alpha_bar) / (1 - alpha_bar), (-1, 1, 1))
+        np.testing.assert_allclose(gap, factor * (mean - other), atol=1e-10)
+        np.testing.assert_allclose(gap, leaf_log_likelihood(mean - other, alpha_bar), atol=1e-10)

@@ -64,13 +64,17 @@ def measure(case, *denoisers):
     for height in range(grammar.depth):
         x_t, exact, weight = at(completions, height)
         blocks.append(spectrum.on_blocks(error, errors(x_t, exact), weight, groups=GROUPS))
-    products = spectrum.by_height(np.asarray(jnp.stack([none, *blocks, whole]), np.float64))
+    products = np.asarray(spectrum.by_height(none, jnp.stack(blocks), whole), np.float64)
     return products.mean(-1), products.std(-1, ddof=1) / np.sqrt(GROUPS)
 
 
 def increments(case):
-    windows = case[2].windows
-    return np.asarray(spectrum.learned_products(windows[-1:], windows)[1], np.float64).mean(-1)
+    return squares(case[2].windows).mean(-1)
+
+
+def squares(windows):
+    """`|D_h|^2` at each sequence."""
+    return np.asarray(jnp.square(spectrum.increments(windows)).sum((-1, -2)), np.float64)
 
 
 def test_an_exact_denoiser_has_no_error_at_any_height(case):
@@ -137,8 +141,8 @@ def test_the_learned_fraction_is_one_up_to_what_a_window_sees(case):
     grammar, piece, reference = case
     for height in range(-1, grammar.depth + 1):
         f = window(grammar, piece.x_t, height)
-        products = spectrum.learned_products(f[None], reference.windows)
-        product, square = (np.asarray(each, np.float64) for each in products)
+        product = np.asarray(spectrum.learned_products(f[None], reference.windows), np.float64)
+        square = squares(reference.windows)
         fraction = product[:, 0].mean(-1) / square.mean(-1)
         error = product[:, 0].std(-1) / np.sqrt(SEQUENCES) / square.mean(-1)
         expected = np.arange(-1, grammar.depth + 1) <= height

@@ -1,27 +1,28 @@
 """Training: it overfits, averages, stratifies, is reproducible, and stops where a loss is not finite."""
 
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from experiments.onset import main
 from hierdiff.learning import loop as training
 from hierdiff.learning.devices import ensemble_mesh, over_networks
 from hierdiff.learning.loop import (
-    Trainer,
     Training,
     TrainingSet,
     TrainState,
     check_finite,
     draw,
-    make_trainer,
+    make_training,
     token_losses,
 )
 from hierdiff.learning.network import TransformerConfig, TreeConfig, network_log_posterior
 from hierdiff.learning.optimizer import average_exponent, learning_rate
-from hierdiff.learning.train_config import TrainConfig
+from hierdiff.learning.train_config import OPTIMIZERS, TrainConfig
 from hierdiff.noising import Gaussian
 from hierdiff.noising.process import cross_entropy, stratified_times
 
@@ -32,24 +33,24 @@ SMALL = TreeConfig(width=8).build(channels=4, vocab=4, depth=1, branching=2)
 TRANSFORMER = TransformerConfig(width=16, layers=2, heads=2).build(channels=4, vocab=4, depth=2, branching=2)
 
 
-def trainer_of(network, config, data):
-    mesh = ensemble_mesh(len(data))
+def training_of(network, config, data, init_keys, keys):
+    mesh, unweighted = ensemble_mesh(len(data)), TrainingSet(data, jnp.ones(data.shape[:2]))
     losses = token_losses(network, PROCESS, mesh)
-    return make_trainer(network.init, losses, config, mesh, size=len(data[0]), levels=PROCESS.levels)
+    return make_training(
+        network.init, losses, config, mesh, unweighted, init_keys=init_keys, keys=keys, levels=PROCESS.levels
+    )
 
 
-def unweighted(data):
-    return TrainingSet(data, jnp.ones(data.shape[:2]))
+def advanced(begun, first, until, state=None):
+    return begun.advance(state or begun.state, begun.data, begun.keys, first, until)
 
 
 def train(network, data, config, *, stops, seed=0):
-    networks = len(data)
-    trainer = trainer_of(network, config, data)
-    init_key, key = jax.random.split(jax.random.key(seed))
-    state, data = trainer.init(jax.random.split(init_key, networks), unweighted(data))
-    keys = jax.random.split(key, networks)
+    init_keys, keys = (jax.random.split(key, len(data)) for key in jax.random.split(jax.random.key(seed)))
+    begun = training_of(network, config, data, init_keys, keys)
+    state = begun.state
     for first, until in zip((0, *stops), stops, strict=False):
-        state = trainer.advance(state, data, keys, first, until)
+        state = advanced(begun, first, until, state)
     return state
 
 
@@ -91,7 +92,7 @@ def test_a_long_training_is_looked_at_after_a_hundred_steps_at_the_latest(monkey
     monkeypatch.setattr(training, "check_finite", lambda _: None)
     nothing: Any = None
     state = TrainState(*4 * [nothing])
-    idle = Training(Trainer(nothing, cast(Any, lambda *_: state)), TrainingSet(nothing, nothing), jnp.zeros(1), state)
+    idle = Training(jax.jit(lambda *_: state), TrainingSet(nothing, nothing), jnp.zeros(1), state)
     config = TrainConfig(steps=100_000, checkpoints=5, first_checkpoint=10)
     steps = [step for step, _ in training.train(config, idle)]
     assert set(config.checkpoint_steps()) <= set(steps)
@@ -101,12 +102,11 @@ def test_a_long_training_is_looked_at_after_a_hundred_steps_at_the_latest(monkey
 def test_networks_of_an_ensemble_do_not_depend_on_its_size():
     data = jax.random.randint(jax.random.key(0), (4, 50, 2), 0, 4)
     config = TrainConfig(steps=5, batch=8, first_checkpoint=1)
-    trainers = [trainer_of(SMALL, config, data[:s]) for s in (4, 1)]
     keys = jax.random.split(jax.random.key(1), 4)
-    states = []
-    for trainer, picked in zip(trainers, (slice(None), slice(2, 3)), strict=True):
-        state, sets = trainer.init(keys[picked], unweighted(data[picked]))
-        states.append(trainer.advance(state, sets, keys[picked], 0, 5))
+    states = [
+        advanced(training_of(SMALL, config, data[picked], keys[picked], keys[picked]), 0, 5)
+        for picked in (slice(None), slice(2, 3))
+    ]
     one_of_four = jax.tree.map(lambda x: x[2:3], states[0].params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one_of_four, states[1].params)
 
@@ -191,6 +191,27 @@ def test_training_with_a_weight_of_two_is_training_on_the_sequence_twice():
     assert np.linalg.norm(other - expected) > 0.2 * np.linalg.norm(expected)
 
 
+def test_the_optimizer_is_the_one_that_is_named(monkeypatch):
+    """One that is added by its name is there at once; without one, weights follow Adam."""
+    data = jax.random.randint(jax.random.key(0), (1, 50, 2), 0, 4)
+    monkeypatch.setitem(OPTIMIZERS, "added", optax.sgd)
+
+    def weights(**named):
+        config = TrainConfig(steps=10, batch=8, first_checkpoint=1, **named)
+        return jax.tree.leaves(train(SMALL, data, config, stops=(10,)).params)
+
+    plain, adam, sgd, added = weights(), *(weights(optimizer=name) for name in ("adam", "sgd", "added"))
+    jax.tree.map(np.testing.assert_array_equal, plain, adam)
+    jax.tree.map(np.testing.assert_array_equal, sgd, added)
+    assert max(np.abs(a - b).max() for a, b in zip(adam, sgd, strict=True)) > 1e-3
+
+
+def test_an_optimizer_that_is_not_there_is_refused_in_one_sentence(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--preset", "smoke", "--optimizer", "adagrad"])
+    assert capsys.readouterr().err.startswith("error: --optimizer: got adagrad, needs one of adam, adamw, sgd (")
+
+
 def test_the_papers_learning_rate():
     config = TrainConfig(steps=1000, batch=10, learning_rate=1e-2, decay="paper", first_checkpoint=1)
     rate = learning_rate(config, size=40)
@@ -201,12 +222,11 @@ def test_the_papers_learning_rate():
 def test_a_loss_that_is_not_finite_is_reported_where_it_happened():
     data = jnp.zeros((2, 3, 2), jnp.int32)
     config = TrainConfig(steps=20, batch=2, learning_rate=0.9, first_checkpoint=1)
-    trainer = trainer_of(SMALL, config, data)
     keys = jax.random.split(jax.random.key(0), 2)
-    state, data = trainer.init(keys, unweighted(data))
-    state = trainer.advance(state, data, keys, 0, 4)
+    begun = training_of(SMALL, config, data, keys, keys)
+    state = advanced(begun, 0, 4)
     poisoned = jax.tree.map(lambda x: x.at[1].set(jnp.nan), state.params)
-    state = trainer.advance(state._replace(params=poisoned), data, keys, 4, 9)
+    state = advanced(begun, 4, 9, state._replace(params=poisoned))
     with pytest.raises(FloatingPointError, match="the loss of network 1 is not finite at step 5"):
         check_finite(state)
 

@@ -88,9 +88,7 @@ def over_networks(function: Callable, mesh: Mesh, *, stacked: int) -> Callable:
         def one(mine):
             return function(*mine, *args[stacked:])
 
-        if on_cpu():
-            return jax.lax.map(one, args[:stacked])
-        return jax.vmap(one)(args[:stacked])
+        return jax.lax.map(one, args[:stacked]) if on_cpu() else jax.vmap(one)(args[:stacked])
 
     def on_all(*args):
         specs = tuple(PartitionSpec("network") if i < stacked else PartitionSpec() for i in range(len(args)))

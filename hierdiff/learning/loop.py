@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.devices import over_networks, spread_batch, spread_networks, to_host
 from hierdiff.learning.network import Network, network_log_posterior
-from hierdiff.learning.optimizer import average_exponent, learning_rate
+from hierdiff.learning.optimizer import average_exponent, optimizer
 from hierdiff.learning.train_config import TrainConfig
 from hierdiff.noising.process import Process, corrupt_each, cross_entropy, stratified_times
 
@@ -73,37 +73,44 @@ def token_losses(network: Network, process: Process, mesh: Mesh) -> Losses:
     return losses
 
 
-class Trainer(NamedTuple):
-    """The functions that train an ensemble.
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """An ensemble in training: how it is trained, on what, and its state.
 
-    `init(keys, data)` gives the first state and lays the data out on the devices;
     `advance(state, data, keys, first, until)` does the steps `first` to `until - 1`. It is compiled once and
     donates `state`. Step `i` of a network depends on its key, its data, its state and `i` alone.
     """
 
-    init: Callable[[Array, TrainingSet], tuple[TrainState, TrainingSet]]
     advance: Wrapped
+    data: TrainingSet
+    keys: Array
+    state: TrainState
 
 
-def make_trainer(
-    init: Callable[[Array], Any], losses: Losses, config: TrainConfig, mesh: Mesh, *, size: int, levels: int
-) -> Trainer:
-    """The training of one ensemble, whose data sets hold `size` samples each, at noise levels 1..`levels`."""
-    optimizer = optax.adam(learning_rate(config, size))
+def make_training(
+    init: Callable[[Array], Any],
+    losses: Losses,
+    config: TrainConfig,
+    mesh: Mesh,
+    data: TrainingSet,
+    *,
+    init_keys: Array,
+    keys: Array,
+    levels: int,
+) -> Training:
+    """The training of an ensemble at noise levels 1..`levels`, before its first step; lays data out on the devices.
+
+    Data and keys have a leading network axis: `init_keys` are those of the first weights, `keys` those of the training.
+    """
+    transformation = optimizer(config, data.x_0.shape[1])
     decay_power = average_exponent(config.average_width)
 
     def init_one(key):
         params = init(key)
-        copy = jax.tree.map(jnp.copy, params)
-        return TrainState(params, copy, optimizer.init(params), jnp.int32(-1))
+        return TrainState(params, jax.tree.map(jnp.copy, params), transformation.init(params), jnp.int32(-1))
 
     def batch_loss(params, samples, keys):
         return (samples.weight * losses(params, samples, keys)).sum() / config.batch
-
-    def update(gradient, state):
-        # optax raises a float to the power of the integer step.
-        with jax.numpy_dtype_promotion("standard"):
-            return optimizer.update(gradient, state.optimizer, state.params)
 
     def advance_one(state, data, key, first, until):
         def step(i, state):
@@ -111,7 +118,9 @@ def make_trainer(
             samples = draw(of_step, data, config.batch, levels)
             keys = keys_of(key_for(of_step, "noise"), jnp.arange(config.batch))
             value, gradient = jax.value_and_grad(batch_loss)(state.params, samples, keys)
-            updates, optimizer_state = update(gradient, state)
+            # optax raises a float to the power of the integer step.
+            with jax.numpy_dtype_promotion("standard"):
+                updates, optimizer_state = transformation.update(gradient, state.optimizer, state.params)
             params = cast(nnx.State, optax.apply_updates(state.params, updates))
             kept = (i / (i + 1)) ** decay_power
             average = jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, state.average, params)
@@ -120,39 +129,9 @@ def make_trainer(
 
         return jax.lax.fori_loop(first, until, step, state)
 
-    init_each = jax.jit(over_networks(init_one, mesh, stacked=1))
-    advance = jax.jit(over_networks(advance_one, mesh, stacked=3), donate_argnums=0)
-
-    def init_all(keys, data):
-        keys, data = spread_networks((keys, data), mesh)
-        return init_each(keys), data
-
-    return Trainer(init_all, advance)
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """An ensemble about to be trained: its trainer with the data and keys on the devices, and the first state."""
-
-    trainer: Trainer
-    data: TrainingSet
-    keys: Array
-    state: TrainState
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """The training of an ensemble on data sets of `size` samples, and what is measured at each checkpoint.
-
-    `measure(weights, inputs)` gives named arrays, with the averaged weights of all networks.
-    """
-
-    config: TrainConfig
-    size: int
-    mesh: Mesh
-    training: Training
-    measure: Wrapped
-    inputs: Any
+    init_keys, data = spread_networks((init_keys, data), mesh)
+    state = jax.jit(over_networks(init_one, mesh, stacked=1))(init_keys)
+    return Training(jax.jit(over_networks(advance_one, mesh, stacked=3), donate_argnums=0), data, keys, state)
 
 
 def train(config: TrainConfig, training: Training, done: int = 0) -> Iterator[tuple[int, TrainState]]:
@@ -167,7 +146,7 @@ def train(config: TrainConfig, training: Training, done: int = 0) -> Iterator[tu
     for checkpoint in config.checkpoint_steps():
         while done < checkpoint:
             until = min(checkpoint, done + max(1, min(config.steps // 200, 100)))
-            state = training.trainer.advance(state, training.data, training.keys, done, until)
+            state = training.advance(state, training.data, training.keys, done, until)
             check_finite(state)
             done = until
             yield done, state

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from hierdiff.errors import option, require
+from hierdiff.errors import option, require, require_counts
 from hierdiff.noising.process import Denoiser, Process
 
 
@@ -52,40 +52,40 @@ class NetworkConfig:
         return importlib.import_module(self.module).build(self, *sizes, **named)
 
 
-def _dtype() -> Any:
-    meaning = "numbers of the layers' products and states; weights, averages and losses are float32"
-    return option("float32", meaning)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SymbolNetworkConfig(NetworkConfig):
+    """What the networks for symbols have in common."""
+
+    width: int = option(48, "channels of a symbol, and of every node of a tree")
+    expansion: int = option(4, "hidden channels of an MLP, in multiples of width")
+    dtype: Literal["float32", "bfloat16"] = option(
+        "float32", "numbers of the layers' products and states; weights, averages and losses are float32"
+    )
+
+    def __post_init__(self):
+        require_counts(self, "width", "expansion")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TreeConfig(NetworkConfig):
+class TreeConfig(SymbolNetworkConfig):
     """Network: a U-Net on the tree of the data."""
 
     module = "hierdiff.learning.tree"
 
-    width: int = option(48, "channels of a node")
-    expansion: int = option(4, "hidden channels of an MLP, in multiples of width")
-    dtype: Literal["float32", "bfloat16"] = _dtype()
-
-    def __post_init__(self):
-        _require_positive(self, "width", "expansion")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerConfig(NetworkConfig):
+class TransformerConfig(SymbolNetworkConfig):
     """Network: the encoder of arXiv 2603.03469."""
 
     module = "hierdiff.learning.transformer"
 
-    width: int = option(48, "channels of a token")
-    expansion: int = option(4, "hidden channels of an MLP, in multiples of width")
     layers: int = option(4, "encoder layers")
     heads: int = option(4, "attention heads")
     dropout: float = option(0.0, "share of activations dropped in training")
-    dtype: Literal["float32", "bfloat16"] = _dtype()
 
     def __post_init__(self):
-        _require_positive(self, "width", "expansion", "layers", "heads")
+        super().__post_init__()
+        require_counts(self, "layers", "heads")
         require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of the width, {self.width}")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "a number from 0 to below 1")
 
@@ -106,22 +106,15 @@ class UNetConfig(NetworkConfig):
     heads: int = option(2, "attention heads on the coarsest grid")
 
     def __post_init__(self):
-        _require_positive(self, "channels", "grids", "blocks", "heads")
-        good = self.channels % NORM_CHANNELS == 0
-        require(good, "channels", self.channels, f"a multiple of {NORM_CHANNELS}")
+        require_counts(self, "channels", "grids", "blocks", "heads")
+        require(self.channels % NORM_CHANNELS == 0, "channels", self.channels, f"a multiple of {NORM_CHANNELS}")
         widest = self.channels * 2 ** (self.grids - 1)
         require(widest % self.heads == 0, "heads", self.heads, f"a divisor of the widest grid's channels, {widest}")
 
     def require_side(self, side: int) -> None:
         """Raise `OptionError` unless images of so many pixels a side can be halved once for each coarser grid."""
         least = 2 ** (self.grids - 1)
-        good = side % least == 0
-        require(good, "side", side, f"a multiple of {least}, for {self.grids} grids")
-
-
-def _require_positive(config: Any, *names: str) -> None:
-    for name in names:
-        require(getattr(config, name) >= 1, name, getattr(config, name), "an integer of at least 1")
+        require(side % least == 0, "side", side, f"a multiple of {least}, for {self.grids} grids")
 
 
 # The networks for sequences, by the names of their options.

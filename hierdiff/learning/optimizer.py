@@ -1,13 +1,20 @@
-"""The learning rate, and the power of the weights' average."""
+"""The optimizer, its learning rate, and the power of the weights' average."""
+
+import pkgutil
 
 import numpy as np
 import optax
 
-from hierdiff.learning.train_config import TrainConfig
+from hierdiff.learning.train_config import OPTIMIZERS, TrainConfig
+
+
+def optimizer(config: TrainConfig, size: int) -> optax.GradientTransformation:
+    """The one that `config` names, at its learning rate; an epoch is `size / batch` steps."""
+    make = OPTIMIZERS[config.optimizer]
+    return (pkgutil.resolve_name(make) if isinstance(make, str) else make)(learning_rate(config, size))
 
 
 def learning_rate(config: TrainConfig, size: int) -> optax.Schedule:
-    """The learning rate at each step; an epoch is `size / batch` steps."""
     if config.decay == "constant":
         return optax.constant_schedule(config.learning_rate)
     ramp = max(1, min(round(50 * size / config.batch), config.steps - 1))

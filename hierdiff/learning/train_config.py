@@ -1,11 +1,14 @@
 """How an ensemble is trained, and when it is measured."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from hierdiff.errors import option, require
+from hierdiff.errors import option, require, require_counts
+
+# The optimizers, by the names of their options: a function of the learning rate, or where it is found.
+OPTIMIZERS: dict[str, Any] = {"adam": "optax.adam", "adamw": "optax.adamw", "sgd": "optax.sgd"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,7 +17,8 @@ class TrainConfig:
 
     steps: int = option(10_000, "training steps")
     batch: int = option(128, "samples in a batch, drawn with replacement")
-    learning_rate: float = option(1e-3, "Adam's learning rate at the start")
+    optimizer: str = option("adam", "what follows the gradient: adam, adamw, sgd, or one that has been added")
+    learning_rate: float = option(1e-3, "the optimizer's learning rate at the start")
     decay: Literal["constant", "paper"] = option(
         "constant", "learning rate: constant, or the paper's (1 to 0.5 over 50 epochs, then cosine to 0.1)"
     )
@@ -25,7 +29,8 @@ class TrainConfig:
 
     def __post_init__(self):
         require(1 <= self.steps < 2**31, "steps", self.steps, "an integer from 1 to 2,147,483,647")
-        require(self.batch >= 1, "batch", self.batch, "an integer of at least 1")
+        require_counts(self, "batch")
+        require(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
         require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "a number between 0 and 1")
         # The average is of finite order only up to this width (arXiv 2312.02696, section 3.1).
         good = self.average_width == 0 or 1e-3 <= self.average_width < 0.28

@@ -12,14 +12,13 @@ from hierdiff.learning.network import Network, TransformerConfig
 
 def build(config: TransformerConfig, *, channels: int, vocab: int, depth: int, branching: int) -> Network:
     """The network of `config`, for `branching**depth` tokens."""
-    sizes = {"channels": channels, "vocab": vocab, "leaves": branching**depth}
-    return split(lambda rngs: Transformer(config, **sizes, rngs=rngs))
+    return split(lambda rngs: Transformer(config, channels, vocab, branching**depth, rngs))
 
 
 class Transformer(nnx.Module):
     """The encoder of arXiv 2603.03469: post-norm, learned positions, the time embedding added once."""
 
-    def __init__(self, config: TransformerConfig, *, channels: int, vocab: int, leaves: int, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, channels: int, vocab: int, leaves: int, rngs: nnx.Rngs):
         make = {"dtype": layer_dtype(config.dtype), "rngs": rngs}
         self.embed = nnx.Linear(channels, config.width, **make)
         self.time = nnx.Linear(TIME_CHANNELS, config.width, **make)

@@ -13,8 +13,7 @@ from hierdiff.learning.network import Network, TreeConfig
 
 def build(config: TreeConfig, *, channels: int, vocab: int, depth: int, branching: int) -> Network:
     """The network of `config`, for `branching**depth` leaves."""
-    sizes = {"channels": channels, "vocab": vocab, "depth": depth, "branching": branching}
-    return split(lambda rngs: TreeUNet(config, **sizes, rngs=rngs))
+    return split(lambda rngs: TreeUNet(config, channels, vocab, depth, branching, rngs))
 
 
 class TreeUNet(nnx.Module):
@@ -24,7 +23,7 @@ class TreeUNet(nnx.Module):
     an MLP of them and their parent's. Every state enters an MLP divided by its root mean square.
     """
 
-    def __init__(self, config: TreeConfig, *, channels: int, vocab: int, depth: int, branching: int, rngs: nnx.Rngs):
+    def __init__(self, config: TreeConfig, channels: int, vocab: int, depth: int, branching: int, rngs: nnx.Rngs):
         width, hidden = config.width, config.expansion * config.width
         self.branching = branching
         make = {"dtype": layer_dtype(config.dtype), "rngs": rngs}

@@ -1,4 +1,4 @@
-"""A U-Net that predicts the noise in an image: `(x_t, t) -> z`, of shape `(n, side, side)`.
+"""A U-Net that predicts the noise in an image: `(x_t, t) -> z`, of shape `(n, side, side, channels)`.
 
 As in Ho et al. (arXiv 2006.11239): residual blocks with the time embedding, strided convolutions between grids, and
 attention on the coarsest grid; but what is kept on the way down is added on the way up, not put beside. As everywhere,
@@ -16,16 +16,16 @@ from hierdiff.learning.layers import TIME_CHANNELS, split, time_embedding
 from hierdiff.learning.network import NORM_CHANNELS, Network, UNetConfig
 
 
-def build(config: UNetConfig, side: int) -> Network:
-    """The network of `config` for images of `side` pixels a side."""
+def build(config: UNetConfig, side: int, channels: int = 1) -> Network:
+    """The network of `config` for images of `side` pixels a side, of so many channels."""
     config.require_side(side)
-    return split(lambda rngs: UNet(config, rngs=rngs))
+    return split(lambda rngs: UNet(config, channels, rngs=rngs))
 
 
 class UNet(nnx.Module):
     """Down to the coarsest grid, attention there, and up again, adding what was on each grid on the way down."""
 
-    def __init__(self, config: UNetConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: UNetConfig, channels: int, *, rngs: nnx.Rngs):
         widths = [config.channels * 2**grid for grid in range(config.grids)]
         hidden = 4 * config.channels
         steps = list(itertools.pairwise(widths))
@@ -35,7 +35,7 @@ class UNet(nnx.Module):
 
         self.time_enter = nnx.Linear(TIME_CHANNELS, hidden, rngs=rngs)
         self.time_leave = nnx.Linear(hidden, hidden, rngs=rngs)
-        self.enter = Convolution(1, widths[0], rngs=rngs)
+        self.enter = Convolution(channels, widths[0], rngs=rngs)
         self.down = nnx.List([blocks(width) for width in widths])
         self.halve = nnx.List([Halve(fine, coarse, rngs=rngs) for fine, coarse in steps])
         self.first = Residual(widths[-1], hidden, rngs=rngs)
@@ -44,11 +44,13 @@ class UNet(nnx.Module):
         self.double = nnx.List([Double(coarse, fine, rngs=rngs) for fine, coarse in reversed(steps)])
         self.up = nnx.List([blocks(width) for width in reversed(widths)])
         self.norm = norm(widths[0], rngs)
-        self.leave = Convolution(widths[0], 1, zero=True, rngs=rngs)
+        self.leave = Convolution(widths[0], channels, zero=True, rngs=rngs)
 
-    def __call__(self, x_t: Float[Array, "n H W"], t: Int[Array, " n"], _: nnx.Rngs | None) -> Float[Array, "n H W"]:
+    def __call__(
+        self, x_t: Float[Array, "n H W c"], t: Int[Array, " n"], _: nnx.Rngs | None
+    ) -> Float[Array, "n H W c"]:
         time = nnx.silu(self.time_leave(nnx.silu(self.time_enter(time_embedding(t)))))
-        x, kept = self.enter(x_t[..., None]), []
+        x, kept = self.enter(x_t), []
         for grid, blocks in enumerate(self.down):
             x = self.halve[grid - 1](x) if grid else x
             for block in blocks:
@@ -59,7 +61,7 @@ class UNet(nnx.Module):
             x = (self.double[grid - 1](x) if grid else x) + kept.pop()
             for block in blocks:
                 x = block(x, time)
-        return self.leave(nnx.silu(self.norm(x)))[..., 0]
+        return self.leave(nnx.silu(self.norm(x)))
 
 
 class Residual(nnx.Module):

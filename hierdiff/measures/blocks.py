@@ -14,18 +14,15 @@ COMPARISONS = 2**24
 @jax.jit
 def copies(grammar: Grammar, sequences: Int[Array, "n L"], train: Int[Array, "P L"]) -> Float[Array, "heights n"]:
     """The share of each sequence's height-h blocks that stand at the same place in the training set, h = 0..depth."""
-    chunk = max(1, min(len(sequences), COMPARISONS // train.size))
 
-    def of_chunk(part):
-        equal, shares = part[:, None] == train[None], []
+    def of_one(sequence):
+        equal, shares = sequence[None] == train, []
         for _ in range(grammar.depth):
-            shares.append(equal.any(1).mean(-1))
-            equal = equal.reshape(*equal.shape[:2], -1, grammar.branching).all(-1)
-        return jnp.stack([*shares, equal.any(1).mean(-1)])
+            shares.append(equal.any(0).mean())
+            equal = equal.reshape(len(train), -1, grammar.branching).all(-1)
+        return jnp.stack([*shares, equal.any(0).mean()])
 
-    chunks = jnp.pad(sequences, ((0, -len(sequences) % chunk), (0, 0))).reshape(-1, chunk, sequences.shape[1])
-    shares = jax.lax.map(of_chunk, chunks)
-    return jnp.moveaxis(shares, 0, 1).reshape(grammar.depth + 1, -1)[:, : len(sequences)]
+    return jax.lax.map(of_one, sequences, batch_size=max(1, COMPARISONS // train.size)).T
 
 
 @jax.jit

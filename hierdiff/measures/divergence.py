@@ -3,10 +3,9 @@
 All are sums over the leaves of divergences between distributions of one leaf. `f` is given as `log f`.
 """
 
-import itertools
-
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 
 def divergence(p: Float[Array, "*#batch L v"], log_f: Float[Array, "*#batch L v"]) -> Float[Array, "..."]:
@@ -27,6 +26,5 @@ def sample_split(log_f: Float[Array, "*batch L v"], log_g: Float[Array, "*batch 
     return 0.5 * jnp.where(log_f == log_g, 0, apart).sum((-1, -2))
 
 
-def pairs(networks: int) -> list[tuple[int, int]]:
-    """Every pair of networks, once."""
-    return list(itertools.combinations(range(networks), 2))
+def pairs(networks: int) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
+    return np.triu_indices(networks, 1)

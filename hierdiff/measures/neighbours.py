@@ -19,14 +19,13 @@ def nearest_distances(a: Int[Array, "n L"], b: Int[Array, "m L"], *, vocab: int)
     Counts of equal symbols are products of one-hot matrices, chunk by chunk of `a`: with the one-hot forms of both, at
     most `max(m, 2**23)` numbers are alive at a time.
     """
-    leaves, chunk = a.shape[1], max(1, min(len(a), PRODUCTS // len(b)))
     of_b = jax.nn.one_hot(b, vocab, dtype=jnp.float32).reshape(len(b), -1).T
 
-    def most_equal(part):
-        return (jax.nn.one_hot(part, vocab, dtype=jnp.float32).reshape(chunk, -1) @ of_b).max(-1)
+    def most_equal(sequence):
+        return (jax.nn.one_hot(sequence, vocab, dtype=jnp.float32).ravel() @ of_b).max()
 
-    chunks = jnp.pad(a, ((0, -len(a) % chunk), (0, 0))).reshape(-1, chunk, leaves)
-    return leaves - jax.lax.map(most_equal, chunks).ravel()[: len(a)].astype(jnp.int32)
+    most = jax.lax.map(most_equal, a, batch_size=max(1, PRODUCTS // len(b)))
+    return a.shape[1] - most.astype(jnp.int32)
 
 
 def histogram_divergence(p: Float[np.ndarray, "*#batch d"], q: Float[np.ndarray, "*#batch d"], *, n: int) -> np.ndarray:

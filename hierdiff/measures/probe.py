@@ -66,9 +66,8 @@ def make_pieces(
     levels, (n, leaves) = len(t), tokens.shape
     x_t = jax.vmap(lambda key, t: process.corrupt(key, tokens, t))(keys, t)
     ll = process.log_likelihood(x_t.reshape(-1, *x_t.shape[2:]), t.ravel())
-    exact = [leaf_posterior(grammar, ll, filtered=k) for k in filtered]
-    exact = jnp.stack([x.reshape(levels, n, leaves, -1) for x in exact], axis=1)
-    return Piece(jnp.broadcast_to(tokens, (levels, n, leaves)), t, x_t, exact)
+    exact = [leaf_posterior(grammar, ll, filtered=k).reshape(levels, n, leaves, -1) for k in filtered]
+    return Piece(jnp.broadcast_to(tokens, (levels, n, leaves)), t, x_t, jnp.stack(exact, axis=1))
 
 
 def make_reference(

@@ -35,37 +35,36 @@ def ends(
     # Without a block every other sequence is a completion.
     grouped = error.reshape(len(error), groups, size, *error.shape[2:])
     others = ((grouped.sum(2, keepdims=True) - grouped) / (size - 1)).reshape(error.shape)
-    return _products(error, others, everywhere, groups), _products(error, error, everywhere, groups)
+    return on_blocks(error, others, everywhere, groups=groups), on_blocks(error, error, everywhere, groups=groups)
 
 
 def on_blocks(
     error: Float[Array, "S n L v"], completed: Float[Array, "S n L v"], weight: Float[Array, "n L"], *, groups: int
 ) -> Float[Array, "S S groups"]:
     """The same at a height from 0 to depth - 1, from the errors on x_t and those on a completion of that height."""
-    return _products(error, completed, weight, groups)
-
-
-def _products(a: Array, b: Array, weight: Array, groups: int) -> Array:
-    cross = jnp.einsum("anlv,bnlv,nl->abn", a, b, weight, precision="highest")
+    cross = jnp.einsum("anlv,bnlv,nl->abn", error, completed, weight, precision="highest")
     return 0.5 * (cross + cross.swapaxes(0, 1)).reshape(*cross.shape[:2], groups, -1).mean(-1)
 
 
-def by_height(cumulative: Float[np.ndarray, "*batch heights S S groups"]) -> Float[np.ndarray, "..."]:
-    """`E<d_h e_A, d_h e_B>`, h = -1..depth, of the cumulative products.
+def by_height(
+    none: Float[Array | np.ndarray, "*batch S S groups"],
+    blocks: Float[Array | np.ndarray, "*batch depth S S groups"],
+    whole: Float[Array | np.ndarray, "*batch S S groups"],
+) -> Float[Array, "*batch heights S S groups"]:
+    """`E<d_h e_A, d_h e_B>`, h = -1..depth, of the cumulative products: given nothing, a block of each height, and all.
 
     In squared units a sequence. The diagonal is each denoiser's error at height h, and the sum over h is the group's
     mean of <e_A, e_B>, exactly.
     """
-    first = cumulative[..., :1, :, :, :]
-    return np.concatenate([first, np.diff(cumulative, axis=-4)], axis=-4)
+    none, whole = (jnp.expand_dims(x, -4) for x in (none, whole))
+    return jnp.concatenate([none, jnp.diff(blocks, axis=-4, prepend=none, append=whole)], axis=-4)
 
 
-def learned_products(
-    f: Float[Array, "S n L v"], windows: Float[Array, "heights n L v"]
-) -> tuple[Float[Array, "heights S n"], Float[Array, "heights n"]]:
-    """`<f, D_h>` and `|D_h|^2` at each sequence: the ratio of their means is the learned fraction of height h."""
-    increments = jnp.concatenate([windows[:1], jnp.diff(windows, axis=0)])
-    return (
-        jnp.einsum("snlv,hnlv->hsn", f, increments, precision="highest"),
-        jnp.square(increments).sum((-1, -2)),
-    )
+def increments(windows: Float[Array, "heights n L v"]) -> Float[Array, "heights n L v"]:
+    """`D_h`: what height h adds to the window posteriors."""
+    return jnp.concatenate([windows[:1], jnp.diff(windows, axis=0)])
+
+
+def learned_products(f: Float[Array, "S n L v"], windows: Float[Array, "heights n L v"]) -> Float[Array, "heights S n"]:
+    """`<f, D_h>` at each sequence: the ratio of its mean and that of `|D_h|^2` is the learned fraction of height h."""
+    return jnp.einsum("snlv,hnlv->hsn", f, increments(windows), precision="highest")

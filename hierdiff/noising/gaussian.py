@@ -26,12 +26,17 @@ class Gaussian:
     name: ClassVar[str] = "gaussian"
 
     def __post_init__(self):
-        check_levels("levels", self.levels)
+        # The last beta is 20 / levels, and the first, 0.1 / levels, must be seen in float32.
+        require(20 < self.levels <= 10**6, "levels", self.levels, "an integer from 21 to 1,000,000")
 
     @property
     def alpha_bar(self) -> Float[Array, " T"]:
-        """The share of the signal's variance that is left at each level."""
-        return linear_schedule(self.levels).alpha_bar
+        """The share of the signal's variance that is left at each level.
+
+        Betas are linear from `0.1/T` to `20/T` (arXiv 2603.03469; Ho et al., arXiv 2006.11239, at T = 1000).
+        """
+        beta = np.linspace(0.1 / self.levels, 20 / self.levels, self.levels)
+        return jnp.asarray(np.cumprod(1 - beta), float)
 
     @property
     def channels(self) -> int:
@@ -43,26 +48,22 @@ class Gaussian:
         return self.vocab or 0
 
     def encode(self, x_t: Float[Array, "n L v"]) -> Float[Array, "n L v"]:
-        """What a network reads: x_t."""
         return x_t
 
     def decode(self, x_0: Float[Array, "n L v"]) -> Int[Array, "n L"]:
-        """The likeliest symbols."""
         return x_0.argmax(-1).astype(jnp.int32)
 
     def mix(
         self, x_0: Float[Array, " n *shape"], z: Float[Array, " n *shape"], t: int | Int[Array, "*n"]
     ) -> Float[Array, " n *shape"]:
         """`sqrt(ab) x_0 + sqrt(1 - ab) z`."""
-        ab = self._at(t, x_0)
-        return jnp.sqrt(ab) * x_0 + jnp.sqrt(1 - ab) * z
+        return _mixed(x_0, z, self._at(t, x_0))
 
     def noise(self, key: Array, x_0: Float[Array, " n *shape"], t: int | Int[Array, "*n"]) -> Float[Array, " n *shape"]:
         """One draw of x_t for each sample. Consumes `key`."""
         return self.mix(x_0, _standard_normal(key, x_0.shape, x_0.dtype), t)
 
     def corrupt(self, key: Array, tokens: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
-        """One draw of x_t for each sequence. Consumes `key`."""
         return self.noise(key, jax.nn.one_hot(tokens, self._symbols), t)
 
     def log_likelihood(self, x_t: Float[Array, "n L v"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
@@ -103,7 +104,6 @@ class Gaussian:
         raise OptionError("predicts", predicts, "one of x0, noise, score, v")
 
     def known(self, x_t: Float[Array, "n L v"]) -> Bool[Array, "n L"]:
-        """None."""
         return jnp.zeros(x_t.shape[:-1], bool)
 
     def start(self, keys: Key[Array, " n"], leaves: int) -> Float[Array, "n L v"]:
@@ -168,51 +168,25 @@ def _standard_normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     return jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """Noise levels t = 1..T: `alpha_bar[t - 1]` is the share of the signal's variance that is left."""
-
-    alpha_bar: Float[Array, " T"]
-
-    @property
-    def levels(self) -> int:
-        return self.alpha_bar.shape[0]
-
-
-def check_levels(name: str, levels: int) -> None:
-    """Raise `OptionError` unless there is a linear schedule of so many levels.
-
-    The last beta is 20 / levels, and the first, 0.1 / levels, must be seen in float32.
-    """
-    require(20 < levels <= 10**6, name, levels, "an integer from 21 to 1,000,000")
-
-
-def linear_schedule(levels: int = 500) -> Schedule:
-    """Betas linear from `0.1/T` to `20/T` (arXiv 2603.03469; Ho et al., arXiv 2006.11239, at T = 1000)."""
-    check_levels("levels", levels)
-    beta = np.linspace(0.1 / levels, 20 / levels, levels)
-    return Schedule(jnp.asarray(np.cumprod(1 - beta), float))
+def linear_schedule(levels: int = 500) -> Gaussian:
+    """The noise whose `alpha_bar` the functions below are given, level by level."""
+    return Gaussian(levels=levels)
 
 
 def corrupt(
     key: Array, tokens: Int[Array, "n L"], alpha_bar: float | Float[Array, "*n"], vocab: int
 ) -> Float[Array, "n L v"]:
-    """One draw of x_t for each sequence; `alpha_bar` is one value, or one a sequence. Consumes `key`."""
-    ab = _per_sequence(alpha_bar)
-    noise = jax.random.normal(key, (*tokens.shape, vocab))
-    return jnp.sqrt(ab) * jax.nn.one_hot(tokens, vocab) + jnp.sqrt(1 - ab) * noise
+    x_0 = jax.nn.one_hot(tokens, vocab)
+    return _mixed(x_0, _standard_normal(key, x_0.shape, x_0.dtype), _per_sequence(alpha_bar))
 
 
 def leaf_log_likelihood(x_t: Float[Array, "n L v"], alpha_bar: float | Float[Array, "*n"]) -> Float[Array, "n L v"]:
-    """Log p(x_t,i | x_0,i = a) up to a constant of the leaf: `x_t sqrt(ab) / (1 - ab)`, in nats."""
-    return x_t * score_factor(alpha_bar)
+    """Log p(x_t,i | x_0,i = a) up to a constant of the leaf: `x_t sqrt(ab) / (1 - ab)`, in nats.
 
-
-def score_factor(alpha_bar: float | Float[Array, "*n"]) -> Float[Array, "..."]:
-    """sqrt(ab) / (1 - ab): a difference of two posterior means times this is the difference of their scores."""
+    Of the difference of two posteriors, it is the difference of their scores.
+    """
     ab = _per_sequence(alpha_bar)
-    return jnp.sqrt(ab) / (1 - ab)
+    return x_t * (jnp.sqrt(ab) / (1 - ab))
 
 
 def score(
@@ -223,12 +197,8 @@ def score(
     return (jnp.sqrt(ab) * posterior_mean - x_t) / (1 - ab)
 
 
-def posterior_mean(
-    x_t: Float[Array, "n L v"], score: Float[Array, "n L v"], alpha_bar: float | Float[Array, "*n"]
-) -> Float[Array, "n L v"]:
-    """E[x_0 | x_t] = (x_t + (1 - ab) score) / sqrt(ab): the inverse of `score`."""
-    ab = _per_sequence(alpha_bar)
-    return (x_t + (1 - ab) * score) / jnp.sqrt(ab)
+def _mixed(x_0: Array, z: Array, ab: Array) -> Array:
+    return jnp.sqrt(ab) * x_0 + jnp.sqrt(1 - ab) * z
 
 
 def _per_sequence(alpha_bar: float | Array) -> Array:

@@ -1,5 +1,6 @@
 """What a noise process is; noise levels t = 1..T, as shares t/T and stratified over a batch; the cross-entropy."""
 
+import abc
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -25,53 +26,53 @@ class Process(Protocol):
     name: ClassVar[str]
 
     @property
+    @abc.abstractmethod
     def vocab(self) -> int | None:
         """The number of symbols; None for data that are no symbols."""
-        ...
 
     @property
+    @abc.abstractmethod
     def levels(self) -> int:
         """T, the number of noise levels."""
-        ...
 
     @property
+    @abc.abstractmethod
     def channels(self) -> int:
         """Numbers that a network reads of each leaf."""
-        ...
 
+    @abc.abstractmethod
     def encode(self, x_t: Array) -> Float[Array, "n L channels"]:
         """What a network reads."""
-        ...
 
+    @abc.abstractmethod
     def decode(self, x_0: Array) -> Int[Array, "n L"]:
         """The symbols of a state at level 0."""
-        ...
 
+    @abc.abstractmethod
     def corrupt(self, key: Array, tokens: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Array:
         """One draw of x_t for each sequence. Consumes `key`."""
-        ...
 
+    @abc.abstractmethod
     def log_likelihood(self, x_t: Array, t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
         """Log p(x_t,i | x_0,i = a), in nats, up to a constant of the leaf; 0 and -inf where x_t shows the symbol."""
-        ...
 
+    @abc.abstractmethod
     def known(self, x_t: Array) -> Bool[Array, "n L"]:
         """The leaves whose symbol x_t shows."""
-        ...
 
+    @abc.abstractmethod
     def start(self, keys: Key[Array, " n"], leaves: int) -> Array:
         """A state at level T for each key, where reverse diffusion begins."""
-        ...
 
+    @abc.abstractmethod
     def step(self, keys: Key[Array, " n"], x_t: Array, t: Any, s: Any, posterior: Float[Array, "n L v"]) -> Array:
         """From level t to level s < t, given p(x_0 | x_t); a key for each sequence. Level 0 has no noise."""
-        ...
 
+    @abc.abstractmethod
     def bound(
         self, tokens: Int[Array, "n L"], x_t: Array, t: int | Int[Array, "*n"], posterior: Float[Array, "n L v"]
     ) -> Float[Array, " n"]:
         """The term of -ELBO at t, in nats: its mean over x_t, summed over t = 1..T, bounds -log p(tokens)."""
-        ...
 
 
 def corrupt_each(process: Process, keys: Key[Array, " n"], tokens: Int[Array, "n L"], t: Int[Array, " n"]) -> Array:
