@@ -1,4 +1,4 @@
-"""Images: every form in which they come, cut and resized as said, in sets that share none."""
+"""Images: every form in which they come, cut and resized as said, grey or in colour, in sets that share none."""
 
 import gzip
 import hashlib
@@ -17,25 +17,30 @@ from hierdiff.worlds.run_config import ImageConfig
 SIDE = 8
 # Images that differ, of the size asked for: they come out as they are.
 NOISE = np.random.default_rng(0).integers(0, 256, (12, SIDE, SIDE), dtype=np.uint8)
+COLOURS = np.random.default_rng(1).integers(0, 256, (12, SIDE, SIDE, 4), dtype=np.uint8)
+# Two boards of 2 x 2 pixels a field, in two colours that are the same grey.
+FIELDS = np.stack([(np.add(*np.indices((SIDE, SIDE)) // 2) + first).astype(np.uint8) % 2 for first in (0, 1)])
+RED_AND_GREEN, GREY = np.array([(200, 0, 0), (0, 102, 0)], np.uint8), 60
 
 
-def draw(place, seed=(0,), *, side=SIDE, sets=2, size=4, held_out=4):
-    return draw_images(ImageConfig(data_dir=str(place), side=side), seed, sets=sets, size=size, held_out=held_out)
+def draw(place, seed=(0,), *, side=SIDE, colour=False, sets=2, size=4, held_out=4):
+    config = ImageConfig(data_dir=str(place), side=side, colour=colour)
+    return draw_images(config, seed, sets=sets, size=size, held_out=held_out)
 
 
-def greys(drawn):
+def pixels(drawn):
     """All images of all sets, from 0 to 255."""
     together = np.concatenate([*drawn.train, drawn.held_out])
     return np.rint((together + 1) * 127.5).astype(np.uint8)
 
 
 def rows(drawn):
-    return [image.tobytes() for image in greys(drawn)]
+    return [image.tobytes() for image in pixels(drawn)]
 
 
-def two(place, side=SIDE):
+def two(place, *, side=SIDE, colour=False):
     """The images of a source of two, darker first."""
-    return sorted(greys(draw(place, side=side, sets=1, size=1, held_out=1)), key=np.sum)
+    return sorted(pixels(draw(place, side=side, colour=colour, sets=1, size=1, held_out=1)), key=np.sum)
 
 
 def idx(array):
@@ -75,15 +80,58 @@ SOURCES = {
 }
 
 
+@pytest.mark.parametrize(("colour", "channels"), [(False, 1), (True, 3)])
 @pytest.mark.parametrize("name", SOURCES)
-def test_every_form_of_a_source_gives_each_image_once(name, tmp_path):
+def test_every_form_of_a_source_gives_each_image_once(name, colour, channels, tmp_path):
+    """In colour, grey is three equal channels."""
     SOURCES[name](tmp_path / name)
-    drawn = draw(tmp_path / name)
-    assert drawn.train.shape == (2, 4, SIDE, SIDE)
+    drawn = draw(tmp_path / name, colour=colour)
+    assert (drawn.train.shape, drawn.held_out.shape) == ((2, 4, SIDE, SIDE, channels), (4, SIDE, SIDE, channels))
     assert drawn.train.dtype == drawn.held_out.dtype == np.float32
     assert (drawn.train.min(), drawn.train.max()) == (-1, 1)
-    assert sorted(rows(drawn)) == sorted(image.tobytes() for image in NOISE)
+    assert sorted(rows(drawn)) == sorted(image.repeat(channels).tobytes() for image in NOISE)
     assert (drawn.duplicates, drawn.unreadable) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("folder", lambda path: save(path, COLOURS[..., :3])),
+        ("transparent", lambda path: save(path, COLOURS)),
+        ("bytes.npz", lambda path: np.savez(path, COLOURS[..., :3])),
+        ("transparent.npz", lambda path: np.savez(path, COLOURS / 255)),
+    ],
+)
+def test_colours_are_kept_and_transparency_is_ignored(name, write, tmp_path):
+    write(tmp_path / name)
+    assert sorted(rows(draw(tmp_path / name, colour=True))) == sorted(x.tobytes() for x in COLOURS[..., :3])
+
+
+def boards(folder):
+    save(folder, np.pad(RED_AND_GREEN[FIELDS], ((0, 0), (0, 0), (4, 4), (0, 0)), constant_values=255))
+
+
+def palettes(folder, images=FIELDS):
+    """Green is marked as transparent."""
+    folder.mkdir()
+    for number, fields in enumerate(images):
+        image = Image.fromarray(fields)
+        image.putpalette(RED_AND_GREEN.tobytes())
+        image.save(folder / f"{number}.png", transparency=1)
+
+
+@pytest.mark.parametrize("write", [boards, palettes])
+def test_what_only_colours_tell_apart_is_lost_in_grey(write, tmp_path):
+    write(tmp_path / "pictures")
+    Image.new("L", (SIDE, SIDE), 255).save(tmp_path / "pictures" / "white.png")
+    *coloured, white = sorted(pixels(draw(tmp_path, colour=True, sets=1, size=2, held_out=1)), key=np.sum)
+    assert sorted(x.tobytes() for x in coloured) == sorted(x.tobytes() for x in RED_AND_GREEN[FIELDS])
+    assert (white == 255).all()
+    grey, white = two(tmp_path)
+    assert (grey == GREY).all()
+    assert (white == 255).all()
+    with pytest.raises(OptionError, match="at least 3 different images; this has 2, besides 1 that repeat others"):
+        draw(tmp_path, sets=1, size=2, held_out=1)
 
 
 def test_a_centred_square_is_cut_out_made_grey_and_averaged(tmp_path):
@@ -95,7 +143,7 @@ def test_a_centred_square_is_cut_out_made_grey_and_averaged(tmp_path):
     red, slope = two(tmp_path, side=16)
     assert (red == round(0.299 * 200)).all()
     # The mean of pixels 4k to 4k + 3 of a slope of 2; at the edges the filter reaches beyond the image.
-    assert (slope.T[:, 3:-3] == 8 * np.arange(3, 13) + 3).all()
+    assert (slope[..., 0].T[:, 3:-3] == 8 * np.arange(3, 13) + 3).all()
 
 
 def test_fine_stripes_become_grey_from_28_to_16_too(tmp_path):
@@ -107,15 +155,25 @@ def test_fine_stripes_become_grey_from_28_to_16_too(tmp_path):
     assert (white == 255).all()
 
 
-def test_sixteen_bits_and_photographs_on_their_side(tmp_path):
+def test_fine_stripes_of_a_palette_become_the_mean_of_the_two_colours(tmp_path):
+    stripes = np.zeros((28, 28), np.uint8)
+    stripes[:, ::2] = 1
+    palettes(tmp_path / "stripes", np.stack([stripes, np.ones_like(stripes)]))
+    green, mixed = two(tmp_path, side=16, colour=True)
+    assert np.abs(mixed[:, 3:-3] - RED_AND_GREEN.mean(0)).max() < 4
+    assert (green == RED_AND_GREEN[1]).all()
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_sixteen_bits_and_photographs_on_their_side(colour, tmp_path):
     steps = np.arange(SIDE, dtype=np.uint8)[:, None] * np.ones(SIDE, np.uint8)
     Image.fromarray(steps.astype(np.uint16) * 4096 + 255).save(tmp_path / "deep.png")
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(190 + 8 * steps).save(tmp_path / "turned.png", exif=exif)
-    deep, turned = two(tmp_path)
-    assert (deep == 16 * steps).all()
-    assert (turned == 190 + 8 * steps.T[:, ::-1]).all()
+    deep, turned = two(tmp_path, colour=colour)
+    assert (deep == 16 * steps[..., None]).all()
+    assert (turned == 190 + 8 * steps.T[:, ::-1, None]).all()
 
 
 def test_a_seed_names_the_sets_whatever_the_order_of_the_files(tmp_path, monkeypatch):
@@ -191,14 +249,15 @@ def machine(tmp_path, monkeypatch):
     names = ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz")
     hashes = {name: hashlib.sha256((package / name).read_bytes()).hexdigest() for name in names}
     monkeypatch.setattr(images, "HASHES", hashes)
-    monkeypatch.setattr(images, "ROOT", tmp_path)
+    monkeypatch.setattr(images, "INSTALLED", installed := tmp_path / "usr/share/datasets/fashion-mnist")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (tmp_path / "bin").mkdir()
-    to = "usr/share/datasets/fashion-mnist"
     program(tmp_path, "apt-get", '[ "$*" = "download dataset-fashion-mnist" ] && echo > dataset_1_all.deb')
     program(
-        tmp_path, "dpkg-deb", f'[ "$*" = "-x dataset_1_all.deb ." ] && /bin/mkdir -p {to} && /bin/cp {package}/* {to}'
+        tmp_path,
+        "dpkg-deb",
+        f'[ "$*" = "-x dataset_1_all.deb ." ] && /bin/mkdir -p .{installed} && /bin/cp {package}/* .{installed}',
     )
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""The U-Net: its convolution is one, it sees all pixels and the time, and its sizes are checked."""
+"""The U-Net: its convolution is one, it sees all pixels, channels and the time, and its sizes are checked."""
 
 import jax
 import jax.numpy as jnp
@@ -31,17 +31,23 @@ def test_products_of_neighbourhoods_are_convolutions(layer, shape, strides, tran
     np.testing.assert_allclose(ours(x), theirs(x), atol=1e-5)
 
 
-def test_the_output_depends_on_every_pixel_and_on_time():
-    network = CONFIG.build(8)
+@pytest.mark.parametrize(("sizes", "channels"), [((8,), 1), ((8, 3), 3)])
+def test_the_output_depends_on_every_pixel_and_channel_and_on_time(sizes, channels):
+    network = CONFIG.build(*sizes)
     noise = jax.jit(lambda params, x, t: network.forward(params, x, t, None))
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     params = jax.tree.map(lambda w: jnp.asarray(0.3 * rng.standard_normal(w.shape), jnp.float32), shapes)
-    x, t = jax.random.normal(jax.random.key(1), (2, 8, 8)), jnp.array([3, 700], jnp.int32)
-    gradient = jax.grad(lambda x: noise(params, x, t)[0, 0, 0])(x)
-    assert (gradient[0] != 0).all()
-    assert (gradient[1] == 0).all()
-    assert not np.allclose(noise(params, x, t), noise(params, x, t[::-1]))
+    x, t = jax.random.normal(jax.random.key(1), (2, 8, 8, channels)), jnp.array([3, 700], jnp.int32)
+    # Of each channel of the output, in one pixel of the first image.
+    gradients = jax.jacrev(lambda x: noise(params, x, t)[0, 0, 0])(x)
+    assert gradients.shape == (channels, *x.shape)
+    assert (gradients[:, 0] != 0).all()
+    assert (gradients[:, 1] == 0).all()
+    assert jnp.linalg.matrix_rank(gradients.reshape(channels, -1)) == channels
+    here, at_other_times = noise(params, x, t), noise(params, x, t[::-1])
+    assert here.shape == x.shape
+    assert not np.isclose(here, at_other_times).all((0, 1, 2)).any()
 
 
 def test_the_papers_size():

@@ -1,16 +1,15 @@
-"""Images for the same measure on real data: small grey squares, in disjoint sets."""
+"""Images for the same measure on real data: small squares, grey or in colour, in disjoint sets."""
 
 import dataclasses
 import gzip
 import hashlib
-import math
 import os
-import struct
 import subprocess
 import tempfile
 import warnings
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,11 +21,8 @@ from hierdiff.errors import OptionError, require
 from hierdiff.runs.record import PARTIAL
 from hierdiff.worlds.run_config import ImageConfig
 
-ROOT = Path("/")
 PACKAGE = "dataset-fashion-mnist"
-
-
-FASHION_MNIST = "usr/share/datasets/fashion-mnist"
+INSTALLED = Path("/usr/share/datasets/fashion-mnist")
 # SHA-256 of the two files of images in version 0.0~git20200523.55506a9-1 of the package.
 HASHES = {
     "train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
@@ -34,21 +30,16 @@ HASHES = {
 }
 
 
-# What the first bytes of an IDX file say: unsigned bytes, three axes.
-IDX_MAGIC = 0x803
-NAMED = 3
-
-
 @dataclasses.dataclass(frozen=True)
 class ImageSets:
-    """Disjoint sets of grey images in [-1, 1]: no two images in all of them are equal.
+    """Disjoint sets of images in [-1, 1], of one channel or three: no two images in all of them are equal.
 
     `duplicates` counts the images left out because they are equal to one drawn before, `unreadable` those that cannot
     be read, both among the images that were looked at.
     """
 
-    train: Float[np.ndarray, "sets P side side"]
-    held_out: Float[np.ndarray, "n side side"]
+    train: Float[np.ndarray, "sets P side side channels"]
+    held_out: Float[np.ndarray, "n side side channels"]
     duplicates: int
     unreadable: int
 
@@ -58,9 +49,10 @@ def draw_images(config: ImageConfig, seed: int | Sequence[int], *, sets: int, si
 
     The images are read in a random order that `seed` and the names of the files determine, until enough are there.
 
-    From each image a centred square is cut out, made grey (ITU-R 601 luma; transparency is ignored) and resized with a
-    Lanczos filter, in 8 bits. A box filter would average now one, now two pixels where the sizes are no multiples of
-    each other, as in 28 to 16, and so show patterns that are not in the image.
+    From each image a centred square is cut out, made grey (ITU-R 601 luma) or red, green and blue, as the config says
+    (transparency is ignored), and resized with a Lanczos filter, in 8 bits. A box filter would average now one, now two
+    pixels where the sizes are no multiples of each other, as in 28 to 16, and so show patterns that are not in the
+    image.
 
     Raises:
       ValueError: there are too few images, or a file is damaged or of another kind; the message says which.
@@ -71,32 +63,35 @@ def draw_images(config: ImageConfig, seed: int | Sequence[int], *, sets: int, si
     items = _items(config.data_dir)
     require(len(items) >= needed, "data_dir", source, f"at least {needed:,} images; this has {len(items):,}")
 
-    # The keys of a dictionary: in the order in which they came, each once.
-    found: dict[bytes, None] = {}
-    seen, unreadable = 0, []
+    # Its keys are in the order in which they came.
+    found: Counter[bytes] = Counter()
+    unreadable = []
     for index in np.random.default_rng(seed).permutation(len(items)):
         try:
-            found[_pixels(items[index], config.side)] = None
+            found[_pixels(items[index], config)] += 1
         # Given damaged bytes, the readers in Pillow raise exceptions of nearly every kind.
         except Exception:
             unreadable.append(str(items[index]))
-        seen += 1
         if len(found) == needed:
             break
     if unreadable:
-        names = ", ".join(unreadable[:NAMED]) + (" and others" if len(unreadable) > NAMED else "")
+        names = ", ".join(unreadable[:3]) + (" and others" if unreadable[3:] else "")
         warnings.warn(f"images that cannot be read, {len(unreadable):,}: {names}", stacklevel=2)
-    duplicates = seen - len(unreadable) - len(found)
+    duplicates = found.total() - len(found)
     need = f"at least {needed:,} different images; this has {len(found):,}, besides {duplicates:,} that repeat others"
     require(len(found) == needed, "data_dir", source, f"{need} and {len(unreadable):,} that cannot be read")
-    images = np.frombuffer(b"".join(found), np.uint8).reshape(needed, config.side, config.side)
+    images = np.frombuffer(b"".join(found), np.uint8).reshape(needed, config.side, config.side, config.channels)
     images = images.astype(np.float32) / np.float32(127.5) - 1
-    train = images[: sets * size].reshape(sets, size, config.side, config.side)
-    return ImageSets(train, images[sets * size :], duplicates, len(unreadable))
+    return ImageSets(
+        train=images[: sets * size].reshape(sets, size, *images.shape[1:]),
+        held_out=images[sets * size :],
+        duplicates=duplicates,
+        unreadable=len(unreadable),
+    )
 
 
-def _pixels(item: Path | np.ndarray, side: int) -> bytes:
-    """The rows of one image, cut to a square, grey and resized."""
+def _pixels(item: Path | np.ndarray, config: ImageConfig) -> bytes:
+    """The rows of one image, cut to a square, with the channels of `config` and resized."""
     with Image.open(item) if isinstance(item, Path) else Image.fromarray(item) as image:
         # Cameras store photographs lying on their side, with a note that they are.
         upright = ImageOps.exif_transpose(image)
@@ -108,7 +103,8 @@ def _pixels(item: Path | np.ndarray, side: int) -> bytes:
         square = Image.fromarray((np.asarray(square) >> 8).astype(np.uint8))
     if square.mode in ("I", "F"):
         raise ValueError("the pixels have no known range")
-    return square.convert("L").resize((side, side), Image.Resampling.LANCZOS).tobytes()
+    square = square.convert("RGB" if config.colour else "L")
+    return square.resize((config.side, config.side), Image.Resampling.LANCZOS).tobytes()
 
 
 def _items(data_dir: str) -> Sequence[Path | np.ndarray]:
@@ -146,20 +142,24 @@ def _files(root: Path) -> list[Path]:
 
 
 def _read_idx(path: Path) -> UInt8[np.ndarray, "n H W"]:
-    """The images of one IDX file, plain or gzipped."""
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
-        magic, *shape = struct.unpack_from(">4I", data)
-    except (OSError, EOFError, zlib.error, struct.error):
-        data, magic, shape = b"", 0, [0]
-    good = magic == IDX_MAGIC and min(shape) >= 1 and len(data) == 16 + math.prod(shape)
-    require(good, "data_dir", str(path), "a whole IDX file of images in bytes, or an npz file, or a folder of images")
-    return np.frombuffer(data, np.uint8, offset=16).reshape(shape)
+        magic, *shape = np.frombuffer(data, ">u4", 4).tolist()
+        images = np.frombuffer(data, np.uint8, offset=16).reshape(shape)
+    except (OSError, EOFError, zlib.error, ValueError):
+        magic, images = 0, np.empty((0, 0, 0), np.uint8)
+    require(
+        # The magic number of unsigned bytes with three axes.
+        magic == 0x803 and images.size > 0,
+        "data_dir",
+        str(path),
+        "a whole IDX file of images in bytes, or an npz file, or a folder of images",
+    )
+    return images
 
 
 def _read_npz(path: Path) -> UInt8[np.ndarray, "n H W *channels"]:
-    """The only images in an npz file."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: array for name, array in arrays.items() if _holds_images(array)}
@@ -170,30 +170,33 @@ def _read_npz(path: Path) -> UInt8[np.ndarray, "n H W *channels"]:
     (images,) = found.values()
     # Pillow knows no third axis of length one.
     images = images[..., 0] if images.shape[3:] == (1,) else images
-    if images.dtype == np.uint8:
-        return images
-    in_range = bool(images.min() >= 0 and images.max() <= 1)
-    require(in_range, "data_dir", str(path), f"{need}; these floats go beyond")
-    return np.rint(255 * images).astype(np.uint8)
+    if images.dtype != np.uint8:
+        require(bool(images.min() >= 0 and images.max() <= 1), "data_dir", str(path), f"{need}; these floats go beyond")
+        images = np.rint(255 * images).astype(np.uint8)
+    return images
 
 
 def _holds_images(array: np.ndarray) -> bool:
-    form = array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3, 4))
-    return form and array.size > 0 and (array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating))
+    return (
+        array.ndim >= 3
+        and array.shape[3:] in ((), (1,), (3,), (4,))
+        and array.size > 0
+        and (array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating))
+    )
 
 
 def _fashion_mnist() -> list[Path]:
     """The files of Fashion-MNIST: those of the package installed, or in the user's cache, or fetched into it."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "hierdiff", "fashion-mnist")
     try:
-        for folder in (ROOT / FASHION_MNIST, cache):
+        for folder in (INSTALLED, cache):
             if all((folder / name).exists() for name in HASHES):
                 return _checked(folder)
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache.parent, prefix=PARTIAL) as work:
             _call("apt-get", "download", PACKAGE, folder=work)
             _call("dpkg-deb", "-x", *(path.name for path in Path(work).glob("*.deb")), ".", folder=work)
-            for path in _checked(Path(work, FASHION_MNIST)):
+            for path in _checked(Path(f"{work}{INSTALLED}")):
                 path.replace(cache / path.name)
         return _checked(cache)
     except OSError as error:
@@ -211,8 +214,11 @@ def _call(*command: str, folder: str) -> None:
 def _checked(folder: Path) -> list[Path]:
     """The files of images in `folder`, if they are what they should be."""
     for name, expected in HASHES.items():
-        with (folder / name).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        need = f"the file of Debian's package {PACKAGE}, of SHA-256 {expected[:12]}...; this one has {digest[:12]}..."
-        require(digest == expected, "data_dir", str(folder / name), need)
+        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        require(
+            digest == expected,
+            "data_dir",
+            str(folder / name),
+            f"the file of Debian's package {PACKAGE}, of SHA-256 {expected[:12]}...; this one has {digest[:12]}...",
+        )
     return [folder / name for name in HASHES]
