@@ -3,11 +3,9 @@
 python -m experiments.benchmark --json speed.json
 """
 
-import sys
-
 from hierdiff.questions.command import command
 
-main = command("benchmark", __doc__)
+main = command("benchmark")
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

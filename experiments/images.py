@@ -3,11 +3,9 @@
 python -m experiments.images
 """
 
-import sys
-
 from hierdiff.questions.command import command
 
-main = command("images", __doc__)
+main = command("images")
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -3,11 +3,9 @@
 python -m experiments.losses --run runs/laptop-0
 """
 
-import sys
-
 from hierdiff.questions.command import command
 
-main = command("losses", __doc__)
+main = command("losses")
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -3,11 +3,9 @@
 python -m experiments.membership --run runs/laptop-0
 """
 
-import sys
-
 from hierdiff.questions.command import command
 
-main = command("membership", __doc__)
+main = command("membership")
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

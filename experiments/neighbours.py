@@ -3,11 +3,9 @@
 python -m experiments.neighbours --run runs/laptop-0
 """
 
-import sys
-
 from hierdiff.questions.command import command
 
-main = command("neighbours", __doc__)
+main = command("neighbours")
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

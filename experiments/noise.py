@@ -3,11 +3,9 @@
 python -m experiments.noise --run runs/laptop-0
 """
 
-import sys
-
 from hierdiff.questions.command import command
 
-main = command("noise", __doc__)
+main = command("noise")
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

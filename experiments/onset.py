@@ -3,11 +3,9 @@
 python -m experiments.onset --depth 4
 """
 
-import sys
-
 from hierdiff.questions.command import command
 
-main = command("onset", __doc__)
+main = command("onset")
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

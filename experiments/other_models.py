@@ -3,11 +3,9 @@
 python -m experiments.other_models
 """
 
-import sys
-
 from hierdiff.questions.command import command
 
-main = command("other_models", __doc__)
+main = command("other_models")
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -3,11 +3,9 @@
 python -m experiments.stopping --seeds 0 1 2 --sizes 300 1000 3000
 """
 
-import sys
-
 from hierdiff.questions.command import command
 
-main = command("stopping", __doc__)
+main = command("stopping")
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

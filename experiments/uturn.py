@@ -3,11 +3,9 @@
 python -m experiments.uturn --run runs/laptop-0
 """
 
-import sys
-
 from hierdiff.questions.command import command
 
-main = command("uturn", __doc__)
+main = command("uturn")
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

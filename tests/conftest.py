@@ -34,10 +34,10 @@ def pytest_configure(config):
     jax.config.update("jax_numpy_rank_promotion", "raise")
     jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-    from hierdiff.questions import onset
+    from hierdiff.questions import training
 
     # The picture of a run takes longer than a small run; runs in processes of their own draw it.
-    onset.draw = lambda folder: None
+    training.draw = lambda folder, world: None
 
 
 @pytest.fixture(scope="session")

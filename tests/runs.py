@@ -1,6 +1,8 @@
 """Small runs, what a command asks for, and what it takes for two runs to be the same."""
 
+import dataclasses
 import importlib
+from argparse import Namespace
 
 import numpy as np
 
@@ -27,21 +29,32 @@ def ask(name, arguments):
 
 def asked(monkeypatch, name, arguments):
     """The config and the options that `python -m experiments.NAME` would answer; it exits where one will not do."""
-    found = []
+    found = {}
     with monkeypatch.context() as patch:
         patch.setattr(command, "set_up_devices", lambda **_: None)
-        patch.setattr(f"hierdiff.questions.{name}.answer", lambda *each: found.append(each))
+        answer = "hierdiff.questions.command.answer"
+        patch.setattr(answer, lambda name, config, **options: found.update({name: (config, Namespace(**options))}))
         ask(name, arguments)
-    return found[0]
+    return found[name]
+
+
+def names(config):
+    """The fields of a config and of those nested in it; of which kind one of several is, is a field too."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if "kinds" in field.metadata or not dataclasses.is_dataclass(value):
+            yield field.name
+        if dataclasses.is_dataclass(value):
+            yield from names(value)
 
 
 def same(folder, whole):
     """All measurements and all weights are equal, bit by bit."""
     a, b = (record.read_results(each / "results.nc") for each in (folder, whole))
     assert a.drop_attrs().identical(b.drop_attrs())
-    assert record.snapshot_steps(folder) == record.snapshot_steps(whole)
-    for step in record.snapshot_steps(whole):
-        files = [np.load(record.snapshot_file(each, step)) for each in (folder, whole)]
+    assert record.steps_in(folder / "snapshots") == record.steps_in(whole / "snapshots")
+    for step in record.steps_in(whole / "snapshots"):
+        files = [np.load(record.file_of_step(each / "snapshots", step)) for each in (folder, whole)]
         for name in files[1].files:
             np.testing.assert_array_equal(files[0][name], files[1][name])
         for file in files:

@@ -15,12 +15,11 @@ from hierdiff.learning.network import TransformerConfig, TreeConfig, UNetConfig,
 from hierdiff.learning.train_config import TrainConfig
 from hierdiff.noising import Gaussian, respaced, reverse
 from hierdiff.posterior import exact_denoiser, leaf_posterior
-from hierdiff.worlds import images as image_laboratory
-from hierdiff.worlds import sequences as laboratory
-from hierdiff.worlds.image_files import ImageSets
-from hierdiff.worlds.images import ImageSetting
+from hierdiff.runs import world as worlds
+from hierdiff.runs.laboratory import make_measure, prepare
+from hierdiff.worlds.images import Images
 from hierdiff.worlds.run_config import ImageConfig, ImageMeasureConfig, ImagesConfig, MeasureConfig, OnsetConfig
-from hierdiff.worlds.sequences import make_inputs, make_measure, prepare, set_up
+from hierdiff.worlds.sequences import Sequences
 
 TREE = TreeConfig(width=8)
 TRANSFORMER = TransformerConfig(width=8, layers=2, heads=2, dropout=0.1, dtype="bfloat16")
@@ -33,7 +32,7 @@ def as_on_an_accelerator(monkeypatch):
     for module in (chunks, devices):
         monkeypatch.setattr(module, "on_cpu", lambda: False)
     one = Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("network", "batch"))
-    monkeypatch.setattr(laboratory, "ensemble_mesh", lambda _: one)
+    monkeypatch.setattr(worlds, "ensemble_mesh", lambda _: one)
     yield
     jax.clear_caches()
 
@@ -54,7 +53,7 @@ def experiment(network):
         train=TrainConfig(steps=10, checkpoints=2, batch=8, first_checkpoint=5),
         measure=MeasureConfig(held_out=100, members=50, noise=(0.15,)),
     )
-    return config, set_up(config)
+    return config, Sequences.set_up(config)
 
 
 @pytest.mark.parametrize(
@@ -67,15 +66,14 @@ def test_training_and_measuring(network):
 
 
 def lower_training_and_measuring(network):
-    config, setting = experiment(network)
-    training = prepare(config, setting)
-    text = lower(training.trainer.advance, training.state, training.data, training.keys, 0, 5)
+    config, world = experiment(network)
+    training, measure = prepare(config, world), make_measure(world)
+    text = lower(training.advance, training.state, training.data, training.keys, 0, 5)
     # The networks are vectorised: their products have a network axis, and the steps are the one loop.
     assert len(re.findall(r"stablehlo.while", text)) == 1
     assert re.search(r"dot_general.*batching_dims = \[0\] x \[0\]", text)
     assert ("bf16" in text) == (network.dtype == "bfloat16")
-    inputs = make_inputs(setting, config.measure)
-    assert "stablehlo.dot_general" in lower(make_measure(setting), training.state.average, inputs)
+    assert "stablehlo.dot_general" in lower(measure, training.state.average, world.inputs(config.measure))
 
 
 def test_training_and_measuring_on_images():
@@ -88,15 +86,19 @@ def test_training_and_measuring_on_images():
         measure=ImageMeasureConfig(held_out=100, members=50, draws=1, noise=(0.1,)),
     )
     rng = np.random.default_rng(0)
-    train, held_out = (rng.uniform(-1, 1, (*n, 4, 4)).astype(np.float32) for n in ((2, 50), (100,)))
-    one = laboratory.ensemble_mesh(2)
-    data = ImageSets(train, held_out, duplicates=0, unreadable=0)
-    setting = ImageSetting(Gaussian(levels=100), data, config.network.build(4), one, jax.random.key(0))
-    whole = image_laboratory.experiment(config, setting, image_laboratory.make_inputs(setting, config.measure))
-    training = whole.training
-    text = lower(training.trainer.advance, training.state, training.data, training.keys, 0, 5)
+    train, held_out = (jnp.asarray(rng.uniform(-1, 1, (*n, 4, 4, 1)), jnp.float32) for n in ((2, 50), (100,)))
+    world = Images(
+        process=Gaussian(levels=100),
+        train=train,
+        held_out=held_out,
+        set_of=np.arange(2),
+        network=config.network.build(4, 1),
+        key=jax.random.key(0),
+    )
+    training, measure = prepare(config, world), make_measure(world)
+    text = lower(training.advance, training.state, training.data, training.keys, 0, 5)
     assert re.search(r"dot_general.*batching_dims = \[0\] x \[0\]", text)
-    assert "stablehlo.dot_general" in lower(whole.measure, training.state.average, whole.inputs)
+    assert "stablehlo.dot_general" in lower(measure, training.state.average, world.inputs(config.measure))
 
 
 def test_the_exact_posterior_asks_for_the_highest_precision():
@@ -108,11 +110,11 @@ def test_the_exact_posterior_asks_for_the_highest_precision():
 
 
 def test_reverse_diffusion():
-    _, setting = experiment(TREE)
+    _, world = experiment(TREE)
     process = Gaussian(vocab=6, levels=100)
-    params = setting.network.init(jax.random.key(0))
+    params = world.network.init(jax.random.key(0))
     start = jnp.zeros((20, 2, 6))
-    for denoiser in (network_denoiser(setting.network, process, params), exact_denoiser(setting.grammar, process)):
+    for denoiser in (network_denoiser(world.network, process, params), exact_denoiser(world.grammar, process)):
 
         def chain(x, denoiser=denoiser):
             return reverse(jax.random.key(1), denoiser, process, x, respaced(100, 10), batch=8)

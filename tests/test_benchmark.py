@@ -1,7 +1,6 @@
 """The benchmark's yardsticks compute what they are said to."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,13 +29,6 @@ def test_the_floor_does_as_many_exponentials_as_belief_propagation():
     scales = 0.1 + 0.01 * np.arange(4)
     expected = np.exp(np.multiply.outer(scales, np.asarray(ll[:3]))).sum(0)
     np.testing.assert_allclose(benchmark.exponentials_alone(ll, number)[:3], expected, rtol=1e-4)
-
-
-def test_operations_of_matrix_products_are_counted():
-    a, b = jnp.ones((3, 4)), jnp.ones((4, 5))
-    assert (
-        benchmark.matrix_flops(jax.make_jaxpr(lambda a, b: jax.jit(jnp.matmul)(a, b) + 1)(a, b).jaxpr) == 2 * 3 * 4 * 5
-    )
 
 
 def test_a_file_that_cannot_be_written_is_refused(tmp_path, capsys):

@@ -12,15 +12,16 @@ from scipy.special import softmax
 from experiments import other_models
 from hierdiff.compare import compare
 from hierdiff.grammar import GrammarConfig, random_grammar
-from hierdiff.keys import key_for, keys_of
+from hierdiff.keys import key_for
 from hierdiff.learning.network import TreeConfig, network_denoiser
 from hierdiff.measures.probe import at, make_pieces, make_reference, stacked
 from hierdiff.noising import Gaussian
 from hierdiff.noising.process import noise_level
 from hierdiff.posterior import memorizer_of_numbers
+from hierdiff.runs.laboratory import label, make_measure, prepare, statistics
 from hierdiff.sampling import sample
 from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
-from hierdiff.worlds.sequences import label, make_inputs, make_measure, prepare, set_up, statistics
+from hierdiff.worlds.sequences import Sequences
 
 RNG = np.random.default_rng(0)
 TRAIN = tuple(RNG.standard_normal((2, 40, 3, 2)).astype(np.float32))
@@ -177,24 +178,25 @@ def test_networks_of_ones_own_are_measured_as_a_run_measures_them():
         network=TreeConfig(width=8),
         measure=MeasureConfig(held_out=100, members=50, noise=noise, onset_noise=0.1),
     )
-    setting = set_up(config)
-    grammar, process, data = setting.grammar, setting.process, setting.data
+    world = Sequences.set_up(config)
+    grammar, process = world.grammar, world.process
     # Weights as drawn give nearly the uniform answer; these give answers that differ.
-    params = jax.tree.map(lambda x: 3 * x, prepare(config, setting).state.params)
-    own = [network_denoiser(setting.network, process, at(params, number)) for number in range(3)]
+    params = jax.tree.map(lambda x: 3 * x, prepare(config, world).state.params)
+    own = [network_denoiser(world.network, process, at(params, number)) for number in range(3)]
     denoisers = [lambda x_t, t, f=f: np.asarray(f(jnp.asarray(x_t), t)) for f in own]
-    held_out, train = np.asarray(data.held_out), [np.asarray(each) for each in data.train]
+    held_out, train = np.asarray(world.held_out), [np.asarray(each) for each in world.train]
     found = compare({7: denoisers}, train, held_out, process=process, noise=noise, key=KEY, grammar=grammar).curves
 
-    t = jnp.array([[noise_level(share, 100)] * 100 for share in noise], jnp.int32)
-    pieces = make_pieces(
-        keys_of(key_for(KEY, "noise"), t[:, 0]), grammar, process, data.held_out, t, filtered=(0, 1, 2)
-    )
-    keys = keys_of(key_for(KEY, "completions"), t[:, 0])
-    reference = stacked(make_reference(keys[i], grammar, process, at(pieces, i), data.train) for i in (0, 1))
-    inputs = make_inputs(setting, config.measure)._replace(held_out=pieces, reference=reference)
-    measured = jax.tree.map(np.asarray, make_measure(setting)(params, inputs))
-    expected = statistics(label([7], noise, setting, inputs, [measured])).curves()
+    levels = [noise_level(share, 100) for share in noise]
+    keys = jnp.stack([key_for(KEY, f"held-out noise at t = {level}") for level in levels])
+    t = jnp.array([[level] * 100 for level in levels], jnp.int32)
+    pieces = make_pieces(keys, grammar, process, world.held_out, t, filtered=(0, 1, 2))
+    keys = [key_for(KEY, f"completions at t = {level}") for level in levels]
+    reference = stacked(make_reference(keys[i], grammar, process, at(pieces, i), world.train) for i in (0, 1))
+    inputs = world.inputs(config.measure)._replace(held_out=pieces, reference=reference)
+    measured = jax.tree.map(np.asarray, make_measure(world)(params, inputs))
+    results = label({"step": [7], "noise": list(noise)}, world, inputs, [measured])
+    expected = statistics(Sequences, results).curves()
     # In some replicates, the error of which a share is taken is next to nothing.
     blurred = {f"{name}_{how}" for name in ("share", "total_share") for how in ("error", "half")}
     names = {str(name) for name in found if name in expected} - blurred

@@ -5,13 +5,14 @@ Minutes long: `pytest -m slow` runs them.
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 
 import jax
 import numpy as np
 import pytest
-from runs import OPTIONS, save_often
+from runs import OPTIONS, ask, save_often
 
 from hierdiff.runs import checkpoint as resume
 from hierdiff.runs import record, run
@@ -70,7 +71,7 @@ def test_the_number_of_devices_does_not_matter(devices, command, whole, tmp_path
 def test_a_run_goes_on_with_another_number_of_devices(command, whole, tmp_path, monkeypatch):
     def left(*args):
         before(*args)
-        if len(resume.saved_steps(tmp_path / "state")) == 2:
+        if len(record.steps_in(tmp_path / "state")) == 2:
             raise KeyboardInterrupt
 
     save_often(monkeypatch)
@@ -84,10 +85,10 @@ def test_a_run_goes_on_with_another_number_of_devices(command, whole, tmp_path, 
     close(tmp_path, whole)
 
 
-def in_two_processes(command, folder, *more, first=""):
+def in_two_processes(command, folder, *more, first="", of="--out"):
     """Carry out `first` and a program as Slurm starts them, on this machine, joined by gloo; statuses and outputs."""
     program, options = command
-    line = [*options, "--out", str(folder), "--distributed", *more]
+    line = [*options, of, str(folder), "--distributed", *more]
     code = f"import {program} as program\n{first}\nprogram.main({line})"
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     job |= {"SLURM_LOCALID": "0", "JAX_NUM_CPU_DEVICES": "1"}
@@ -133,7 +134,7 @@ run.save = save
 def test_two_processes_leave_when_one_is_told_to_and_go_on_together(command, whole, tmp_path):
     statuses, outputs = in_two_processes(command, tmp_path, first=TERMINATED_IN_ONE)
     assert statuses == [resume.TERMINATED] * 2, outputs
-    assert len(resume.saved_steps(tmp_path / "state")) == 2
+    assert len(record.steps_in(tmp_path / "state")) == 2
     statuses, outputs = in_two_processes(command, tmp_path, "--resume", "must")
     assert statuses == [0, 0], outputs
     close(tmp_path, whole)
@@ -163,3 +164,38 @@ def test_two_processes_plan_together(command, tmp_path):
     assert statuses == [0, 0], outputs
     assert "on 2 of 2 devices (cpu)" in outputs[0][0]
     assert "devices" not in outputs[1][0]
+
+
+def test_two_processes_answer_a_question_together(command, whole, tmp_path):
+    """As one does; and after a kill of both, from the piece that was measured."""
+    program, _ = command
+    name, options = ("losses", ["--targets", "50"]) if program.endswith("onset") else ("samples", ["--samples", "50"])
+    question = f"experiments.{name}", options
+    one, two = (shutil.copytree(whole, tmp_path / number) for number in ("one", "two"))
+    for folder in (one, two):
+        for file in folder.glob(f"{name}.*"):
+            file.unlink()
+    ask(name, [*options, "--run", str(one)])
+    statuses, outputs = in_two_processes(question, two, first=KILLED_AFTER_A_PIECE, of="--run")
+    assert statuses == [1, 1], outputs
+    assert len(list((two / f"{name}.pieces").glob("*.npz"))) == 1
+    statuses, outputs = in_two_processes(question, two, of="--run")
+    assert statuses == [0, 0], outputs
+    sentence = record.read_json(two / "summary.json")[name]["sentence"]
+    assert [sentence in output for output, _ in outputs] == [True, False]
+    a, b = (record.read_results(folder / f"{name}.results.nc") for folder in (one, two))
+    for variable, x in b.data_vars.items():
+        np.testing.assert_allclose(a[variable], x, rtol=1e-4, atol=1e-5, err_msg=str(variable))
+
+
+KILLED_AFTER_A_PIECE = """
+import jax
+from hierdiff.runs import record
+before = record.write_arrays
+
+def write(path, arrays):
+    before(path, arrays)
+    raise RuntimeError("killed")
+
+record.write_arrays = write
+"""

@@ -1,6 +1,5 @@
 """The experiment as a user runs it: its files, its numbers, its words for bad input."""
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -12,15 +11,16 @@ import optax
 import pytest
 import xarray as xr
 from runs import SMOKE as OPTIONS
+from runs import names
 
 from experiments import membership, onset
-from hierdiff.learning import loop
 from hierdiff.learning.network import TransformerConfig
 from hierdiff.pictures import style
 from hierdiff.pictures.command import draw_run
 from hierdiff.runs import record
-from hierdiff.worlds import sequences
+from hierdiff.runs.world import Inputs
 from hierdiff.worlds.run_config import OnsetConfig
+from hierdiff.worlds.sequences import Sequences
 
 
 def test_a_run_leaves_all_its_files_and_no_others(smoke_run):
@@ -43,6 +43,8 @@ def test_the_record_says_what_made_it(smoke_run):
     config = record.read_json(smoke_run[0] / "config.json")
     assert config["options"]["grammar"]["depth"] == 3
     assert config["options"]["train"]["steps"] == 200
+    assert config["world"] == "hierdiff.worlds.sequences:Sequences"
+    assert config["data"] == {"coincidences": record.read_results(smoke_run[0] / "results.nc").coincidences}
     assert config["command"].startswith("python -m experiments.onset --preset smoke --steps 200")
     assert {"jax", "flax", "hierdiff"} <= set(config["versions"])
     assert b"experiments.onset" in (smoke_run[0] / "onset.png").read_bytes()
@@ -125,16 +127,6 @@ def test_bad_input_ends_with_status_2_and_one_sentence(options, sentence, capsys
     assert "Traceback" not in printed.err
 
 
-def names(config):
-    """The fields of a config and of those nested in it; of which kind one of several is, is a field too."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if "kinds" in field.metadata or not dataclasses.is_dataclass(value):
-            yield field.name
-        if dataclasses.is_dataclass(value):
-            yield from names(value)
-
-
 @pytest.mark.parametrize(
     ("options", "config"),
     [([], OnsetConfig()), (["--network", "transformer"], OnsetConfig(network=TransformerConfig()))],
@@ -151,15 +143,15 @@ def test_every_field_of_every_config_is_an_option(options, config, capsys):
 @pytest.fixture
 def unmeasured(monkeypatch):
     """The measurement in place of the real one: not a number."""
-    monkeypatch.setattr("hierdiff.questions.onset.make_inputs", lambda *_: None)
+    monkeypatch.setattr(Sequences, "inputs", lambda *_: Inputs(*5 * [None]))
     measure = jax.jit(lambda *_: {"test_loss": jnp.full(3, jnp.nan)})
-    monkeypatch.setattr(sequences, "make_measure", lambda _: measure)
+    monkeypatch.setattr("hierdiff.runs.run.make_measure", lambda _: measure)
 
 
 @pytest.mark.usefixtures("unmeasured")
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     """Step 2 meets the weights that an infinite learning rate makes; the message names it. No results are written."""
-    monkeypatch.setattr(loop, "learning_rate", lambda *_: optax.constant_schedule(float("inf")))
+    monkeypatch.setattr("hierdiff.learning.optimizer.learning_rate", lambda *_: optax.constant_schedule(float("inf")))
     with pytest.raises(SystemExit, match="stopped: the loss of network 0 is not finite at step 2; a smaller"):
         onset.main([*OPTIONS, "--depth", "1", "--out", str(tmp_path / "run")])
     assert not (tmp_path / "run" / "summary.json").exists()

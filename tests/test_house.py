@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hierdiff.questions import QUESTIONS
+
 ROOT = Path(__file__).parents[1]
 # Rooms in one tuple do not import each other.
 ORDER = [
@@ -84,27 +86,33 @@ def test_the_name_of_a_file_occurs_once():
     assert [name for name, times in names.items() if times > 1] == []
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        *(
-            f"experiments.{name}.main"
-            for name in ("onset", "images", "neighbours", "stopping", "benchmark", "other_models")
-        ),
-        "hierdiff.pictures.command.draw_all",
-        "hierdiff.pictures.command.draw_run",
-    ],
-)
-def test_options_are_read_before_anything_heavy_is_imported(command):
-    """Help and a refusal, each in a program of its own that says what it has imported by then."""
-    module, _, name = command.rpartition(".")
+def test_every_question_has_its_command():
+    """`experiments` and `figures` hold these, and nothing else."""
+    assert {path.stem for path in (ROOT / "experiments").glob("*.py")} == {*QUESTIONS, "__init__"}
+    assert {path.stem for path in (ROOT / "figures").glob("*.py")} == {"__init__", "__main__", "onset"}
+    ends = {f"experiments/{name}.py": (f"main = command('{name}')", "main") for name in QUESTIONS}
+    ends["figures/__main__.py"] = "main = functools.partial(draw_all, QUESTIONS)", "main"
+    ends["figures/onset.py"] = "from hierdiff.pictures.command import draw_run", "draw_run"
+    for file, (line, name) in ends.items():
+        *_, bound, called = map(ast.unparse, ast.parse((ROOT / file).read_text()).body)
+        assert (bound, called) == (line, f"if __name__ == '__main__':\n    {name}()"), file
+
+
+COMMANDS = [*(f"experiments.{name}.main" for name in QUESTIONS), "figures.__main__.main", "figures.onset.draw_run"]
+
+
+def test_options_are_read_before_anything_heavy_is_imported():
+    """Help and a refusal of each command, in a program that says after each what it has imported by then."""
     code = (
-        f"import sys\nfrom {module} import {name} as command\n"
-        "for options in (['--help'], ['--novel']):\n"
-        "    try:\n        command(options)\n"
-        "    except SystemExit as stop:\n        print(stop.code)\n"
-        f"print([name for name in {HEAVY} if name in sys.modules])"
+        "import importlib, sys\n"
+        f"for command in {COMMANDS}:\n"
+        "    module, _, name = command.rpartition('.')\n"
+        "    main, codes = getattr(importlib.import_module(module), name), []\n"
+        "    for options in (['--help'], ['--novel']):\n"
+        "        try:\n            main(options)\n"
+        "        except SystemExit as stop:\n            codes.append(stop.code)\n"
+        f"    print('found', command, *codes, *(name for name in {HEAVY} if name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    *_, helped, refused, heavy = done.stdout.splitlines()
-    assert (helped, refused, heavy) == ("0", "2", "[]")
+    found = [line for line in done.stdout.splitlines() if line.startswith("found ")]
+    assert found == [f"found {command} 0 2" for command in COMMANDS]

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ import pytest
 from runs import OPTIONS, same, save_often
 
 from experiments.onset import main
-from hierdiff.questions import onset
+from hierdiff.questions import training
 from hierdiff.runs import checkpoint as resume
 from hierdiff.runs import record, run
 
@@ -64,12 +63,20 @@ def stopped(folder, error, interrupt, *args):
         with pytest.raises(error) as found:
             main([*OPTIONS, "--out", str(folder)])
     assert not (folder / "summary.json").exists()
-    return found.value, resume.saved_steps(folder / "state")
+    return found.value, record.steps_in(folder / "state")
 
 
-def test_a_run_interrupted_four_times_goes_on_to_the_same_results(whole, tmp_path):
-    """Killed while it writes its first manifest, its second and a snapshot, and terminated."""
-    for where, call, saves in (("write_json", 2, []), ("write_json", 3, [20]), ("write_arrays", 1, [20, 40])):
+def test_a_run_interrupted_five_times_goes_on_to_the_same_results(whole, tmp_path):
+    """Killed while it writes down its options, its first state, which follows a snapshot, its second and a snapshot.
+
+    Then it is terminated.
+    """
+    for where, call, saves in (
+        ("write_json", 1, []),
+        ("write_arrays", 2, []),
+        ("write_arrays", 3, [20]),
+        ("write_arrays", 2, [20, 40]),
+    ):
         assert stopped(tmp_path, Killed, killed_at, where, call)[1] == saves
     error, saves = stopped(tmp_path, SystemExit, terminated_in)
     assert error.code == resume.TERMINATED
@@ -81,7 +88,7 @@ def test_a_run_interrupted_four_times_goes_on_to_the_same_results(whole, tmp_pat
 
 
 def test_a_finished_run_is_shown_and_not_done_again(whole, monkeypatch, capsys):
-    monkeypatch.setattr(onset, "carry_out", None)
+    monkeypatch.setattr(training, "carry_out", None)
     main([*OPTIONS, "--out", str(whole)])
     assert record.read_json(whole / "summary.json")["verdict"] in capsys.readouterr().out
 
@@ -93,11 +100,11 @@ def test_where_there_is_nothing_to_resume_it_is_said(tmp_path, capsys):
 
 
 def test_where_all_saves_are_damaged_there_is_nothing_to_resume(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(onset, "run", lambda *_: None)
-    monkeypatch.setattr(onset, "show", lambda *_: None)
+    monkeypatch.setattr(training, "run", lambda *_: None)
+    monkeypatch.setattr(training, "show", lambda *_: None)
     main([*OPTIONS, "--out", str(tmp_path)])
     (tmp_path / "state").mkdir()
-    (tmp_path / "state" / "00000010.json").write_text("{")
+    (tmp_path / "state" / "00000010.npz").write_text("{")
     with pytest.raises(SystemExit, match="2"), pytest.warns(UserWarning, match="no save is left"):
         main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
     assert "--resume: got must, needs a run that was left in" in capsys.readouterr().err
@@ -108,12 +115,12 @@ def test_a_termination_that_nobody_has_asked_for_is_not_forgotten():
     noted = []
     before = signal.signal(signal.SIGTERM, lambda *_: noted.append("before"))
     try:
-        with resume.Termination() as termination:
+        with resume.noting_termination() as termination:
             os.kill(os.getpid(), signal.SIGTERM)
-            assert termination.came
+            assert termination
             assert not noted
         assert noted == ["before"]
-        with contextlib.suppress(SystemExit), resume.Termination():
+        with contextlib.suppress(SystemExit), resume.noting_termination():
             os.kill(os.getpid(), signal.SIGTERM)
             raise SystemExit(resume.TERMINATED)
         assert noted == ["before"]
@@ -122,8 +129,8 @@ def test_a_termination_that_nobody_has_asked_for_is_not_forgotten():
 
 
 def test_starting_anew_discards_what_the_run_has_left_and_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.setattr(onset, "run", lambda *_: None)
-    monkeypatch.setattr(onset, "show", lambda *_: None)
+    monkeypatch.setattr(training, "run", lambda *_: None)
+    monkeypatch.setattr(training, "show", lambda *_: None)
     main([*OPTIONS, "--out", str(tmp_path)])
     (tmp_path / "mine.txt").write_text("kept")
     (tmp_path / "results.nc").write_text("old")
@@ -137,12 +144,23 @@ def test_starting_anew_discards_what_the_run_has_left_and_nothing_else(tmp_path,
 
 def test_what_a_run_has_left_that_cannot_be_gone_on_from_is_not_used(tmp_path, monkeypatch):
     """A summary that was taken away: what was asked of the old weights is not taken for an answer of the new ones."""
-    monkeypatch.setattr(onset, "run", lambda *_: None)
-    monkeypatch.setattr(onset, "show", lambda *_: None)
+    monkeypatch.setattr(training, "run", lambda *_: None)
+    monkeypatch.setattr(training, "show", lambda *_: None)
     main([*OPTIONS, "--out", str(tmp_path)])
     (tmp_path / "losses.results.nc").write_text("old")
     main([*OPTIONS, "--out", str(tmp_path)])
     assert not (tmp_path / "losses.results.nc").exists()
+
+
+def test_a_state_that_an_older_version_has_left_is_refused_and_left_as_it_is(whole, tmp_path, capsys):
+    """It was a folder of files for each save."""
+    folder = shutil.copytree(whole, tmp_path / "run")
+    (folder / "summary.json").unlink()
+    (folder / "state" / "00000040").mkdir(parents=True)
+    with pytest.raises(SystemExit, match="2"):
+        main([*OPTIONS, "--out", str(folder)])
+    assert "an older one has left this, --resume never starts it anew" in capsys.readouterr().err
+    assert (folder / "state" / "00000040").exists()
 
 
 def test_two_processes_do_not_write_one_run(tmp_path, capsys):
@@ -184,23 +202,25 @@ def state(value):
 def test_a_damaged_save_is_named_and_the_one_before_it_used(tmp_path):
     for step in (10, 20, 30):
         resume.save(tmp_path, step, state(float(step)))
-    assert resume.saved_steps(tmp_path) == [20, 30]
+    assert record.steps_in(tmp_path) == [20, 30]
     found = resume.restore(tmp_path, state(0.0))
     assert found is not None
     assert found[0] == 30
     jax.tree.map(np.testing.assert_array_equal, found[1], state(30.0))
-    largest = max((tmp_path / "00000030").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
-    content = bytearray(largest.read_bytes())
-    content[len(content) // 2] ^= 1
-    largest.write_bytes(content)
-    with pytest.warns(UserWarning, match=f"{largest.name} is damaged; the save before it is used"):
-        assert resume.whole_saves(tmp_path) == [20]
+    last = tmp_path / "00000030.npz"
+    whole = last.read_bytes()
+    # A bit in an array, and the end of the file.
+    for damaged in (whole.replace(np.float64(34).tobytes(), np.float64(35).tobytes()), whole[:-1]):
+        assert damaged != whole
+        last.write_bytes(damaged)
+        with pytest.warns(UserWarning, match=f"{last.name} is damaged; the save before it is used"):
+            assert resume.whole_saves(tmp_path) == [20]
     found = resume.restore(tmp_path, state(0.0))
     assert found is not None
     assert found[0] == 20
     jax.tree.map(np.testing.assert_array_equal, found[1], state(20.0))
-    for content in ("{", "{}", "[1]", "null"):
-        (tmp_path / "00000020.json").write_text(content)
+    for content in ("", "{", "[1]", "PK"):
+        (tmp_path / "00000020.npz").write_text(content)
         with pytest.warns(UserWarning, match="is damaged; no save is left"):
             assert resume.whole_saves(tmp_path) == []
         assert resume.restore(tmp_path, state(0.0)) is None
@@ -218,21 +238,15 @@ def test_what_a_restored_state_replaces_makes_room_for_it(tmp_path):
 def test_saves_go_on_after_damaged_ones_and_what_a_kill_has_left_is_removed(tmp_path):
     for step in (80, 90):
         resume.save(tmp_path, step, state(float(step)))
-        (tmp_path / f"{step:08d}.json").write_text("{")
+        (tmp_path / f"{step:08d}.npz").write_text("{")
     with pytest.warns(UserWarning, match="is damaged"):
         assert resume.whole_saves(tmp_path) == []
-    for left in ("00000005", "00000070.orbax-checkpoint-tmp"):
-        (tmp_path / left).mkdir()
-        (tmp_path / left / "half").touch()
+    (tmp_path / f"{record.PARTIAL}half.npz").touch()
+    record.tidy(tmp_path)
     for step in (10, 20, 30):
         resume.save(tmp_path, step, state(float(step)))
-    assert resume.saved_steps(tmp_path) == [20, 30]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "00000020",
-        "00000020.json",
-        "00000030",
-        "00000030.json",
-    ]
+    assert record.steps_in(tmp_path) == [20, 30]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000020.npz", "00000030.npz"]
 
 
 def test_a_full_disk_ends_the_run_with_one_sentence(tmp_path, monkeypatch):
@@ -267,11 +281,16 @@ def test_nothing_is_compiled_once_a_checkpoint_is_measured_and_a_state_saved(tmp
     assert {by_step[step] for step in range(20, 61)} == {by_step[20]}
 
 
-def test_a_save_that_has_no_room_is_not_begun(tmp_path, monkeypatch):
+def test_of_a_save_that_has_no_room_nothing_is_left(tmp_path, monkeypatch):
     """The save before it stays; the message names the step."""
     resume.save(tmp_path, 10, state(10.0))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=60))
+
+    def full(path, **_):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
     with pytest.raises(OSError, match=r"the state of step 20 cannot be saved in .*No space left on device"):
         resume.save(tmp_path, 20, state(20.0))
-    assert resume.saved_steps(tmp_path) == [10]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000010", "00000010.json"]
+    assert record.steps_in(tmp_path) == [10]
+    assert [path.name for path in tmp_path.iterdir()] == ["00000010.npz"]

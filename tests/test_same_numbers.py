@@ -5,6 +5,8 @@ machines and versions, and training amplifies it: what is made before training a
 value, the first three checkpoints to 1e-4, and curves are smallest at the same checkpoints or at those beside.
 """
 
+import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -12,14 +14,17 @@ import numpy as np
 import pytest
 from runs import SMOKE, ask
 
+from hierdiff.errors import option
 from hierdiff.grammar import GrammarConfig
 from hierdiff.learning.network import TreeConfig
 from hierdiff.learning.train_config import TrainConfig
-from hierdiff.questions import onset
+from hierdiff.questions import QUESTIONS, training
 from hierdiff.runs import record
 from hierdiff.runs.checkpoint import save
 from hierdiff.runs.options import recorded
+from hierdiff.worlds.finished import open_run
 from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
+from hierdiff.worlds.sequences import Sequences
 
 NUMBERS = Path(__file__).parent / "numbers"
 BEFORE = Path(__file__).parent / "before" / "smoke"
@@ -27,8 +32,10 @@ TRAINED_LITTLE = 3
 
 
 def test_a_small_run_gives_the_numbers_that_it_gave(smoke_run):
+    """And one more: the loss at each noise level."""
     results, before = (record.read_results(folder / "results.nc") for folder in (smoke_run[0], NUMBERS))
-    assert {name: x.dims for name, x in results.items()} == {name: x.dims for name, x in before.items()}
+    dims = {name: x.dims for name, x in before.items()} | {"loss": ("step", "noise", "network", "group")}
+    assert {name: x.dims for name, x in results.items()} == dims
     assert results.coords.to_dataset().drop_attrs().identical(before.coords.to_dataset().drop_attrs())
     for name, expected in before.items():
         trained = "step" in expected.dims
@@ -73,10 +80,15 @@ def refused(capsys, script, options):
     return printed
 
 
+OF_A_RUN = [name for name, entry in QUESTIONS.items() if entry.of == "run" and entry.training == "onset"]
+
+
 def test_networks_whose_data_would_be_drawn_otherwise_are_asked_nothing_and_not_gone_on_with(before, capsys):
     """Their grammar would be another; the sentence says which command makes the run anew."""
     words = "this one is older, and made anew by python -m experiments.onset --preset smoke --steps 200"
-    assert words in refused(capsys, "membership", ["--run", str(before)])
+    assert "membership" in OF_A_RUN
+    for question in OF_A_RUN:
+        assert words in refused(capsys, question, ["--run", str(before)])
     (before / "summary.json").unlink()
     (before / "state").mkdir()
     save(before / "state", 10, {"x": np.zeros(1)})
@@ -92,15 +104,17 @@ def shape_of(content):
     return [shape_of(each) for each in content] if isinstance(content, list) else None
 
 
-def test_a_summary_of_before_is_shown_and_has_the_form_of_this_version(smoke_run, before, capsys):
-    content = record.read_json(before / "summary.json")
-    summary = record.from_json(onset.Summary, content)
-    assert record.as_json(summary) == content
-    assert onset.verdict(summary) == content["verdict"]
-    onset.show(before)
-    assert f"{onset.table(summary)}\n\n{content['verdict']}\n" in capsys.readouterr().out
-    assert "not reached" in onset.table(summary)
-    assert shape_of(content) == shape_of(record.read_json(smoke_run[0] / "summary.json"))
+def test_a_summary_of_before_is_shown_and_has_the_form_of_this_version(smoke_run, before, monkeypatch, capsys):
+    """The verdict that it holds; the table, and how much the split grows at each noise level, are there since."""
+    monkeypatch.setattr(training, "run", None)
+    content, now = (record.read_json(folder / "summary.json") for folder in (before, smoke_run[0]))
+    ask("onset", [*SMOKE, "--out", str(before)])
+    assert f"\n\n{content['verdict']}\n" in capsys.readouterr().out
+    assert record.read_json(before / "summary.json") == content
+    assert "not reached" in "\n".join(now.pop("table"))
+    for row in now["noise"]:
+        row.pop("growth")
+    assert shape_of(content) == shape_of(now)
 
 
 @pytest.mark.parametrize(("name", "value"), [("layers", 7), ("novel", 1)])
@@ -111,3 +125,66 @@ def test_a_record_with_an_option_that_there_is_not_is_refused_in_one_sentence(na
     sentence = f"{name}: got {value}, needs to be an option of this version of hierdiff; another one made this record"
     for script, options in (("membership", ["--run"]), ("onset", [*SMOKE, "--out"])):
         assert sentence in refused(capsys, script, [*options, str(before)])
+
+
+@pytest.fixture
+def finished(smoke_run, tmp_path):
+    """A run of today, to be made a record of another version."""
+    return shutil.copytree(smoke_run[0], tmp_path / "run")
+
+
+def rewritten(folder, change):
+    """Let `change` change the options of a run wherever they stand in its record."""
+    content = record.read_json(folder / "config.json")
+    change(content["options"])
+    record.write_json(folder / "config.json", content)
+    for name in ("results.nc", "curves.nc"):
+        results = record.read_results(folder / name)
+        options = json.loads(results.attrs["options"])
+        change(options)
+        assert options == content["options"]
+        record.write_results(folder / name, results.assign_attrs(options=json.dumps(options)))
+
+
+def is_that_run(folder, config, monkeypatch, capsys):
+    """Its command shows it, does nothing again and writes nothing; it is opened, and a question to it is answered."""
+    options, summary = (record.read_json(folder / name) for name in ("config.json", "summary.json"))
+    monkeypatch.setattr(training, "run", None)
+    ask("onset", [*SMOKE, "--out", str(folder), "--resume", "must"])
+    assert "\n".join([*summary["table"], "", summary["verdict"]]) in capsys.readouterr().out
+    assert [record.read_json(folder / name) for name in ("config.json", "summary.json")] == [options, summary]
+    assert open_run(folder, Sequences).config == config
+    ask("losses", ["--preset", "smoke", "--run", str(folder)])
+    sentence = record.read_json(folder / "summary.json")["losses"]["sentence"]
+    assert sentence in capsys.readouterr().out
+
+
+def test_a_record_that_does_not_know_some_options_is_the_same_run(finished, monkeypatch, capsys):
+    """It was made before there were these options, whose values now are what was done then."""
+    config = open_run(finished, Sequences).config
+
+    def remove(options):
+        del options["seeds_per_set"], options["process"]
+        del options["train"]["optimizer"], options["network"]["dtype"]
+
+    rewritten(finished, remove)
+    is_that_run(finished, config, monkeypatch, capsys)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Novel(OnsetConfig):
+    """Experiment."""
+
+    novel: int = option(3, "what the next version can be told")
+
+
+def test_an_option_that_is_added_makes_no_finished_run_foreign(finished, monkeypatch, capsys):
+    """At another value than its default, the run would be another."""
+    config = Novel(**vars(open_run(finished, Sequences).config))
+    onset = QUESTIONS["onset"]
+    presets = {name: Novel(**vars(preset)) for name, preset in onset.presets.items()}
+    monkeypatch.setitem(QUESTIONS, "onset", dataclasses.replace(onset, presets=presets))
+    monkeypatch.setattr(Sequences, "CONFIG", Novel)
+    is_that_run(finished, config, monkeypatch, capsys)
+    sentence = refused(capsys, "onset", [*SMOKE, "--novel", "4", "--out", str(finished)])
+    assert "this one holds a run with other novel (3 there)" in sentence

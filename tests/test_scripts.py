@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import re
 import shutil
 
 import jax
@@ -10,28 +11,35 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
-from runs import SMOKE, ask
+from runs import SMOKE, ask, names
 
 from hierdiff.learning.network import Network
 from hierdiff.measures.divergence import log_of
-from hierdiff.pictures import growth, style
-from hierdiff.pictures import stopping as stopping_figure
-from hierdiff.pictures.album import FIGURES
+from hierdiff.pictures import style
+from hierdiff.pictures.command import albums
 from hierdiff.pictures.records import SIZES, STOPPING, Need, Records
+from hierdiff.pictures.stopping import growth
+from hierdiff.pictures.stopping import stopping as stopping_figure
 from hierdiff.posterior import leaf_posterior, memorizer
-from hierdiff.questions import losses, membership, neighbours, noise, stopping, uturn
+from hierdiff.questions import QUESTIONS, stopping
 from hierdiff.questions.configs import (
-    PRESETS,
+    Both,
     LossesConfig,
     MembershipConfig,
-    NeighboursConfig,
     NoiseConfig,
     UTurnConfig,
 )
+from hierdiff.questions.losses import LOSSES
+from hierdiff.questions.membership import MEMBERSHIP
+from hierdiff.questions.noise import NOISE
+from hierdiff.questions.samples import NEIGHBOURS
+from hierdiff.questions.uturn import STARTS, UTURN
 from hierdiff.runs import record
 from hierdiff.runs.checkpoint import only_writer
 from hierdiff.sampling import coincidences, sample, sample_unseen
 from hierdiff.worlds.finished import open_run, snapshots
+from hierdiff.worlds.run_config import OnsetConfig, SamplesConfig
+from hierdiff.worlds.sequences import Sequences
 
 SMALL = {
     "neighbours": ["--samples", "100", "--reverse-steps", "6"],
@@ -47,13 +55,19 @@ def folder(smoke_run, tmp_path_factory):
     return shutil.copytree(smoke_run[0], tmp_path_factory.mktemp("runs") / "run")
 
 
+def results_of(question, run, config, weights=None):
+    """What a question makes of the weights of a run's snapshots, or of those given."""
+    work = question.work(run, config)
+    return work.label([work.measure(each) for each in weights or snapshots(run, run.steps)])
+
+
 def test_snapshots_are_of_checkpoints_the_last_among_them(folder):
-    run = open_run(folder)
+    run = open_run(folder, Sequences)
     steps = record.read_results(folder / "results.nc").step.values
     assert len(run.steps) == 3
     assert run.steps[-1] == steps[-1]
     assert set(run.steps) <= set(steps)
-    kept = [weights for _, weights in snapshots(run)]
+    kept = list(snapshots(run, run.steps))
     assert any(not np.array_equal(a, b) for a, b in zip(*(x.flat_state().leaves for x in kept[:2]), strict=True))
 
 
@@ -65,7 +79,7 @@ def test_a_script_adds_its_results_to_the_run(name, folder, capsys):
     assert summary[name]["sentence"] in printed
     assert "onset" in summary
     curves = record.read_results(folder / f"{name}.curves.nc")
-    assert curves.step.values.tolist() == record.snapshot_steps(folder)
+    assert curves.step.values.tolist() == record.steps_in(folder / "snapshots")
     for variable in curves.data_vars:
         if not str(variable).endswith(("_error", "_half")):
             assert np.isfinite(curves[variable]).all(), variable
@@ -84,7 +98,7 @@ def test_what_was_measured_with_the_same_options_is_not_measured_again(folder, m
     def fail(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("hierdiff.worlds.finished.snapshots", fail)
+    monkeypatch.setattr("hierdiff.questions.snapshots.snapshots", fail)
     ask("losses", command)
     assert capsys.readouterr().out == first
     assert (folder / "losses.curves.nc").exists()
@@ -100,15 +114,15 @@ def test_figures_are_drawn_from_what_the_program_records(folder, tmp_path):
     for name in SMALL:
         if not (folder / f"{name}.curves.nc").exists():
             ask(name, ["--run", str(folder), *SMALL[name]])
-    records = Records(tmp_path, "smoke")
+    records = Records(tmp_path, "smoke", QUESTIONS)
     for size in SIZES:
         records.run(size).symlink_to(folder)
     drawn = 0
-    for name in FIGURES:
-        module = importlib.import_module(f"hierdiff.pictures.{name}")
-        if all(records.there(need) for need in module.NEEDS):
-            with style.in_style():
-                figure = module.draw(records)
+    for name, module in albums(QUESTIONS).items():
+        draw = getattr(importlib.import_module(module), name)
+        if all(records.there(need) for need in draw.needs):
+            with plt.style.context(style.STYLE):
+                figure = draw(records)
             assert all(axes.has_data() for axes in figure.axes if axes.get_xlabel()), name
             plt.close(figure)
             drawn += 1
@@ -116,10 +130,13 @@ def test_figures_are_drawn_from_what_the_program_records(folder, tmp_path):
 
 
 @pytest.fixture(params=[pytest.param("memorizer", marks=pytest.mark.slow), "exact"])
-def planted(request, folder, monkeypatch):
-    """The run with networks in place of its own: each memorizes its own training set, or all are exact."""
-    run = open_run(folder)
-    grammar, process, data, set_of = (getattr(run.setting, name) for name in ("grammar", "process", "data", "set_of"))
+def planted(request, folder):
+    """The run with networks in place of its own: each memorizes its own training set, or all are exact.
+
+    With them come their weights at the only step.
+    """
+    run = open_run(folder, Sequences)
+    grammar, process, few = run.world.grammar, run.world.process, run.world.train[:, :50]
 
     def memory(params, x_t, t, _):
         known = memorizer(params["train"], process.log_likelihood(x_t, t))
@@ -128,34 +145,32 @@ def planted(request, folder, monkeypatch):
     def exact(params, x_t, t, _):
         return log_of(leaf_posterior(grammar, process.log_likelihood(x_t, t)))
 
-    few = data.train[:, :50]
-    network = Network(run.setting.network.init, memory if request.param == "memorizer" else exact)
-    setting = dataclasses.replace(run.setting, network=network, data=dataclasses.replace(data, train=few))
-    monkeypatch.setattr("hierdiff.worlds.finished.snapshots", lambda _: iter([(1, {"train": few[set_of]})]))
-    return request.param, dataclasses.replace(run, setting=setting, steps=[1])
+    network = Network(run.world.network.init, memory if request.param == "memorizer" else exact)
+    world = dataclasses.replace(run.world, network=network, train=few)
+    return request.param, dataclasses.replace(run, world=world, steps=[1]), {"train": few[world.set_of]}
 
 
 def test_planted_networks_lean_to_their_own_sets_or_to_none(planted):
     """Own against other, copies, membership, loss and U-turns: the memorizer shows in each, the exact in none."""
-    kind, run = planted
+    kind, run, weights = planted
     asked = {
-        neighbours: NeighboursConfig(samples=400, reverse_steps=20),
-        membership: MembershipConfig(targets=50, draws=8),
-        losses: LossesConfig(targets=50),
-        uturn: UTurnConfig(starts=50, turns=(0.25,), reverse_steps=20),
+        NEIGHBOURS: SamplesConfig(samples=400, reverse_steps=20),
+        MEMBERSHIP: MembershipConfig(targets=50, draws=8),
+        LOSSES: LossesConfig(targets=50),
+        UTURN: UTurnConfig(starts=50, turns=(0.25,), reverse_steps=20),
     }
     found = {
-        script: script.statistics(run, script.measure(run, config, lambda: None)).curves().isel(step=0)
-        for script, config in asked.items()
+        question: question.statistics(run, results_of(question, run, config, [weights])).curves().isel(step=0)
+        for question, config in asked.items()
     }
-    samples = found[neighbours]
+    samples = found[NEIGHBOURS]
     leans = [
         (samples, "nearer"),
         # A symbol or a pair of symbols stands somewhere in any set.
         *[(samples.sel(height=height), "more_copies") for height in ((2, 3) if kind == "memorizer" else range(4))],
-        (found[membership].sel(attack="calibrated"), "advantage"),
-        (found[losses].sel(inputs="training"), "known_average"),
-        (found[uturn].sel(turn=0.25), "own_above_new"),
+        (found[MEMBERSHIP].sel(attack="calibrated"), "advantage"),
+        (found[LOSSES].sel(inputs="training"), "known_average"),
+        (found[UTURN].sel(turn=0.25), "own_above_new"),
     ]
     for curves, name in leans:
         if kind == "memorizer":
@@ -164,18 +179,18 @@ def test_planted_networks_lean_to_their_own_sets_or_to_none(planted):
             assert abs(curves[name]) <= 4 * curves[f"{name}_error"] + 1e-6, name
     if kind == "exact":
         np.testing.assert_allclose(samples.validity, 1)
-        np.testing.assert_allclose(found[uturn].ratio_of_means, 1, atol=1e-6)
+        np.testing.assert_allclose(found[UTURN].ratio_of_means, 1, atol=1e-6)
         np.testing.assert_allclose(
-            found[uturn].of_filtered.sel(filtered=0), found[uturn].exact.sel(start="random"), atol=1e-6
+            found[UTURN].of_filtered.sel(filtered=0), found[UTURN].exact.sel(start="random"), atol=1e-6
         )
     else:
         np.testing.assert_allclose(samples.own_distance, 0, atol=0.05)
-        np.testing.assert_allclose(found[uturn].overlap.sel(start="random"), found[uturn].of_empirical, atol=0.02)
+        np.testing.assert_allclose(found[UTURN].overlap.sel(start="random"), found[UTURN].of_empirical, atol=0.02)
 
 
 def test_samples_of_a_run_are_described_consistently(folder):
-    run = open_run(folder)
-    results = neighbours.measure(run, NeighboursConfig(samples=100, reverse_steps=4), lambda: None)
+    run = open_run(folder, Sequences)
+    results = results_of(NEIGHBOURS, run, SamplesConfig(samples=100, reverse_steps=4))
     assert dict(results.own_distance.sizes) == {"step": 3, "pair": 3, "group": 50}
     np.testing.assert_allclose(results.own_histogram.sum("distance"), 1, atol=1e-6)
     mean = (results.own_histogram * results.distance).sum("distance")
@@ -184,9 +199,9 @@ def test_samples_of_a_run_are_described_consistently(folder):
 
 
 def test_the_held_out_residual_vanishes_within_its_error(folder):
-    run = open_run(folder)
-    results = losses.measure(run, LossesConfig(targets=200), lambda: None)
-    curves = losses.statistics(run, results).curves().sel(inputs="held-out")
+    run = open_run(folder, Sequences)
+    results = results_of(LOSSES, run, LossesConfig(targets=200))
+    curves = LOSSES.statistics(run, results).curves().sel(inputs="held-out")
     assert (np.abs(curves.known_average) < 4 * curves.known_average_error).all()
     assert (np.abs(curves.residual_average) < 4 * curves.residual_average_error).all()
 
@@ -197,11 +212,11 @@ def test_the_ratio_of_means_and_the_mean_of_ratios_are_two_things(folder):
     full = {
         name: (list(dims), np.broadcast_to(np.repeat(x, 25), tuple(dims.values())).copy()) for name, x in values.items()
     }
-    coordinates = {"turn": [0.3], "start": list(uturn.STARTS)}
+    coordinates = {"turn": [0.3], "start": list(STARTS)}
     results = xr.Dataset(full, coordinates)
     for name in ("overlap", "ratio"):
         results[name] = results[name].expand_dims(step=[1, 2])
-    mean = uturn.statistics(open_run(folder), results).mean
+    mean = UTURN.statistics(open_run(folder, Sequences), results).mean
     np.testing.assert_allclose(mean.ratio_of_means, 1.1)
     np.testing.assert_allclose(mean.mean_of_ratios, 1.0)
 
@@ -227,6 +242,18 @@ def test_bad_input_ends_with_status_2_and_one_sentence(name, folder, tmp_path, c
         assert printed.err.strip().count("\n") <= 1
 
 
+@pytest.mark.parametrize("name", [name for name, x in QUESTIONS.items() if (x.of, x.training) == ("run", "onset")])
+def test_every_field_of_every_config_is_an_option(name, capsys):
+    """Of the run too, where one is to be made first."""
+    own = QUESTIONS[name].presets["laptop"]
+    for options, config in (([], Both(training=OnsetConfig(), own=own)), (["--run", "runs/laptop-0"], own)):
+        with pytest.raises(SystemExit, match="0"):
+            ask(name, [*options, "--help"])
+        text = capsys.readouterr().out
+        for field in names(config):
+            assert re.search(rf"--{field.replace('_', '-')}\b", text), field
+
+
 def test_more_targets_than_sequences_are_refused(folder, capsys):
     for name in ("membership", "losses"):
         with pytest.raises(SystemExit):
@@ -236,21 +263,21 @@ def test_more_targets_than_sequences_are_refused(folder, capsys):
 
 def test_no_training_sequence_is_noised(folder):
     """Of so small a grammar many sequences are drawn twice; where all have been seen, it is said."""
-    run = open_run(folder)
-    train = run.setting.data.train
-    drawn = sample(jax.random.key(3), run.setting.grammar, 400).leaves
-    unseen = sample_unseen(jax.random.key(3), run.setting.grammar, 100, train, name="sequences")
+    run = open_run(folder, Sequences)
+    train = run.world.train
+    drawn = sample(jax.random.key(3), run.world.grammar, 400).leaves
+    unseen = sample_unseen(jax.random.key(3), run.world.grammar, 100, train, name="sequences")
     assert coincidences(drawn, train) > 0
     assert coincidences(unseen, train) == 0
     with pytest.raises(ValueError, match="sequences: got 10, needs at most 0"):
-        sample_unseen(jax.random.key(3), run.setting.grammar, 10, drawn[None], name="sequences")
+        sample_unseen(jax.random.key(3), run.world.grammar, 10, drawn[None], name="sequences")
 
 
 def test_noise_levels_of_the_run_itself_agree_with_its_record(folder):
     """On other sequences, so within the errors of both."""
-    run = open_run(folder)
-    results = noise.measure(run, NoiseConfig(sequences=100, levels=(0.1, 0.15, 0.3)), lambda: None)
-    found = noise.statistics(run, results).curves()
+    run = open_run(folder, Sequences)
+    results = results_of(NOISE, run, NoiseConfig(sequences=100, levels=(0.1, 0.15, 0.3)))
+    found = NOISE.statistics(run, results).curves()
     whole = record.read_results(folder / "curves.nc").sel(step=run.steps)
     for name in ("divergence", "split", "scale"):
         error = np.hypot(found[f"{name}_error"], whole[f"{name}_error"]).clip(min=1e-6)
@@ -259,8 +286,8 @@ def test_noise_levels_of_the_run_itself_agree_with_its_record(folder):
 
 @pytest.mark.slow
 def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(PRESETS["neighbours"], "smoke", NeighboursConfig(samples=100, reverse_steps=6))
-    monkeypatch.setitem(PRESETS["membership"], "smoke", MembershipConfig(targets=100, draws=2))
+    monkeypatch.setitem(QUESTIONS["neighbours"].presets, "smoke", SamplesConfig(samples=100, reverse_steps=6))
+    monkeypatch.setitem(QUESTIONS["membership"].presets, "smoke", MembershipConfig(targets=100, draws=2))
     first, last = SMOKE.index("--steps"), SMOKE.index("--steps") + 2
     epochs = [*SMOKE[:first], "--train-epochs", "64", *SMOKE[last:]]
     command = [*epochs, "--seeds", "0", "--sizes", "200", "--out", str(tmp_path)]
@@ -282,30 +309,31 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
     def fail(*_):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("hierdiff.questions.onset.carry_out", fail)
+    monkeypatch.setattr("hierdiff.questions.training.carry_out", fail)
     ask("stopping", command)
     assert record.read_json(tmp_path / "stopping.json")["table"] == first["table"]
 
-    records = Records(tmp_path / "runs", "smoke")
+    records = Records(tmp_path / "runs", "smoke", QUESTIONS)
     records.folder.mkdir()
-    records.file(Need(STOPPING)).parent.symlink_to(tmp_path)
+    records.file(Need(STOPPING, STOPPING)).parent.symlink_to(tmp_path)
     for size in SIZES:
         records.run(size).symlink_to(tmp_path / "seed-0-size-200")
     for figure in (growth, stopping_figure):
-        with style.in_style():
-            drawn = figure.draw(records)
+        with plt.style.context(style.STYLE):
+            drawn = figure(records)
         assert all(axes.has_data() for axes in drawn.axes)
         plt.close(drawn)
 
 
 def test_means_over_grammars_have_students_intervals():
     stops = [
-        stopping.Stop(k, 100, rule, True, 100.0 * k, dict.fromkeys(stopping.COSTS, float(k)))
+        {"seed": k, "size": 100, "rule": rule, "reached": True, "step": 100.0 * k}
+        | dict.fromkeys(stopping.COSTS, float(k))
         for k in (1, 2, 3)
         for rule in stopping.RULES
     ]
     row, late = (stopping.summarise(stops)[i] for i in (0, 3))
-    assert late.rule == stopping.LATE
-    assert late.step == stopping.Mean(0.0, 0.0)
-    assert row.step.mean == 200
-    assert row.costs[stopping.EXCESS].half_width == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)
+    assert late["rule"] == stopping.LATE
+    assert late["step"] == {"mean": 0.0, "half_width": 0.0}
+    assert row["step"]["mean"] == 200
+    assert row[stopping.EXCESS]["half_width"] == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)

@@ -8,15 +8,15 @@ import pytest
 
 from hierdiff.grammar import GrammarConfig
 from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
-from hierdiff.worlds.sequences import make_inputs, set_up
+from hierdiff.worlds.sequences import Sequences
 
 MEASURE = MeasureConfig(held_out=100, members=50, noise=(0.1, 0.3), onset_noise=0.1)
 CONFIG = OnsetConfig(sets=2, size=120, grammar=GrammarConfig(depth=2), measure=MEASURE)
 
 
 def drawn(config):
-    setting = set_up(config)
-    return setting, make_inputs(setting, config.measure)
+    world = Sequences.set_up(config)
+    return world, world.inputs(config.measure)
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,9 @@ def test_another_noise_level_leaves_the_others_as_they_were(before):
 
 
 def test_another_split_draws_all_but_the_grammar_anew(before):
-    setting, inputs = drawn(dataclasses.replace(CONFIG, split=1))
+    world, inputs = drawn(dataclasses.replace(CONFIG, split=1))
     for name, x in vars(before[0].grammar).items():
-        np.testing.assert_array_equal(getattr(setting.grammar, name), x)
-    assert not np.array_equal(setting.data.train, before[0].data.train)
+        np.testing.assert_array_equal(getattr(world.grammar, name), x)
+    assert not np.array_equal(world.train, before[0].train)
     noise = [np.asarray(each.held_out.x_t - each.held_out.x_t.mean()) for each in (inputs, before[1])]
     assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.5

@@ -1,15 +1,21 @@
 """What a run says of planted measurements: its statistics, its minima, its table and its one sentence."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from hierdiff.grammar import GrammarConfig
 from hierdiff.measures.divergence import pairs
-from hierdiff.questions.onset import Summary, summarise, table, verdict
-from hierdiff.runs import record
-from hierdiff.worlds.sequences import spectrum_parts, statistics
+from hierdiff.questions import training
+from hierdiff.runs import laboratory, record
+from hierdiff.statistics import story
+from hierdiff.statistics.replicates import Statistics
+from hierdiff.statistics.story import Summary
+from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
+from hierdiff.worlds.sequences import Sequences, spectrum_parts
 
 STEPS = np.unique(np.rint(np.geomspace(40, 8000, 32)))
 GROUPS, NOISE = 50, [0.1, 0.15]
@@ -29,7 +35,7 @@ def planted(*, split, excess, data_dependent, seed_share=0.0, seeds=1, sets=4, s
     rng = np.random.default_rng(seed)
     data_set = np.repeat(np.arange(sets), seeds)
     networks = len(data_set)
-    first, second = np.array(pairs(networks)).T
+    first, second = pairs(networks)
     level = np.array([1.0, seed_share])[(data_set[first] == data_set[second]).astype(int)]
     factor = 1 + 0.03 * rng.standard_normal(sets)
 
@@ -80,11 +86,23 @@ def planted(*, split, excess, data_dependent, seed_share=0.0, seeds=1, sets=4, s
 HEIGHTS = [0.1 * valley(100), 0.2 * valley(300), 0.4 * valley(900, 0.3)]
 
 
-ATTRIBUTES = {"coincidences": 0, "seconds_training": 60.0, "seconds_measuring": 6.0}
+ABOUT = {"coincidences": 0, "seconds_training": 60.0, "seconds_measuring": 6.0}
+
+
+def statistics(results: xr.Dataset) -> Statistics:
+    return laboratory.statistics(Sequences, results)
 
 
 def summary_of(results: xr.Dataset) -> Summary:
-    return summarise(statistics(results), onset_noise=0.15, epoch=8.0, attributes=ATTRIBUTES)
+    return story.summarise(Sequences.STORY, statistics(results), onset_noise=0.15, epoch=8.0, about=ABOUT)
+
+
+def table(summary: Summary) -> str:
+    return story.table(Sequences.STORY, summary)
+
+
+def verdict(summary: Summary) -> str:
+    return story.verdict(Sequences.STORY, summary)
 
 
 @pytest.fixture(scope="module")
@@ -98,22 +116,22 @@ def test_planted_minima_are_found_with_their_intervals(summary):
         assert found.low < step < found.high
     assert summary.ratio.low < 3000 / 800 < summary.ratio.high
     assert summary.ratio.before > 0.99
-    assert [row.onset.step for row in summary.heights] == pytest.approx([100, 300, 900], rel=0.05)
-    assert summary.heights[2].ratio.ratio == pytest.approx(3000 / 900, rel=0.1)
-    assert [row.noise for row in summary.noise] == NOISE
-    assert summary.noise[0].onset.low < 800 < summary.noise[0].onset.high
+    assert [row["onset"].step for row in summary.rows["heights"]] == pytest.approx([100, 300, 900], rel=0.05)
+    assert summary.rows["heights"][2]["ratio"].ratio == pytest.approx(3000 / 900, rel=0.1)
+    assert [row["noise"] for row in summary.rows["noise"]] == NOISE
+    assert summary.rows["noise"][0]["onset"].low < 800 < summary.rows["noise"][0]["onset"].high
 
 
 def test_values_and_errors_at_the_minima(summary):
-    for row, curve in zip(summary.heights, HEIGHTS, strict=True):
+    for row, curve in zip(summary.rows["heights"], HEIGHTS, strict=True):
         expected = np.interp(np.log(summary.onset.step), np.log(STEPS), curve)
-        assert row.data_dependent.at_onset == pytest.approx(expected, rel=1e-6)
-        assert row.error.at_onset == pytest.approx(1 + expected, rel=1e-2)
-        assert row.share.at_onset == pytest.approx(expected / row.error.at_onset, rel=1e-3)
-        assert row.learned.at_best == pytest.approx(0.25, rel=0.02)
+        assert row["data_dependent"].at_onset == pytest.approx(expected, rel=1e-6)
+        assert row["error"].at_onset == pytest.approx(1 + expected, rel=1e-2)
+        assert row["share"].at_onset == pytest.approx(expected / row["error"].at_onset, rel=1e-3)
+        assert row["learned"].at_best == pytest.approx(0.25, rel=0.02)
         # 0.05 / 2 from each of 4 networks and 50 groups, in two points of which a value between checkpoints is made.
-        assert 0.5 < row.learned.at_best_error / (0.025 * 0.5 / np.sqrt(4 * 50 / 2)) < 2
-    assert summary.slope.at_best == pytest.approx(0.05, rel=0.02)
+        assert 0.5 < row["learned"].at_best_error / (0.025 * 0.5 / np.sqrt(4 * 50 / 2)) < 2
+    assert summary.values["slope"].at_best == pytest.approx(0.05, rel=0.02)
 
 
 def test_the_error_of_a_curve_counts_data_sets_and_sequences():
@@ -128,9 +146,9 @@ def test_the_error_of_a_curve_counts_data_sets_and_sequences():
 
 
 def test_the_table_and_the_verdict_name_what_was_planted(summary):
-    assert f"step {summary.onset.step:,.0f}" in summary.verdict
-    assert "3.7" in summary.verdict or "3.8" in summary.verdict
-    assert "grows most at height 1" in summary.verdict
+    assert f"step {summary.onset.step:,.0f}" in verdict(summary)
+    assert "3.7" in verdict(summary) or "3.8" in verdict(summary)
+    assert "grows most at height 1" in verdict(summary)
     words = table(summary)
     assert words.count("not reached") == 0
     assert sum(line.strip().startswith(("0 ", "1 ", "prior ")) for line in words.splitlines()) == 5
@@ -140,41 +158,41 @@ def test_without_a_rise_no_onset_is_claimed():
     falling = 0.3 + 1 / np.log(STEPS)
     summary = summary_of(planted(split=falling, excess=valley(3000), data_dependent=[falling] * 3))
     assert not summary.onset.reached
-    assert summary.verdict.startswith("No onset within 8,000 steps")
+    assert verdict(summary).startswith("No onset within 8,000 steps")
     assert "not reached" in table(summary)
-    assert np.isnan(summary.split.at_onset)
+    assert np.isnan(summary.values["split"].at_onset)
 
 
 def test_a_split_that_rises_from_the_first_checkpoint_is_not_taken_for_one_that_falls():
     rising = 0.05 * np.log(STEPS / 20)
     summary = summary_of(planted(split=rising, excess=valley(3000), data_dependent=[rising, *HEIGHTS[1:]]))
-    assert summary.verdict.startswith("At t/T = 0.15 the networks part from the first checkpoint on")
+    assert verdict(summary).startswith("At t/T = 0.15 the networks part from the first checkpoint on")
     assert "from the start" in table(summary)
 
 
 def test_growth_is_claimed_only_where_there_is_some():
     falling = [0.2 - 0.01 * np.log(STEPS)] * 3
     summary = summary_of(planted(split=valley(800), excess=valley(3000), data_dependent=falling))
-    assert "grows significantly at no height" in summary.verdict
+    assert "grows significantly at no height" in verdict(summary)
 
 
 def test_two_data_sets_are_said_to_leave_the_data_out():
     results = planted(split=valley(800), excess=valley(3000), data_dependent=HEIGHTS, sets=2)
-    assert "none of this counts the choice of the data" in summary_of(results).verdict
+    assert "none of this counts the choice of the data" in verdict(summary_of(results))
 
 
 def test_a_best_step_beyond_the_run_is_said():
     summary = summary_of(planted(split=valley(800), excess=1 / np.log(STEPS), data_dependent=HEIGHTS))
-    assert "no clear minimum within 8,000 steps" in summary.verdict
+    assert "no clear minimum within 8,000 steps" in verdict(summary)
     assert "at the last step, 8,000 (best is not reached)" in table(summary)
-    assert summary.read_at.best == 8000
+    assert summary.read_at["best"] == 8000
     assert summary.ratio.before > 0.99
 
 
 def test_an_onset_after_the_best_step_is_said():
     summary = summary_of(planted(split=valley(3000), excess=valley(800), data_dependent=HEIGHTS))
-    assert "the test loss is smallest before that, at step" in summary.verdict
-    assert "P(onset < best) = 0.00" in summary.verdict
+    assert "the test loss is smallest before that, at step" in verdict(summary)
+    assert "P(onset < best) = 0.00" in verdict(summary)
     assert summary.ratio.before < 0.01
 
 
@@ -183,54 +201,82 @@ def test_heights_decide_where_the_split_has_two_minima():
     summary = summary_of(planted(split=bumps, excess=valley(4000), data_dependent=HEIGHTS))
     assert summary.onset.step == pytest.approx(300, rel=0.15)
     assert summary.last_significant_minimum == pytest.approx(1500, rel=0.15)
-    assert "turns up from another minimum too, at step 1," in summary.verdict
-    assert "(height 0)" in summary.verdict
-    assert "(height 1)" in summary.verdict
+    assert "turns up from another minimum too, at step 1," in verdict(summary)
+    assert "(height 0)" in verdict(summary)
+    assert "(height 1)" in verdict(summary)
     ends_low = np.interp(np.log(STEPS), np.log([40, 60, 300, 700, 8000]), [0, 1, 0.3, 0.6, 0.1])
     summary = summary_of(planted(split=ends_low, excess=valley(4000), data_dependent=HEIGHTS))
-    assert summary.verdict.startswith("No onset")
-    assert "turns up from another minimum too" in summary.verdict
+    assert verdict(summary).startswith("No onset")
+    assert "turns up from another minimum too" in verdict(summary)
 
 
 def test_two_seeds_on_one_data_set_tell_the_seeds_part_from_the_datas():
     results = planted(split=valley(800), excess=valley(3000), data_dependent=HEIGHTS, seeds=2, sets=3, seed_share=0.25)
     summary = summary_of(results)
-    split, seed, data = summary.split, summary.seed_split, summary.data_split
+    split, seed, data = summary.values["split"], summary.values["seed_split"], summary.values["data_split"]
     assert seed is not None
     assert data is not None
     assert seed.at_best / split.at_best == pytest.approx(0.25, rel=0.03)
     assert data.at_best == pytest.approx(split.at_best - seed.at_best)
-    for row in summary.heights:
-        assert row.seed_dependent is not None
-        assert row.of_the_data is not None
-        assert row.seed_dependent.at_best == pytest.approx(0.25 * row.data_dependent.at_best, rel=1e-6)
-        assert row.of_the_data.at_best == pytest.approx(0.75 * row.data_dependent.at_best, rel=1e-6)
+    for row in summary.rows["heights"]:
+        assert row["seed_dependent"] is not None
+        assert row["of_the_data"] is not None
+        assert row["seed_dependent"].at_best == pytest.approx(0.25 * row["data_dependent"].at_best, rel=1e-6)
+        assert row["of_the_data"].at_best == pytest.approx(0.75 * row["data_dependent"].at_best, rel=1e-6)
     assert "two seeds on one data set" in table(summary)
 
 
+def held(read, x):
+    """Of what JSON holds of `x`: numbers as they were, null where they are not finite; what is None is not there."""
+    if dataclasses.is_dataclass(x):
+        x = {name: value for name, value in vars(x).items() if value is not None and name != "log_steps"}
+    if isinstance(x, dict):
+        return set(read) == set(x) and all(held(read[name], value) for name, value in x.items())
+    if isinstance(x, list):
+        return len(read) == len(x) and all(map(held, read, x))
+    return read is None if isinstance(x, float) and not np.isfinite(x) else read == x
+
+
+@pytest.fixture(scope="module")
+def world():
+    measure = MeasureConfig(held_out=100, members=50)
+    return Sequences.set_up(OnsetConfig(sets=2, size=50, grammar=GrammarConfig(depth=1), measure=measure))
+
+
 @pytest.mark.parametrize("shape", ["all reached", "none reached", "open", "two minima", "two seeds"])
-def test_a_summary_is_read_back_as_it_was_written(shape, summary, tmp_path):
-    """Not a number stays so, and what is not finite becomes so; the parts of others are passed over."""
+def test_a_summary_on_disk_holds_the_numbers_and_the_words(shape, summary, world, tmp_path, capsys):
+    """Valid JSON, where what is not finite is null; shown as it was written, whatever other questions have added."""
     falling, seeds = 0.3 + 1 / np.log(STEPS), {"seeds": 2, "sets": 3, "seed_share": 0.25}
     if shape == "none reached":
         summary = summary_of(planted(split=falling, excess=falling, data_dependent=[falling] * 3))
     elif shape == "open":
         onset, ratio = (dataclasses.replace(found, low=0.0, high=np.inf) for found in (summary.onset, summary.ratio))
         summary = dataclasses.replace(summary, onset=onset, ratio=ratio)
-        summary = dataclasses.replace(summary, verdict=verdict(summary))
     elif shape == "two minima":
         summary = dataclasses.replace(summary, last_significant_minimum=0.5 * summary.onset.low)
-        summary = dataclasses.replace(summary, verdict=verdict(summary))
     elif shape == "two seeds":
         summary = summary_of(planted(split=valley(800), excess=valley(3000), data_dependent=HEIGHTS, **seeds))
-    record.write_json(tmp_path / "summary.json", summary)
-    content = record.read_json(tmp_path / "summary.json")
-    read = record.from_json(Summary, content | {"uturn": {"since": [], "sentence": ""}, "agreement": ""})
-    assert record.as_json(read) == content
-    assert (table(read), verdict(read)) == (table(summary), summary.verdict)
+    expected = summary.content(Sequences.STORY)
+    record.write_json(tmp_path / "summary.json", expected)
+    text = (tmp_path / "summary.json").read_text()
+    content = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert content == record.read_json(tmp_path / "summary.json")
+    assert held(content, expected)
+    parts = {*vars(summary), *summary.values, *summary.rows, *ABOUT, "table", "verdict"} - {"values", "rows", "about"}
+    assert parts - {"data_onset"} <= set(content) <= parts
+    for name in ("onset", "best", "ratio", "read_at"):
+        assert held(content[name], getattr(summary, name))
+    assert all(held(content[name], value) for name, value in (summary.values | summary.rows | ABOUT).items())
+    assert (content["table"], content["verdict"]) == (table(summary).splitlines(), verdict(summary))
     assert ("data_onset" in content) == ("of_the_data" in content["heights"][0]) == (shape == "two seeds")
-    if shape != "open":
-        np.testing.assert_equal(dataclasses.asdict(read), dataclasses.asdict(summary))
+    assert (content["onset"]["step"] is None) == (shape == "none reached")
+    assert (content["onset"]["high"] is None) == (shape in ("none reached", "open"))
+    assert ("(open to open)" in content["verdict"]) == (shape == "open")
+    assert "another minimum too" in content["verdict"] or shape != "two minima"
+
+    record.write_json(tmp_path / "summary.json", content | {"uturn": {"since": [], "sentence": ""}, "agreement": ""})
+    training.show(tmp_path, world)
+    assert f"{table(summary)}\n\n{verdict(summary)}\n" in capsys.readouterr().out
 
 
 def test_the_parts_of_a_spectrum_are_those_planted():

@@ -27,7 +27,7 @@ KILLS = 20
 # that this takes: by the kernel's clock, whose signal, which nothing handles, ends a process as SIGKILL does.
 DRIVER = """
 import contextlib, json, os, signal, sys
-import hierdiff.questions.onset
+import hierdiff.questions.training
 from experiments.onset import main
 from hierdiff.runs import record, run
 
@@ -121,7 +121,7 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
                 assert status in (0, -signal.SIGALRM), errors.read_text()
                 if status != 0:
                     killed[doing.read_text()] += 1
-                    saves.add(len(list((folder / "state").glob("*.json"))))
+                    saves.add(len(list((folder / "state").glob("[0-9]*.npz"))))
             same(folder, whole)
             assert not [path for path in folder.rglob("*") if path.name.startswith(".") and path.name != ".lock"]
             if killed.total() >= KILLS:
@@ -191,8 +191,8 @@ def test_a_full_disk_damages_nothing_and_the_run_goes_on_once_there_is_room(size
     # What is there is whole.
     for path in left.rglob("*.json"):
         record.read_json(path)
-    for step in record.snapshot_steps(left):
-        with np.load(record.snapshot_file(left, step)) as arrays:
+    for step in record.steps_in(left / "snapshots"):
+        with np.load(record.file_of_step(left / "snapshots", step)) as arrays:
             assert len(dict(arrays)) > 1
     assert not (left / "summary.json").exists()
     assert (end / "summary.json").exists()

@@ -1,9 +1,223 @@
-"""Every question by the name of its command.
+"""Every question by the name of its command: what is known of it before anything heavy is imported.
 
-A module of that name answers it: its `answer(config, options)` is given what the command line says, which has been read
-before the module is imported (`command`, by the options in `configs`). `snapshots` holds what questions to a run share.
+To add one: a file here, with a `Question` or an `answer`; an entry below, with its options in `configs`; and
+`experiments/NAME.py`. Commands, help, parts of a run's folder, figures and their jobs follow.
 """
 
-# Training is a question too; the next five are put to a finished run.
-TRAINING = ("onset", "images")
-OF_A_RUN = ("noise", "neighbours", "membership", "losses", "uturn")
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from hierdiff.grammar import GrammarConfig
+from hierdiff.learning.network import TransformerConfig, TreeConfig, UNetConfig
+from hierdiff.learning.train_config import TrainConfig
+from hierdiff.questions.configs import (
+    BenchmarkConfig,
+    Both,
+    LossesConfig,
+    MembershipConfig,
+    NoiseConfig,
+    OtherConfig,
+    StoppingConfig,
+    UTurnConfig,
+)
+from hierdiff.worlds.run_config import (
+    ImageConfig,
+    ImageMeasureConfig,
+    ImagesConfig,
+    MeasureConfig,
+    OnsetConfig,
+    SamplesConfig,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A question: the module, or `MODULE:QUESTION`, that has its `answer(config, options)`; its text and its presets.
+
+    It goes on from nothing; or is a `training`, of a world, named by `MODULE:CLASS`, after which other questions are
+    asked, `then`; or goes on from a `run` of a `training`, or from several `runs` that it makes. `pictures` are the
+    names of its figures, functions in the module `album`, and `minutes` what it takes on two cores.
+    """
+
+    module: str
+    asks: str
+    presets: Mapping[str, Any]
+    of: Literal["nothing", "training", "run", "runs"] = "nothing"
+    world: str = ""
+    then: tuple[str, ...] = ()
+    training: str = "onset"
+    pictures: tuple[str, ...] = ()
+    album: str = ""
+    minutes: float = 0.0
+
+
+ONSET = {
+    "smoke": OnsetConfig(
+        sets=2,
+        size=200,
+        grammar=GrammarConfig(depth=3),
+        network=TreeConfig(width=24),
+        train=TrainConfig(steps=600, checkpoints=12, batch=64, first_checkpoint=10),
+        measure=MeasureConfig(held_out=200, members=50, noise=(0.1, 0.15, 0.3)),
+    ),
+    "laptop": OnsetConfig(),
+    "paper": OnsetConfig(
+        sets=2,
+        size=12_000,
+        network=TransformerConfig(width=512, expansion=2, layers=8, heads=4, dropout=0.1),
+        # 30,000 epochs of 12,000 sequences in batches of 512.
+        train=TrainConfig(
+            steps=703_125,
+            batch=512,
+            learning_rate=3e-4,
+            decay="paper",
+            average_width=0.0,
+            checkpoints=80,
+            first_checkpoint=100,
+        ),
+        measure=MeasureConfig(held_out=4000, members=2000),
+    ),
+}
+IMAGES = {
+    "smoke": ImagesConfig(
+        sets=2,
+        size=64,
+        images=ImageConfig(side=8),
+        network=UNetConfig(channels=8, grids=2),
+        train=TrainConfig(steps=300, checkpoints=8, batch=32, first_checkpoint=10, snapshots=3),
+        measure=ImageMeasureConfig(held_out=100, members=50, draws=2),
+        samples=SamplesConfig(samples=50, reverse_steps=10),
+    ),
+    "laptop": ImagesConfig(train=TrainConfig(steps=4000, batch=32, checkpoints=24, first_checkpoint=50, snapshots=10)),
+    # arXiv 2603.03469: CelebA at 32 x 32, fifteen sets of 1,024 images; the U-Net's sizes as in arXiv 2505.17638.
+    "paper": ImagesConfig(
+        sets=15,
+        size=1024,
+        images=ImageConfig(side=32),
+        network=UNetConfig(channels=32, grids=3, blocks=2, heads=4),
+        train=TrainConfig(
+            steps=200_000,
+            batch=512,
+            learning_rate=1e-4,
+            average_width=0.0,
+            checkpoints=60,
+            first_checkpoint=100,
+            snapshots=30,
+        ),
+        measure=ImageMeasureConfig(held_out=2000, members=500),
+        samples=SamplesConfig(samples=1000, reverse_steps=1000),
+    ),
+}
+
+QUESTIONS: dict[str, Entry] = {
+    "onset": Entry(
+        module="hierdiff.questions.training",
+        asks="At which training step does a diffusion network start to lean towards its own training samples?",
+        presets=ONSET,
+        of="training",
+        world="hierdiff.worlds.sequences:Sequences",
+        pictures=("training", "set_sizes", "spectrum"),
+        minutes=10.0,
+    ),
+    "noise": Entry(
+        module="hierdiff.questions.noise:NOISE",
+        asks="At which noise levels and heights are the networks wrong, and which part of it depends on their data?",
+        presets={
+            "smoke": NoiseConfig(sequences=100, levels=(0.1, 0.3)),
+            "laptop": NoiseConfig(),
+            "paper": NoiseConfig(sequences=4000),
+        },
+        of="run",
+        pictures=("noise", "heights_and_noise"),
+        minutes=2.0,
+    ),
+    "neighbours": Entry(
+        module="hierdiff.questions.samples:NEIGHBOURS",
+        asks="Does a network generate sequences that lie nearer to its own training set than to another's, since when?",
+        presets={
+            "smoke": SamplesConfig(samples=200, reverse_steps=10),
+            "laptop": SamplesConfig(),
+            "paper": SamplesConfig(samples=50_000, reverse_steps=500),
+        },
+        of="run",
+        pictures=("samples",),
+        minutes=4.0,
+    ),
+    "membership": Entry(
+        module="hierdiff.questions.membership:MEMBERSHIP",
+        asks="Can one tell from its loss whether a network was trained on a sequence, and since which step?",
+        presets={
+            "smoke": MembershipConfig(targets=200, draws=4),
+            "laptop": MembershipConfig(),
+            "paper": MembershipConfig(targets=10_000, draws=16),
+        },
+        of="run",
+        pictures=("memorization",),
+        minutes=2.0,
+    ),
+    "losses": Entry(
+        module="hierdiff.questions.losses:LOSSES",
+        asks="What is a training loss made of: what the network lacks of the exact posterior, and what it knows of the "
+        "sequence?",
+        presets={"smoke": LossesConfig(targets=200), "laptop": LossesConfig(), "paper": LossesConfig(targets=4000)},
+        of="run",
+        pictures=("losses",),
+        minutes=1.0,
+    ),
+    "uturn": Entry(
+        module="hierdiff.questions.uturn:UTURN",
+        asks="Noise a sequence to level t and reverse it: how much of it comes back, with a network and with the exact "
+        "score?",
+        presets={
+            "smoke": UTurnConfig(starts=100, turns=(0.2, 0.4), reverse_steps=10),
+            "laptop": UTurnConfig(),
+            "paper": UTurnConfig(starts=5000, turns=(0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7), reverse_steps=500),
+        },
+        of="run",
+        pictures=("uturns", "random_strings", "other_sizes"),
+        minutes=4.0,
+    ),
+    "stopping": Entry(
+        module="hierdiff.questions.stopping",
+        asks="What does it cost to stop late? Rules that need no oracle, compared where each of them stops.",
+        presets={
+            "smoke": StoppingConfig(seeds=(0, 1), sizes=(200,), train_epochs=192, epochs=50),
+            "laptop": StoppingConfig(),
+            "paper": StoppingConfig(sizes=(5000, 12_000, 70_000), train_epochs=30_000),
+        },
+        of="runs",
+        pictures=("stopping", "growth"),
+        minutes=37.5,
+    ),
+    "images": Entry(
+        module="hierdiff.questions.training",
+        asks="At which training step do diffusion networks on real images start to lean towards their own training "
+        "images? Without --data-dir the images are those of Fashion-MNIST.",
+        presets=IMAGES,
+        of="training",
+        world="hierdiff.worlds.images:Images",
+        then=("samples",),
+        pictures=("image_training", "image_noise", "image_scales"),
+        minutes=17.0,
+    ),
+    "samples": Entry(
+        module="hierdiff.questions.samples:SAMPLES",
+        asks="Do networks on images generate what lies nearer to their own training images than to others'?",
+        presets={preset: config.samples for preset, config in IMAGES.items()},
+        of="run",
+        training="images",
+        pictures=("image_samples",),
+    ),
+    "other_models": Entry(
+        module="hierdiff.questions.other_models",
+        asks="The measure on a model that is not hierdiff's: random features, trained by gradient descent, in plain "
+        "NumPy.",
+        presets={"laptop": OtherConfig()},
+    ),
+    "benchmark": Entry(
+        module="hierdiff.questions.benchmark",
+        asks="How fast are the exact posterior, reverse diffusion and a training step, and what do they need?",
+        presets={preset: Both(training=config, own=BenchmarkConfig()) for preset, config in ONSET.items()},
+    ),
+}

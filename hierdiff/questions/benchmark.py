@@ -5,47 +5,46 @@ Rates are the best of several rounds, in which the things compared take turns on
 
 import argparse
 import functools
-import math
 import resource
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from hierdiff.errors import require
 from hierdiff.grammar import Grammar, random_grammar
 from hierdiff.learning.devices import ensemble_mesh, over_networks
 from hierdiff.measures.neighbours import nearest_distances
 from hierdiff.noising import Gaussian, respaced, reverse
-from hierdiff.noising.process import cross_entropy
 from hierdiff.posterior import exact_denoiser, leaf_posterior
+from hierdiff.questions.configs import Both
 from hierdiff.runs import record
+from hierdiff.runs.laboratory import make_measure, prepare
+from hierdiff.runs.plan import flops
 from hierdiff.sampling import sample
 from hierdiff.worlds.run_config import OnsetConfig
-from hierdiff.worlds.sequences import make_inputs, make_measure, prepare, set_up
+from hierdiff.worlds.sequences import Sequences
 
 
-def answer(config: OnsetConfig, options: argparse.Namespace) -> None:
-    """Measure, print the figures, and write them to a file if asked."""
-    if options.json:
-        require(not options.json.is_dir(), "json", str(options.json), "a file, not a folder")
-        record.require_writable("json", options.json.parent)
+def answer(config: Both, _: argparse.Namespace) -> None:
+    file = Path(config.own.json)
+    if config.own.json:
+        require(not file.is_dir(), "json", str(file), "a file, not a folder")
+        record.require_writable("json", file.parent)
     figures = {
         "posterior": posterior_against_numpy(),
         "depth": posterior_against_depth(),
         "reverse": reverse_chain(),
         "neighbours": nearest_neighbours(),
-        "training": training_step(config),
-        "measuring": measuring(config),
+        **ensemble(config.training),
         "peak_memory_MiB": peak_memory(),
     }
-    print(table(figures))
-    if options.json:
-        record.write_json(options.json, {**figures, **record.provenance()})
+    print(*table(figures), sep="\n")
+    if config.own.json:
+        record.write_json(file, {**figures, **record.provenance()})
 
 
 def posterior_against_numpy() -> dict[str, float]:
@@ -55,13 +54,10 @@ def posterior_against_numpy() -> dict[str, float]:
     a = np.arange(grammar.vocab)[:, None]
     table[a, grammar.children[0, ..., 0], grammar.children[0, ..., 1]] = np.exp(grammar.log_prob[0])
     dense = np.asarray(ll)
-    difference = np.abs(np.asarray(leaf_posterior(grammar, ll)) - numpy_belief_propagation(table, dense, 4)).max()
-    if difference > 1e-4:
-        raise RuntimeError(f"the yardstick differs from the exact posterior by {difference}")
     ours, theirs, least = seconds_in_turn(
-        lambda: jax.block_until_ready(leaf_posterior(grammar, ll)),
+        lambda: leaf_posterior(grammar, ll),
         lambda: numpy_belief_propagation(table, dense, 4),
-        lambda: jax.block_until_ready(exponentials_alone(ll, exponentials(grammar))),
+        lambda: exponentials_alone(ll, exponentials(grammar)),
     )
     return {
         "sequences_per_s": len(ll) / ours,
@@ -91,10 +87,15 @@ def posterior_against_depth() -> list[dict[str, float]]:
     for depth in (2, 4, 6, 8, 10):
         grammar, ll = evidence(depth=depth, n=2**17 // 2**depth)
         compiled = jax.jit(leaf_posterior).lower(grammar, ll).compile()
-        (best,) = seconds_in_turn(lambda run=compiled, g=grammar, x=ll: jax.block_until_ready(run(g, x)))
+        (best,) = seconds_in_turn(functools.partial(compiled, grammar, ll))
         memory = compiled.memory_analysis()
-        scratch = memory.temp_size_in_bytes / 2**20 if memory else float("nan")
-        rows.append({"depth": depth, "leaves_per_s": ll.shape[0] * ll.shape[1] / best, "scratch_MiB": scratch})
+        rows.append(
+            {
+                "depth": depth,
+                "leaves_per_s": ll.shape[0] * ll.shape[1] / best,
+                "scratch_MiB": memory.temp_size_in_bytes / 2**20 if memory else float("nan"),
+            }
+        )
     return rows
 
 
@@ -103,14 +104,11 @@ def reverse_chain() -> dict[str, float]:
     grammar, mesh = random_grammar(jax.random.key(0)), ensemble_mesh(jax.device_count())
     process = Gaussian(vocab=grammar.vocab)
     n, times = 2048 * mesh.size, respaced(process.levels, 50)
-
-    def generate(start, first):
-        return reverse(jax.random.key(1), exact_denoiser(grammar, process), process, start, times, first=first)
-
-    run = jax.jit(over_networks(generate, mesh, stacked=2))
+    generate = functools.partial(reverse, jax.random.key(1), exact_denoiser(grammar, process), process, times=times)
+    run = jax.jit(over_networks(lambda start, first: generate(start, first=first), mesh, stacked=2))
     start = jax.random.normal(jax.random.key(0), (mesh.size, n // mesh.size, grammar.leaves, grammar.vocab))
     first = jnp.arange(0, n, n // mesh.size, dtype=jnp.uint32)
-    (best,) = seconds_in_turn(lambda: jax.block_until_ready(run(start, first)), rounds=3)
+    (best,) = seconds_in_turn(lambda: run(start, first), rounds=3)
     rate = n * len(times) / best
     return {"sequence_steps_per_s": rate, "s_for_50000_in_500_steps": 50_000 * 500 / rate}
 
@@ -118,71 +116,37 @@ def reverse_chain() -> dict[str, float]:
 def nearest_neighbours() -> dict[str, float]:
     """Seconds for the nearest of 12,000 sequences to each of 50,000, of 16 symbols."""
     a, b = (jax.random.randint(jax.random.key(k), (n, 16), 0, 6) for k, n in ((0, 50_000), (1, 12_000)))
-    (best,) = seconds_in_turn(lambda: jax.block_until_ready(nearest_distances(a, b, vocab=6)), rounds=3)
-    return {"s": best}
+    return {"s": seconds_in_turn(lambda: nearest_distances(a, b, vocab=6), rounds=3)[0]}
 
 
-def training_step(config: OnsetConfig) -> dict[str, float]:
-    """Samples a second in the training of a preset's ensemble, and its share of the matrix-product rate."""
-    setting = set_up(config)
-    grammar, network, mesh = setting.grammar, setting.network, setting.mesh
-    training = prepare(config, setting)
-    state, steps = training.state, 20
+def ensemble(config: OnsetConfig) -> dict[str, dict[str, float]]:
+    """Of a preset: samples a second in training, its share of the matrix-product rate, and seconds to measure once."""
+    world = Sequences.set_up(config)
+    inputs, training, measure = world.inputs(config.measure), prepare(config, world), make_measure(world)
+    state, advance, mesh, steps, size = training.state, training.advance, world.mesh, 20, 2048
+    operations = steps * flops(advance.trace(state, training.data, training.keys, 0, 1).jaxpr)
 
     def train():
         nonlocal state
-        state = jax.block_until_ready(training.trainer.advance(state, training.data, training.keys, 0, steps))
+        state = advance(state, training.data, training.keys, 0, steps)
+        return state
 
-    size = 2048
-    product = jax.jit(over_networks(lambda a, b: a @ b, mesh, stacked=2))
+    product = jax.jit(over_networks(jnp.matmul, mesh, stacked=2))
     square = jnp.ones((mesh.size, size, size))
-    step, multiply = seconds_in_turn(train, lambda: jax.block_until_ready(product(square, square)))
-
-    def loss(params, x_0, x_t, t):
-        return cross_entropy(x_0, network.forward(params, x_t, t, None)).mean()
-
-    batch = (config.train.batch, grammar.leaves)
-    shapes = [jax.ShapeDtypeStruct(batch, int), jax.ShapeDtypeStruct((*batch, grammar.vocab), float)]
-    params = jax.eval_shape(network.init, jax.random.key(0))
-    gradient = jax.make_jaxpr(jax.grad(loss))(params, *shapes, jax.ShapeDtypeStruct(batch[:1], int))
-    flops = matrix_flops(gradient.jaxpr)
-    done = steps * len(training.keys)
-    rate, peak = done * flops / step, mesh.size * 2 * size**3 / multiply
-    return {
-        "samples_per_s": done * config.train.batch / step,
-        "ms_per_step": 1e3 * step / steps,
-        "matrix_Gflop_per_s": rate / 1e9,
-        "machine_matrix_Gflop_per_s": peak / 1e9,
-        "share": rate / peak,
-    }
-
-
-def measuring(config: OnsetConfig) -> dict[str, float]:
-    """Seconds for all measures of one checkpoint of a preset."""
-    setting = set_up(config)
-    weights, inputs, measure = (
-        prepare(config, setting).state.average,
-        make_inputs(setting, config.measure),
-        make_measure(setting),
+    step, multiply, measuring = seconds_in_turn(
+        train, lambda: product(square, square), lambda: measure(state.average, inputs)
     )
-    (best,) = seconds_in_turn(lambda: jax.block_until_ready(measure(weights, inputs)), rounds=3)
-    return {"s": best}
-
-
-def matrix_flops(jaxpr: Jaxpr) -> int:
-    """Floating-point operations of all the matrix products of a program."""
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            inputs: Any = equation.invars[0].aval
-            outputs: Any = equation.outvars[0].aval
-            total += 2 * math.prod(outputs.shape) * math.prod(inputs.shape[axis] for axis in contracted)
-        for parameter in equation.params.values():
-            inner: Any = parameter.jaxpr if isinstance(parameter, ClosedJaxpr) else parameter
-            if isinstance(inner, Jaxpr):
-                total += matrix_flops(inner)
-    return total
+    rate, peak = operations / step, mesh.size * 2 * size**3 / multiply
+    return {
+        "training": {
+            "samples_per_s": steps * len(training.keys) * config.train.batch / step,
+            "ms_per_step": 1e3 * step / steps,
+            "Gflop_per_s": rate / 1e9,
+            "machine_matrix_Gflop_per_s": peak / 1e9,
+            "share": rate / peak,
+        },
+        "measuring": {"s": measuring},
+    }
 
 
 def numpy_belief_propagation(table: np.ndarray, log_likelihood: np.ndarray, depth: int) -> np.ndarray:
@@ -214,29 +178,27 @@ def evidence(*, depth: int, n: int):
 
 def seconds_in_turn(*functions: Callable[[], object], rounds: int = 7) -> list[float]:
     """The shortest time of each function; they are run in turn, so that what disturbs one disturbs all."""
-    for function in functions:
-        function()
-    times = np.empty((rounds, len(functions)))
-    for i in range(rounds):
-        for j, function in enumerate(functions):
-            start = time.perf_counter()
-            function()
-            times[i, j] = time.perf_counter() - start
-    return times.min(0).tolist()
+
+    def seconds(function: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(function())
+        return time.perf_counter() - start
+
+    times = [[seconds(function) for function in functions] for _ in range(1 + rounds)]
+    # The first round compiles.
+    return np.min(times[1:], 0).tolist()
 
 
 def peak_memory() -> float:
     """MiB at the most: of the device where it says, else of the process."""
-    stats = jax.devices()[0].memory_stats()
-    if stats:
+    if stats := jax.devices()[0].memory_stats():
         return stats["peak_bytes_in_use"] / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def table(figures: dict) -> str:
-    """The figures in words."""
+def table(figures: dict) -> list[str]:
     posterior, reverse_, training = (figures[name] for name in ("posterior", "reverse", "training"))
-    lines = [
+    return [
         f"exact posterior, depth 4, 10,000 sequences: {posterior['sequences_per_s']:,.0f} sequences/s, "
         f"{posterior['ratio']:.1f} times dense NumPy ({posterior['numpy_sequences_per_s']:,.0f})",
         f"  its floor, the exponentials and the bytes alone: {posterior['floor_sequences_per_s']:,.0f} sequences/s, "
@@ -250,9 +212,8 @@ def table(figures: dict) -> str:
         f"({reverse_['s_for_50000_in_500_steps']:.0f} s for 50,000 samples in 500 steps)",
         f"nearest of 12,000 sequences to each of 50,000: {figures['neighbours']['s']:.2f} s",
         f"training: {training['samples_per_s']:,.0f} samples/s ({training['ms_per_step']:.0f} ms a step of all "
-        f"networks), {training['matrix_Gflop_per_s']:.0f} of {training['machine_matrix_Gflop_per_s']:.0f} Gflop/s in "
-        f"matrix products ({training['share']:.0%})",
+        f"networks), {training['Gflop_per_s']:.0f} Gflop/s, {training['share']:.0%} of the "
+        f"{training['machine_matrix_Gflop_per_s']:.0f} of large matrix products",
         f"measuring: {figures['measuring']['s']:.2f} s for all networks at one checkpoint",
         f"peak memory: {figures['peak_memory_MiB']:,.0f} MiB",
     ]
-    return "\n".join(lines)

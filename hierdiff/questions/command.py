@@ -2,83 +2,92 @@
 
 import argparse
 import functools
-import importlib
+import importlib.metadata
+import pkgutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hierdiff.learning.devices import set_up_devices
-from hierdiff.questions import OF_A_RUN, TRAINING
-from hierdiff.questions.configs import PRESETS, Both
-from hierdiff.runs.command_line import RESUME, Parser, parse_config
+from hierdiff.questions import QUESTIONS, Entry, plugins
+from hierdiff.questions.configs import Both
+from hierdiff.runs.command_line import Parser, parse_config
 
 
-def command(name: str, doc: str | None) -> Callable[[list[str] | None], None]:
-    """The `main` of `python -m experiments.NAME`; `doc` says what it does."""
-    return functools.partial(ask, name, doc)
+def command(name: str) -> Callable[..., None]:
+    """The `main` of `python -m experiments.NAME`."""
+    return functools.partial(ask, name, prog=f"python -m experiments.{name}")
 
 
-def ask(name: str, doc: str | None, argv: list[str] | None = None) -> None:
-    """Read the options of a question, and have it answered."""
-    parser = Parser(prog=f"python -m experiments.{name}", description=(doc or "").split("\n\n")[0])
-    config, options = _reader(name)(name, parser, argv)
+def main() -> None:
+    """`hierdiff NAME`: any question, those of plugins too."""
+    parser = Parser(prog="hierdiff", description="Asks a question of diffusion networks and their exact scores.")
     with parser.one_sentence():
+        load_plugins(parser, sys.argv[2:])
+    parser.add_argument("question", choices=QUESTIONS, metavar="NAME", help=f"one of {', '.join(QUESTIONS)}")
+    name = parser.parse_all(sys.argv[1:2]).question
+    ask(name, sys.argv[2:], prog=f"hierdiff {name}")
+
+
+def load_plugins(parser: Parser, argv: list[str] | None) -> None:
+    """Register what installed packages bring, their entry points `hierdiff`, and the modules that `--plugin` names."""
+    meaning = "module with processes, networks, optimizers or questions of your own"
+    parser.add_argument("--plugin", action="append", default=[], metavar="MODULE", help=meaning)
+    installed = [point.value for point in importlib.metadata.entry_points(group="hierdiff")]
+    for name in installed + parser.parse_known_args(argv)[0].plugin:
+        plugins.load(name)
+
+
+def ask(name: str, argv: list[str] | None = None, *, prog: str) -> None:
+    parser = Parser(prog=prog)
+    with parser.one_sentence():
+        load_plugins(parser, argv)
+        entry = QUESTIONS[name]
+        parser.description, presets = entry.asks, entry.presets
+        folder = add_folders(name, entry, parser, argv)
+        if folder and entry.of != "training":
+            trainings = QUESTIONS[entry.training].presets
+            presets = {preset: Both(training=trainings[preset], own=own) for preset, own in presets.items()}
+        config, options = parse_config(parser, presets, "laptop", argv)
+        training = getattr(config, "training", config)
+        if folder:
+            options.out = options.out or Path("runs", folder.format(preset=options.preset, seed=training.seed))
         set_up_devices(distributed=getattr(options, "distributed", False))
-        importlib.import_module(f"hierdiff.questions.{name}").answer(config, options)
+        if entry.of == "run" and folder:
+            answer(entry.training, config.training, out=options.out, resume="auto", plan=False)
+            config, options.run = config.own, options.out
+        answer(name, config, **vars(options))
+        if entry.of == "training" and training.train.snapshots and not options.plan:
+            for following in entry.then:
+                answer(following, getattr(training, following), run=options.out)
 
 
-def _reader(name: str) -> Callable[[str, Parser, list[str] | None], tuple[Any, argparse.Namespace]]:
-    if name in TRAINING:
-        return _read_training
-    if name in OF_A_RUN:
-        return _read_of_a_run
-    return {"stopping": _read_stopping, "benchmark": _read_benchmark}.get(name, _read)
+def answer(name: str, config: Any, **options: Any) -> None:
+    entry = QUESTIONS[name]
+    pkgutil.resolve_name(entry.module).answer(config, argparse.Namespace(entry=entry, **options))
 
 
-def _read(name, parser, argv):
-    return parse_config(parser, PRESETS[name], "laptop", argv)
-
-
-def _read_training(name, parser, argv):
-    kind = "" if name == "onset" else f"{name}-"
-    parser.add_argument("--out", type=Path, help=f"folder of the run (default: runs/{kind}PRESET-SEED)")
-    meaning = "go on with a run that was left (auto: if there is one; never: start anew, and discard it)"
-    parser.add_argument("--resume", choices=RESUME, default="auto", help=meaning)
+def add_folders(name: str, entry: Entry, parser: Parser, argv: list[str] | None) -> str:
+    """Let a question be told about its runs; gives the default name of the folder that it makes, empty if none."""
+    if entry.of == "nothing":
+        return ""
     meaning = "join the processes of this Slurm job, TPU slice or Kubernetes JobSet, which share the folder of the run"
     parser.add_argument("--distributed", action="store_true", help=meaning)
-    parser.add_argument("--plan", action="store_true", help="say what the run will cost, and do not carry it out")
-    config, options = _read(name, parser, argv)
-    options.out = options.out or Path("runs") / f"{kind}{options.preset}-{config.seed}"
-    return config, options
-
-
-def _read_of_a_run(name, parser, argv):
-    """About the run that `--run` names, or else one that is trained first."""
-    parser.add_argument("--run", type=Path, help="folder of a finished run of experiments.onset (default: train first)")
-    first = Parser(add_help=False)
-    first.add_argument("--run", type=Path)
-    if first.parse_known_args(argv)[0].run:
-        return _read(name, parser, argv)
-    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/PRESET-SEED)")
-    both, options = parse_config(parser, _with_training(name), "laptop", argv)
-    options.out = options.out or Path("runs") / f"{options.preset}-{both.onset.seed}"
-    return both, options
-
-
-def _read_stopping(name, parser, argv):
-    parser.add_argument("--out", type=Path, help="folder of all the runs (default: runs/stopping-PRESET)")
-    config, options = parse_config(parser, _with_training(name), "laptop", argv)
-    options.out = options.out or Path("runs") / f"stopping-{options.preset}"
-    return config, options
-
-
-def _with_training(name):
-    return {preset: Both(onset=PRESETS["onset"][preset], own=own) for preset, own in PRESETS[name].items()}
-
-
-def _read_benchmark(_, parser, argv):
-    presets = PRESETS["onset"]
-    parser.add_argument("--preset", choices=sorted(presets), default="laptop", help="whose network is trained")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
-    options = parser.parse_all(argv)
-    return presets[options.preset], options
+    if entry.of == "run":
+        alone = name in QUESTIONS[entry.training].then
+        without = "" if alone else " (default: train first)"
+        parser.add_argument(
+            "--run", type=Path, help=f"folder of a finished run of experiments.{entry.training}{without}"
+        )
+        if alone or parser.parse_known_args(argv)[0].run:
+            return ""
+    trained = entry.training if entry.of == "run" else name
+    folder = ("" if trained == "onset" else f"{trained}-") + "{preset}" + ("" if entry.of == "runs" else "-{seed}")
+    shown = folder.format(preset="PRESET", seed="SEED")
+    parser.add_argument("--out", type=Path, help=f"folder of the run (default: runs/{shown})")
+    if entry.of == "training":
+        meaning = "go on with a run that was left (auto: if there is one; never: start anew, and discard it)"
+        parser.add_argument("--resume", choices=("auto", "never", "must"), default="auto", help=meaning)
+        parser.add_argument("--plan", action="store_true", help="say what the run will cost, and do not carry it out")
+    return folder

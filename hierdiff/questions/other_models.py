@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hierdiff.compare import Comparison, compare
+from hierdiff.compare import compare
 from hierdiff.noising import Gaussian
 from hierdiff.questions.configs import OtherConfig
-from hierdiff.statistics.words import cell, interval, lines_over
+from hierdiff.statistics.words import column, interval, lines_over
 from hierdiff.worlds.image_files import draw_images
 
 PROCESS = Gaussian()
@@ -52,33 +52,23 @@ def train(rng: np.random.Generator, images: np.ndarray, config: OtherConfig) -> 
     return at
 
 
-def train_and_compare(config: OtherConfig) -> Comparison:
-    """Train two models on disjoint sets of images, and compare them at each of `STEPS`."""
+def answer(config: OtherConfig, _: argparse.Namespace) -> None:
+    """Train two models on disjoint sets of images, compare them at each of `STEPS`, and print what is found."""
     data = draw_images(config.images, config.seed, sets=2, size=config.size, held_out=config.held_out)
-    train_a, train_b = data.train.reshape(2, config.size, -1)
-    models = [
-        train(np.random.default_rng([config.seed, number]), images, config)
-        for number, images in enumerate((train_a, train_b))
-    ]
-    return compare(
+    sets = [*data.train.reshape(2, config.size, -1)]
+    models = [train(np.random.default_rng([config.seed, i]), images, config) for i, images in enumerate(sets)]
+    found = compare(
         {step: [model(step) for model in models] for step in STEPS},
-        (train_a, train_b),
+        sets,
         data.held_out.reshape(config.held_out, -1),
         process=PROCESS,
         noise=(config.noise,),
         key=jax.random.key(config.seed),
     )
-
-
-def answer(config: OtherConfig, _: argparse.Namespace) -> None:
-    """Print a row for each step, and where the models agree best and their loss is smallest."""
-    found = train_and_compare(config)
-    curves = found.curves.sel(noise=config.noise)
-    columns = {
-        "|f_A - f_B|^2": lambda at: cell(at, "split", 3),
-        "test loss": lambda at: cell(at, "loss", 3),
-        "slope": lambda at: cell(at, "slope", 4),
-    }
-    print("\n".join(lines_over("step", curves, columns, 15)))
-    onset, best = (interval(each) for each in (found.onset, found.best))
-    print(f"\nThe two agree best at step {onset}; their loss at this noise level is smallest at step {best}.")
+    columns = {"|f_A - f_B|^2": column("split", 3), "test loss": column("loss", 3), "slope": column("slope", 4)}
+    print(
+        *lines_over("step", found.curves.sel(noise=config.noise), columns, 15),
+        f"\nThe two agree best at step {interval(found.onset)}; their loss at this noise level is smallest at step "
+        f"{interval(found.best)}.",
+        sep="\n",
+    )

@@ -1,54 +1,67 @@
-"""What the questions share that go on from a finished run: what they are, and what they add to its record."""
+"""Questions that are put to a finished run: a piece of work for each snapshot, and what the run's record gains."""
 
 import argparse
+import contextlib
 import dataclasses
+import pkgutil
+import shutil
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from hierdiff.questions import onset
-from hierdiff.questions.configs import Both
+from hierdiff.learning.devices import failing_together, of_first_process
+from hierdiff.questions import QUESTIONS
 from hierdiff.runs import record
 from hierdiff.runs.checkpoint import only_writer
 from hierdiff.statistics.landmarks import Landmark
-from hierdiff.statistics.replicates import Statistics
+from hierdiff.statistics.replicates import Statistics, replicate
 from hierdiff.statistics.words import interval
-from hierdiff.worlds.finished import Run, open_run
+from hierdiff.worlds.finished import Run, open_run, snapshots
 
 
-@dataclasses.dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What the summary of a run gains by a question: a sentence, and under their names the numbers in it."""
 
     sentence: str
     numbers: dict[str, Any]
 
 
+class Work(NamedTuple):
+    """`measure` of the weights of a snapshot gives named arrays; `label` makes one record of those of all."""
+
+    measure: Callable[[Any], dict[str, np.ndarray]]
+    label: Callable[[list[dict[str, np.ndarray]]], xr.Dataset]
+
+
 @dataclasses.dataclass(frozen=True)
 class Question:
     """A question to the snapshots of a run.
 
-    `measure(run, config, done)` gives the measurements and calls `done` after each snapshot; `statistics(run, results)`
-    their means with replicates; `summarise` what the run's summary gains; `table` a row for each snapshot.
+    `work(run, config)` says what is measured; `summarise` what the run's summary gains; `table` the lines of a table of
+    the curves, a row for each snapshot; `derive` adds to means, and to those of replicates, what is made of them;
+    `means(run, results)` makes them.
     """
 
     name: str
-    measure: Callable[[Run, Any, Callable[[], object]], xr.Dataset]
-    statistics: Callable[[Run, xr.Dataset], Statistics]
+    work: Callable[[Run, Any], Work]
     summarise: Callable[[Statistics], Answer]
-    table: Callable[[Statistics], str]
+    table: Callable[[xr.Dataset], list[str]]
+    derive: Callable[[xr.Dataset], xr.Dataset] = lambda x: x
+    means: Callable[[Run, xr.Dataset], Statistics] = lambda run, results: replicate(results.data_vars, run.sets_of)
+
+    def statistics(self, run: Run, results: xr.Dataset) -> Statistics:
+        return self.means(run, results).derive(self.derive)
 
     def answer(self, config: Any, options: argparse.Namespace) -> None:
-        """Ask it of the run that `options` name, or else of one that is trained first, and print what is found."""
-        folder = options.run
-        if isinstance(config, Both):
-            onset.train(config.onset, options.out)
-            config, folder = config.own, options.out
-        found, words = extend(self, open_run(folder), config)
-        print(f"\n{self.table(found)}\n\n{words}\n")
-        print(folder / f"{self.name}.curves.nc")
+        """Ask it of the run that `options` name, and print what is found."""
+        world = pkgutil.resolve_name(QUESTIONS[options.entry.training].world)
+        found, words = extend(self, open_run(options.run, world), config)
+        if jax.process_index() == 0:
+            print("", *self.table(found.curves()), "", words, "", options.run / f"{self.name}.curves.nc", sep="\n")
 
 
 def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, str]:
@@ -56,42 +69,66 @@ def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, str]:
 
     What was measured with the same options before is not measured again.
     """
-    file = run.folder / f"{question.name}.results.nc"
-    with only_writer(run.folder, "run"):
-        record.tidy(run.folder)
-        if not record.made_with(file, config):
-            with tqdm(total=len(run.steps), unit="snapshot", disable=None, dynamic_ncols=True) as bar:
-                measured = question.measure(run, config, bar.update)
-            record.write_results(file, measured.assign_attrs(record.origin(config)))
-        results = record.read_results(file)
-        seen = results.attrs.get("coincidences", 0)
-        if seen:
-            print(f"{seen} of the sequences that should be new turn up in a training set by chance")
-        found = question.statistics(run, results)
-        curves = found.curves().assign_attrs(results.attrs)
-        record.write_results(run.folder / f"{question.name}.curves.nc", curves)
-        answer, summary = question.summarise(found), record.read_json(run.folder / "summary.json")
-        summary[question.name] = record.as_json({**answer.numbers, "sentence": answer.sentence})
-        summary["agreement"] = agreed = agreement(summary)
-        record.write_json(run.folder / "summary.json", summary)
+    file, made = run.folder / f"{question.name}.results.nc", False
+    with contextlib.ExitStack() as stack:
+        with failing_together():
+            if jax.process_index() == 0:
+                stack.enter_context(only_writer(run.folder, "run"))
+                record.tidy(run.folder)
+                made = record.made_with(file, config)
+        if not of_first_process(made):
+            results = measure(question, run, config)
+            with failing_together():
+                record.write_results(file, results.assign_attrs(record.origin(config)))
+        with failing_together():
+            results = record.read_results(file)
+            found = question.statistics(run, results)
+            record.write_results(run.folder / f"{question.name}.curves.nc", found.curves().assign_attrs(results.attrs))
+            answer, summary = question.summarise(found), record.read_json(run.folder / "summary.json")
+            summary[question.name] = record.as_json({**answer.numbers, "sentence": answer.sentence})
+            summary["agreement"] = agreed = agreement(summary, run.world.STORY.split_words)
+            record.write_json(run.folder / "summary.json", summary)
+            shutil.rmtree(run.folder / f"{question.name}.pieces", ignore_errors=True)
+    if jax.process_index() == 0 and results.attrs.get("coincidences"):
+        print(f"{results.coincidences} of the sequences that should be new turn up in a training set by chance")
     return found, f"{answer.sentence}\n{agreed}"
 
 
-def agreement(summary: dict[str, Any]) -> str:
-    """Onsets by other measures, where they have been measured, beside the onset by the sample split: do they agree?
+def measure(question: Question, run: Run, config: Any) -> xr.Dataset:
+    """Measure each snapshot; each is kept in the folder of the run until all are there, and not measured again."""
+    there, work = 0, question.work(run, config)
+    with failing_together():
+        files = record.pieces(run.folder, question.name, run.steps, config)
+        there = sum(file.exists() for file in files)
+    there = of_first_process(there)
+    left = zip(files[there:], snapshots(run, run.steps[there:]), strict=True)
+    hidden = jax.process_index() > 0 or None
+    for file, weights in tqdm(
+        left, total=len(files), initial=there, unit="snapshot", disable=hidden, dynamic_ncols=True
+    ):
+        found = work.measure(weights)
+        with failing_together():
+            record.write_arrays(file, found)
+    return work.label([record.read_arrays(file) for file in files])
+
+
+def agreement(summary: dict[str, Any], split: str) -> str:
+    """Onsets by other measures, where they have been measured, beside the onset by the split: do they agree?
 
     The summary is that of a folder, in JSON, to which each question has added its part.
     """
 
     def minimum(found: dict[str, Any]) -> str:
-        return interval(record.from_json(Landmark, found))
+        known: dict[str, Any] = {name: np.nan if x is None else x for name, x in found.items()}
+        return interval(Landmark(**known))
 
-    found, since = [f"sample split {minimum(summary['onset'])}"], {}
-    if "neighbours" in summary:
-        of_samples = summary["neighbours"]
-        found.append(f"difference of paired samples {minimum(of_samples['paired'])}")
-        since = {"samples nearer to the own set": of_samples["nearer_since"]}
-        since |= {f"copies of blocks of height {row['height']}": row["step"] for row in of_samples["copies_since"][1:]}
+    found, since = [f"{split.removeprefix('the ')} {minimum(summary['onset'])}"], {}
+    for name, of_pairs in (("neighbours", "paired"), ("samples", "apart")):
+        if name in summary:
+            found.append(f"difference of paired samples {minimum(summary[name][of_pairs])}")
+            since["samples nearer to the own set"] = summary[name]["nearer_since"]
+            tall = summary[name].get("copies_since", [])[1:]
+            since |= {f"copies of blocks of height {row['height']}": row["step"] for row in tall}
     if "membership" in summary:
         since["membership"] = summary["membership"]["since"]
     shown = "; ".join(f"{name} {'none' if step is None else f'{step:,.0f}'}" for name, step in since.items())

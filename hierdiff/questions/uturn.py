@@ -4,6 +4,7 @@ Starts are the network's own training sequences, sequences that no network has s
 network that leans towards its own samples brings back more of its training sequences than the exact score does.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,99 +14,87 @@ import numpy as np
 import xarray as xr
 
 from hierdiff.keys import key_for
-from hierdiff.learning.devices import over_networks
 from hierdiff.learning.network import network_denoiser
 from hierdiff.noising import Denoiser, respaced, u_turn
 from hierdiff.noising.process import noise_level, require_levels
 from hierdiff.posterior import exact_denoiser, memorizer
 from hierdiff.questions.configs import UTurnConfig
-from hierdiff.questions.snapshots import Answer, Question
+from hierdiff.questions.snapshots import Answer, Question, Work
 from hierdiff.sampling import coincidences, sample
 from hierdiff.statistics.groups import in_groups
 from hierdiff.statistics.landmarks import first_significant
-from hierdiff.statistics.replicates import Statistics, replicate
-from hierdiff.statistics.words import cell, lines_over
-from hierdiff.worlds.finished import Run, measure_snapshots
+from hierdiff.statistics.replicates import Statistics
+from hierdiff.statistics.words import column, lines_over
+from hierdiff.worlds.finished import Run, label_steps
 from hierdiff.worlds.run_config import require_size
 
 TRAINING, HELD_OUT, RANDOM = STARTS = ("training", "held-out", "random")
 
 
-def measure(run: Run, config: UTurnConfig, done: Callable[[], object]) -> xr.Dataset:
+def work(run: Run, config: UTurnConfig) -> Work:
     """The share of symbols that come back, from the same starts with the same noise for every denoiser."""
-    setting = run.setting
-    grammar, process, data, set_of = setting.grammar, setting.process, setting.data, setting.set_of
-    n = config.starts
-    require_size("starts", n, data.train.shape[1])
+    world, n = run.world, config.starts
+    grammar, process, sets, set_of = world.grammar, world.process, world.train, world.set_of
+    require_size("starts", n, sets.shape[1])
     require_levels("turns", config.turns, process.levels)
-    key = key_for(setting.key, "uturn")
-    others = [
-        sample(key_for(key, "new sequences"), grammar, n).leaves,
-        jax.random.randint(key_for(key, "random strings"), (n, grammar.leaves), 0, grammar.vocab),
-    ]
+    key = key_for(world.key, "uturn")
+    new = sample(key_for(key, "new sequences"), grammar, n).leaves
+    strings = jax.random.randint(key_for(key, "random strings"), (n, grammar.leaves), 0, grammar.vocab)
     # For each data set, the three kinds of starts in turn.
-    starts = jnp.stack([jnp.concatenate([train[:n], *others]) for train in data.train])
-    turns = [respaced(noise_level(share, process.levels), config.reverse_steps) for share in config.turns]
+    starts = jnp.stack([jnp.concatenate([train[:n], new, strings]) for train in sets])
+    ways = [respaced(noise_level(share, process.levels), config.reverse_steps) for share in config.turns]
 
     def overlaps(denoiser: Denoiser, tokens: jax.Array) -> jax.Array:
         """The share of equal symbols, `(turns, kinds, n)`."""
+        keys = {f"noise of the turn at t = {times[0]}": times for times in ways}
+        back = [u_turn(key_for(key, name), denoiser, process, tokens, times) for name, times in keys.items()]
+        return (jnp.stack(back) == tokens[None]).mean(-1).reshape(len(ways), -1, n)
 
-        def turn(number):
-            return u_turn(
-                key_for(key, f"noise of the turn at t = {turns[number][0]}"), denoiser, process, tokens, turns[number]
-            )
+    def of_memorizer(train: jax.Array) -> jax.Array:
+        return overlaps(lambda x_t, t: memorizer(train, process.log_likelihood(x_t, t)), starts[0])[:, -1]
 
-        back = jnp.stack([turn(number) for number in range(len(turns))])
-        return (back == tokens[None]).mean(-1).reshape(len(turns), -1, n)
+    of_networks = run.of_networks(
+        lambda params, starts: overlaps(network_denoiser(world.network, process, params), starts), stacked=2
+    )
+    bp = [exact_denoiser(grammar, process, filtered=k) for k in range(grammar.depth + 1)]
+    of_exact = jax.jit(lambda starts: jax.lax.map(lambda tokens: overlaps(bp[0], tokens), starts))
+    exact, dims = np.asarray(of_exact(starts))[set_of], ("network", "turn", "start", "group")
 
-    def of_network(params, own, starts):
-        return overlaps(network_denoiser(setting.network, process, params), starts[own])
-
-    def empirical(train: jax.Array) -> Denoiser:
-        return lambda x_t, t: memorizer(train, process.log_likelihood(x_t, t))
-
-    of_networks = jax.jit(over_networks(of_network, setting.mesh, stacked=2))
-    of_exact = jax.jit(lambda starts: jax.lax.map(lambda s: overlaps(exact_denoiser(grammar, process), s), starts))
-    of_exact = np.asarray(of_exact(starts))
-    exact = of_exact[set_of]
-
-    def on_snapshot(params: Any) -> dict[str, np.ndarray]:
-        overlap = np.asarray(of_networks(params, jnp.asarray(set_of, jnp.int32), starts))
+    def measure(params: Any) -> dict[str, np.ndarray]:
+        overlap = of_networks(params, starts[set_of])
         ratio = np.where(exact > 0, overlap / np.maximum(exact, 1 / grammar.leaves), 0)
         return {"overlap": in_groups(overlap), "ratio": in_groups(ratio)}
 
-    dims = ("network", "turn", "start", "group")
-    coordinates = {"turn": list(config.turns), "start": list(STARTS), "filtered": np.arange(grammar.depth + 1)}
-    results = measure_snapshots(run, on_snapshot, {"overlap": dims, "ratio": dims}, coordinates, done)
-    results["exact"] = dims, in_groups(exact)
-    results["counted"] = dims, in_groups((exact > 0).astype(float))
-    # From random strings, against the filtered and the empirical posteriors.
-    bp = [exact_denoiser(grammar, process, filtered=k) for k in range(1, grammar.depth + 1)]
-    by_k = [of_exact[0], *(jax.jit(lambda x, denoiser=k: overlaps(denoiser, x))(starts[0]) for k in bp)]
-    by_k = in_groups(np.stack([np.asarray(x)[:, -1] for x in by_k], 1))
-    results["of_filtered"] = ("network", "turn", "filtered", "group"), np.broadcast_to(by_k, (len(set_of), *by_k.shape))
-    by_set = jax.jit(lambda sets: jax.lax.map(lambda each: overlaps(empirical(each), starts[0])[:, -1], sets))
-    by_set = by_set(data.train)
-    results["of_empirical"] = ("network", "turn", "group"), in_groups(np.asarray(by_set))[set_of]
-    return results.assign_attrs(coincidences=coincidences(others[0], data.train))
+    of_filtered = [jax.jit(functools.partial(overlaps, each))(starts[0])[:, -1] for each in bp]
+    of_empirical = jax.jit(lambda sets: jax.lax.map(of_memorizer, sets))(sets)
+    known = xr.Dataset(
+        {
+            "exact": (dims, in_groups(exact)),
+            "counted": (dims, in_groups((exact > 0).astype(float))),
+            # From random strings, which all networks share.
+            "of_filtered": (
+                ("network", "turn", "filtered", "group"),
+                in_groups(np.stack(len(set_of) * [np.stack(of_filtered, 1)])),
+            ),
+            "of_empirical": (("network", "turn", "group"), in_groups(np.asarray(of_empirical))[set_of]),
+        },
+        {"turn": list(config.turns), "start": list(STARTS), "filtered": np.arange(grammar.depth + 1)},
+        {"coincidences": coincidences(new, sets)},
+    )
+    return Work(measure, lambda measured: label_steps(run, measured, dict.fromkeys(("overlap", "ratio"), dims), known))
 
 
-def statistics(run: Run, results: xr.Dataset) -> Statistics:
+def derive(x: xr.Dataset) -> xr.Dataset:
     """The ratio of the mean overlaps, and the mean of the ratios over sequences of which the exact score keeps some."""
-
-    def derive(x: xr.Dataset) -> xr.Dataset:
-        ratio = x.overlap / x.exact
-        return x.assign(
-            ratio_of_means=ratio,
-            mean_of_ratios=x.ratio / x.counted,
-            own_above_new=ratio.sel(start=TRAINING, drop=True) - ratio.sel(start=HELD_OUT, drop=True),
-        ).drop_vars(("ratio", "counted"))
-
-    return replicate(results.data_vars, run.sets_of).derive(derive)
+    ratio = x.overlap / x.exact
+    return x.assign(
+        ratio_of_means=ratio,
+        mean_of_ratios=x.ratio / x.counted,
+        own_above_new=ratio.sel(start=TRAINING, drop=True) - ratio.sel(start=HELD_OUT, drop=True),
+    ).drop_vars(("ratio", "counted"))
 
 
 def summarise(found: Statistics) -> Answer:
-    """Since when more of the own training sequences comes back than of new ones, each against the exact score."""
     turns = found.mean.turn.values
     since = [first_significant(found.curve("own_above_new", turn=turn), found.resampling) for turn in turns]
     when = [f"{step:,.0f} (t/T = {turn:g})" for turn, step in zip(turns, since, strict=True) if np.isfinite(step)]
@@ -115,34 +104,29 @@ def summarise(found: Statistics) -> Answer:
         if when
         else "At no turn do networks bring back more of their own training sequences than of new ones."
     )
-    rows = [{"turn": float(turn), "since": step} for turn, step in zip(turns, since, strict=True)]
-    return Answer(sentence, {"since": rows})
+    return Answer(
+        sentence, {"since": [{"turn": float(t), "since": step} for t, step in zip(turns, since, strict=True)]}
+    )
 
 
-def table(found: Statistics) -> str:
-    """A row for each snapshot: at each turn, the ratio of mean overlaps on training and on held-out starts."""
-    curves = found.curves()
-    turns, kinds = curves.turn.values, (TRAINING, HELD_OUT)
+def table(curves: xr.Dataset) -> list[str]:
+    def both(name: str, **where: Any) -> Callable[[xr.Dataset], str]:
+        return lambda at: " / ".join(column(name, 3, start=kind, **where)(at) for kind in (TRAINING, HELD_OUT))
 
-    def both(at: xr.Dataset, name: str, turn: float) -> str:
-        return " / ".join(cell(at.sel(turn=turn, start=kind), name, 3) for kind in kinds)
-
-    columns = {f"t/T = {turn:g}": lambda at, turn=turn: both(at, "ratio_of_means", turn) for turn in turns}
-    lines = [
+    at_turns = {
+        "ratio": both("mean_of_ratios"),
+        **{f"BP_{k}": column("of_filtered", 3, filtered=k) for k in curves.filtered.values},
+        "the memorizer": column("of_empirical", 3),
+        "the networks": column("overlap", 3, start=RANDOM),
+    }
+    return [
         "overlap of the network over that of the exact score, ratio of means: 'a / b' from training / held-out starts",
-        *lines_over("step", curves, columns, 21),
+        *lines_over("step", curves, {f"t/T = {t:g}": both("ratio_of_means", turn=t) for t in curves.turn.values}, 21),
+        "",
+        "at the last step, for each turn t/T: the mean over sequences of the ratio, where the exact score brings back "
+        "anything; then the overlap from random strings of",
+        *lines_over("turn", curves.isel(step=-1), at_turns, 21),
     ]
-    last = curves.isel(step=-1)
-    lines.append("mean over sequences of the ratio, where the exact score brings back anything, at the last step")
-    lines.append(" " * 9 + " ".join(f"{both(last, 'mean_of_ratios', turn):>21}" for turn in turns))
-    lines += ["", f"{'from random strings, overlap of':>36} " + " ".join(f"{f't/T = {turn:g}':>12}" for turn in turns)]
-    rows = {f"BP_{k}": ("of_filtered", {"filtered": k}) for k in curves.filtered.values}
-    rows |= {"the memorizer": ("of_empirical", {}), "the networks, last step": ("overlap", {"start": RANDOM})}
-    for label, (name, where) in rows.items():
-        cells = [cell(last.sel(turn=turn, **where), name, 3) for turn in turns]
-        lines.append(f"{label:>36} " + " ".join(f"{each:>12}" for each in cells))
-    return "\n".join(lines)
 
 
-QUESTION = Question("uturn", measure, statistics, summarise, table)
-answer = QUESTION.answer
+UTURN = Question("uturn", work, summarise, table, derive)

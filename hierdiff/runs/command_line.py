@@ -5,36 +5,35 @@ import contextlib
 import dataclasses
 import difflib
 import errno
+import functools
 import os
 import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import jax
 
 from hierdiff.errors import OptionError
 from hierdiff.runs.options import fields_of, kind_of, rebuild
 
-Config = TypeVar("Config")
-
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that ends bad input with exit status 2 and one sentence."""
+    """An argument parser that ends bad input with exit status 2 and one sentence.
+
+    Options may be read, by `parse_known_args`, while others that follow from them are still to be added: help is given
+    by `parse_all` alone.
+    """
 
     def __init__(self, **kwargs: Any):
-        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
+        how = argparse.ArgumentDefaultsHelpFormatter
+        super().__init__(allow_abbrev=False, add_help=False, formatter_class=how, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        """Print the one sentence and exit."""
         message = message.removeprefix("argument ")
         sys.stderr.write(f"error: {message} (--help lists the options)\n")
         raise SystemExit(2)
-
-    def refuse(self, error: OptionError) -> NoReturn:
-        """Print which option will not do, what it got and what would do, and exit."""
-        self.error(f"--{error.name.replace('_', '-')}: got {error.got}, needs {error.need}")
 
     @contextlib.contextmanager
     def one_sentence(self) -> Iterator[None]:
@@ -42,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         try:
             yield
         except OptionError as error:
-            self.refuse(error)
+            self.error(f"--{error.name.replace('_', '-')}: got {error.got}, needs {error.need}")
         except FloatingPointError as error:
             raise SystemExit(f"stopped: {error}; a smaller --learning-rate may do") from None
         except OSError as error:
@@ -61,6 +60,7 @@ class Parser(argparse.ArgumentParser):
 
         `elsewhere` are options that there would be if others were given.
         """
+        self.add_argument("-h", "--help", action="help", help="show this help message and exit")
         namespace, unknown = self.parse_known_args(argv)
         if unknown:
             name = unknown[0].split("=")[0]
@@ -73,63 +73,48 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse_config(
-    parser: Parser, presets: Mapping[str, Config], default_preset: str, argv: Sequence[str] | None = None
-) -> tuple[Config, argparse.Namespace]:
+    parser: Parser, presets: Mapping[str, Any], default_preset: str, argv: Sequence[str] | None = None
+) -> tuple[Any, argparse.Namespace]:
     """Read a config from the command line: the preset's values, changed by the options given.
 
     The options are the fields of the config and of the configs nested in it, whose names must not repeat; of a nested
     config that may be of several kinds, they are those of the kind that is asked for.
     Returns the config and the parsed namespace (which also holds the parser's own options).
+
+    Raises:
+      ValueError: a value will not do.
     """
-    first = Parser(add_help=False, prog=parser.prog)
-    for each in (first, parser):
-        meaning = "the set of defaults that the other options change"
-        each.add_argument("--preset", choices=sorted(presets), default=default_preset, help=meaning)
-    preset = presets[first.parse_known_args(argv)[0].preset]
+    meaning = "the set of defaults that the other options change"
+    parser.add_argument("--preset", choices=sorted(presets), default=default_preset, help=meaning)
+    preset = presets[parser.parse_known_args(argv)[0].preset]
+    group = functools.cache(parser.add_argument_group)
+
+    def add(config: Any, field: dataclasses.Field, default: Any, **how: Any) -> None:
+        title = (type(config).__doc__ or "").splitlines()[0].rstrip(".")
+        group(title).add_argument(_name(field), default=default, help=field.metadata["help"], **how)
+
     kinds = [(config, field) for config, field in fields_of(preset) if "kinds" in field.metadata]
     for config, field in kinds:
-        first.add_argument(
-            _name(field), choices=field.metadata["kinds"], default=kind_of(field, getattr(config, field.name))
-        )
-    preset = rebuild(preset, vars(first.parse_known_args(argv)[0]))
-    groups = {}
+        add(config, field, kind_of(field, getattr(config, field.name)), choices=field.metadata["kinds"])
+    preset = rebuild(preset, vars(parser.parse_known_args(argv)[0]))
     for config, field in fields_of(preset):
-        title = (type(config).__doc__ or "").splitlines()[0].rstrip(".")
-        if title not in groups:
-            groups[title] = parser.add_argument_group(title)
-        _add_field(groups[title], config, field)
-    namespace = parser.parse_all(argv, _of_other_kinds(kinds))
-    try:
-        return rebuild(preset, vars(namespace)), namespace
-    except OptionError as error:
-        parser.refuse(error)
+        if "kinds" not in field.metadata:
+            add(config, field, getattr(config, field.name), **_reader(typing.get_type_hints(type(config))[field.name]))
+    of_other_kinds = {
+        _name(option): f"{_name(field)} {name}"
+        for _, field in kinds
+        for name, kind in field.metadata["kinds"].items()
+        for option in dataclasses.fields(kind)
+    }
+    namespace = parser.parse_all(argv, of_other_kinds)
+    return rebuild(preset, vars(namespace)), namespace
 
 
 def _name(field: dataclasses.Field) -> str:
     return f"--{field.name.replace('_', '-')}"
 
 
-def _of_other_kinds(kinds: list[tuple[Any, dataclasses.Field]]) -> dict[str, str]:
-    """The options that there would be with other kinds of config, and what would have to be asked for."""
-    return {
-        _name(option): f"{_name(field)} {name}"
-        for _, field in kinds
-        for name, kind in field.metadata["kinds"].items()
-        for option in dataclasses.fields(kind)
-    }
-
-
-def _add_field(group: Any, config: Any, field: dataclasses.Field) -> None:
-    value = getattr(config, field.name)
-    if "kinds" in field.metadata:
-        value, how = kind_of(field, value), {"choices": field.metadata["kinds"]}
-    else:
-        how = _reader(typing.get_type_hints(type(config))[field.name])
-    group.add_argument(_name(field), default=value, help=field.metadata["help"], **how)
-
-
 def _reader(kind: Any) -> dict[str, Any]:
-    """How argparse reads a field of type `kind`."""
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction}
     if typing.get_origin(kind) is typing.Literal:
@@ -145,7 +130,3 @@ def _reader(kind: Any) -> dict[str, Any]:
             raise argparse.ArgumentTypeError(f"got {text!r}, needs {words}") from None
 
     return {"type": read, "metavar": kind.__name__}
-
-
-# What may be done with a run that was left.
-RESUME = ("auto", "never", "must")

@@ -12,15 +12,14 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import jax
 import numpy as np
 import xarray as xr
 
 from hierdiff.errors import OptionError, require
-from hierdiff.runs.options import flat, options_of, recorded, same_options
+from hierdiff.runs.options import PLUGINS, flat, options_of, recorded
 
 # How the names of files begin that are being written.
 PARTIAL = ".partial-"
@@ -38,13 +37,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     if jax.process_index() > 0:
         return
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL, suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     try:
         write(temporary)
         flush(temporary)
-        temporary.chmod(0o644)
         temporary.replace(path)
         flush(path.parent)
     finally:
@@ -70,7 +66,6 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_lines(path: Path, rows: list[dict]) -> None:
-    """One JSON object a line."""
     text = "".join(json.dumps(as_json(row), allow_nan=False) + "\n" for row in rows)
     write_whole(path, lambda temporary: temporary.write_text(text))
 
@@ -82,62 +77,72 @@ def write_results(path: Path, results: xr.Dataset) -> None:
 
 
 def read_results(path: Path) -> xr.Dataset:
-    """The labelled arrays in one file of a run."""
     return xr.load_dataset(path, engine="h5netcdf")
 
 
-def over_steps(
-    dimensions: dict[str, tuple[tuple[str, ...], str, str]], measured: list[dict[str, np.ndarray]]
-) -> dict[str, Any]:
-    """The measurements at each step as variables, given the dimensions beside the step, the unit and the meaning."""
-    return {
-        name: (("step", *dims), np.stack([each[name] for each in measured]), {"units": units, "meaning": meaning})
-        for name, (dims, units, meaning) in dimensions.items()
-    }
-
-
-def write_arrays(path: Path, tree: Any) -> None:
-    """A pytree of arrays as npz, an array for each path in the tree."""
-    arrays = {jax.tree_util.keystr(name): leaf for name, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Arrays by name, as npz."""
     write_whole(path, lambda temporary: np.savez(temporary, **arrays))
 
 
-def read_arrays(path: Path, template: Any) -> Any:
-    """What `write_arrays` wrote, in the form of `template`, a pytree of arrays or their shapes.
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def write_tree(path: Path, tree: Any) -> None:
+    """A pytree of arrays, an array for each path in the tree."""
+    write_arrays(path, {jax.tree_util.keystr(name): x for name, x in jax.tree_util.tree_leaves_with_path(tree)})
+
+
+def read_tree(path: Path, template: Any) -> Any:
+    """What `write_tree` wrote, in the form of `template`, a pytree of arrays or their shapes.
 
     Raises:
       ValueError: the file is damaged, or holds other arrays.
     """
     wanted, form = jax.tree_util.tree_flatten_with_path(template)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            leaves = [arrays[jax.tree_util.keystr(name)] for name, _ in wanted]
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile):
+        arrays = read_arrays(path)
+        leaves = [arrays[jax.tree_util.keystr(name)] for name, _ in wanted]
+    except (*UNREADABLE, EOFError, zipfile.BadZipFile):
         leaves = []
-    good = [x.shape for x in leaves] == [x.shape for _, x in wanted]
-    require(good, "run", str(path), "arrays of this run's networks; this file is damaged or of others")
+    need = "arrays of this run's networks; this file is damaged or of others"
+    require([x.shape for x in leaves] == [x.shape for _, x in wanted], "run", str(path), need)
     return jax.tree_util.tree_unflatten(form, leaves)
 
 
-def snapshot_steps(folder: Path) -> list[int]:
-    """The steps whose weights are kept."""
-    return sorted(int(path.stem) for path in (folder / "snapshots").glob("*.npz") if path.stem.isdigit())
+def pieces(folder: Path, question: str, steps: list[int], config: Any) -> list[Path]:
+    """Where the pieces of a question's work are kept, one for each step, until all are there.
+
+    Those that were made with other options are taken away.
+    """
+    place = folder / f"{question}.pieces"
+    if not made_with(place / "options.json", config):
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        write_json(place / "options.json", origin(config))
+    return [file_of_step(place, step) for step in steps]
 
 
-def snapshot_file(folder: Path, step: int) -> Path:
-    """Where the weights of one step are kept."""
-    return folder / "snapshots" / f"{step:08d}.npz"
+def steps_in(place: Path) -> list[int]:
+    """The steps of which `place` holds a file of arrays."""
+    return sorted(int(path.stem) for path in place.glob("*.npz") if path.stem.isdigit())
+
+
+def file_of_step(place: Path, step: int) -> Path:
+    return place / f"{step:08d}.npz"
 
 
 def read_json(path: Path) -> Any:
-    """The content of one JSON file of a run."""
     return json.loads(path.read_text())
 
 
 def as_json(content: Any) -> Any:
-    """Results as JSON has them: fields that are None are left out, and numbers that are not finite become null."""
+    """Results as JSON has them: fields that are None or arrays are left out, and numbers not finite become null."""
     if dataclasses.is_dataclass(content):
-        return {name: as_json(value) for name, value in vars(content).items() if value is not None}
+        kept = {name: x for name, x in vars(content).items() if x is not None and not isinstance(x, np.ndarray)}
+        return {name: as_json(x) for name, x in kept.items()}
     if isinstance(content, dict):
         return {key: as_json(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
@@ -147,24 +152,11 @@ def as_json(content: Any) -> Any:
     return content
 
 
-def from_json(kind: Any, content: Any) -> Any:
-    """Results of type `kind` from their JSON; null becomes nan, and what `kind` has no field for is passed over."""
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
-        return kind(**{name: from_json(hints[name], value) for name, value in content.items() if name in hints})
-    if get_origin(kind) is tuple:
-        return tuple(from_json(get_args(kind)[0], value) for value in content)
-    if get_origin(kind) is UnionType:
-        return from_json(get_args(kind)[0], content)
-    return float("nan") if content is None else content
-
-
 def require_writable(name: str, folder: Path) -> None:
     """Make `folder`, and raise `OptionError` where it cannot be made or written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=PARTIAL):
-            pass
+        tempfile.TemporaryFile(dir=folder, prefix=PARTIAL).close()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -177,32 +169,45 @@ def require_folder(folder: Path, config: Any) -> None:
     The message says which options differ.
     """
     require_writable("out", folder)
-    path = folder / "config.json"
-    if not path.exists():
+    if not (folder / "config.json").exists():
         foreign = sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
         require(not foreign, "out", str(folder), f"an empty folder, or that of a run; this one holds {foreign[:3]}")
         return
-    try:
-        there = flat(options_of(recorded(type(config)(), read_json(path)["options"])))
-    except OptionError as error:
-        raise OptionError("out", str(folder), f"another folder: of the run in this one, {error}") from None
-    except UNREADABLE:
-        raise OptionError("out", str(folder), "another folder: the config.json in it is not a run's") from None
+    need, unlike = "another folder: the config.json in it is not a run's", "another folder: of the run in this one,"
+    there = flat(options_of(read_config("out", folder, type(config)(), need, unlike)))
     changed = [f"{k} ({there.get(k)} there)" for k, v in flat(options_of(config)).items() if there.get(k) != v]
     need = f"another folder: this one holds a run with other {', '.join(changed)}"
     require(not changed, "out", str(folder), need)
 
 
-def require_draws(name: str, folder: Path) -> None:
-    """Raise `OptionError` where the run in `folder` has drawn its random numbers otherwise than it would today."""
+def read_config(name: str, folder: Path, default: Any, need: str, unlike: str) -> Any:
+    """The config of the run in `folder`; what its record does not name has the value of `default`.
+
+    Raises:
+      ValueError: there is none, which `need` says, or an option in it will not do, which is said after `unlike`, or the
+        run was made with a plugin that is not loaded. `name` is the option that names the folder.
+    """
+    try:
+        made = read_json(folder / "config.json")
+        missing = " --plugin ".join(plugin for plugin in made.get("plugins", []) if plugin not in PLUGINS)
+        require(not missing, name, str(folder), f"a plugin that this run was made with: --plugin {missing}")
+        return recorded(default, made["options"])
+    except UNREADABLE as error:
+        if isinstance(error, OptionError):
+            need = error.need if error.name == name else f"{unlike} {error}"
+        raise OptionError(name, str(folder), need) from None
+
+
+def require_same_data(name: str, folder: Path, about: Any) -> None:
+    """Raise `OptionError` where the run in `folder` was begun with other data than are drawn or read today.
+
+    `about` is what the record of a run says of its data.
+    """
     made = read_json(folder / "config.json")
     need = f"a run that draws its data as this version does; this one is older, and made anew by {made.get('command')}"
     require(made.get("draws") == DRAWS, name, str(folder), f"{need} --resume never")
-
-
-def write_config(folder: Path, config: Any) -> None:
-    """The options of a run, and what it is made with."""
-    write_json(folder / "config.json", {"options": options_of(config), "draws": DRAWS, **provenance()})
+    need = "the data that this run was begun with; they have changed since"
+    require(made.get("data", about) == about, name, str(folder), need)
 
 
 def finished(folder: Path, name: str) -> bool:
@@ -215,8 +220,7 @@ def finished(folder: Path, name: str) -> bool:
     if not path.exists():
         return False
     try:
-        whole = "verdict" in read_json(path)
-        path = folder / "curves.nc" if whole else path
+        path = folder / "curves.nc" if "verdict" in read_json(path) else path
         read_results(path)
     except UNREADABLE:
         raise OptionError(name, str(folder), f"a whole run; its {path.name} is missing or damaged") from None
@@ -232,13 +236,11 @@ def tidy(folder: Path) -> None:
 def discard(folder: Path) -> None:
     """Take away all that a run has left in `folder`, but its options."""
     # Without a summary and a state there is nothing to go on from: if this is left half done, it is done again.
-    (folder / "summary.json").unlink(missing_ok=True)
-    for name in ("state", "snapshots", "samples"):
-        if (folder / name).exists():
-            shutil.rmtree(folder / name)
-    for pattern in ("*results.nc", "*curves.nc", "metrics.jsonl", "onset.png", "images.json"):
+    first, results = ("summary.json", "state", "snapshots", "*.pieces"), ("*results.nc", "*curves.nc")
+    for pattern in (*first, *results, "metrics.jsonl", "onset.png"):
         for path in folder.glob(pattern):
-            path.unlink()
+            remove = shutil.rmtree if path.is_dir() else Path.unlink
+            remove(path)
 
 
 def provenance() -> dict[str, Any]:
@@ -249,9 +251,9 @@ def provenance() -> dict[str, Any]:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = None
-    device = jax.devices()[0]
+    device, module = jax.devices()[0], getattr(sys.modules["__main__"], "__spec__", None)
     return {
-        "command": " ".join(["python -m", _module(), *sys.argv[1:]]),
+        "command": " ".join(["python -m", module.name if module else Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": commit,
         "device": f"{device.device_kind} x {jax.device_count()}",
         "python": sys.version.split()[0],
@@ -266,13 +268,9 @@ def origin(config: Any) -> dict[str, str]:
 
 
 def made_with(path: Path, config: Any) -> bool:
-    """Whether results are in `path`, whole, and were made with these options."""
+    """Whether results, or an origin in JSON, are in `path`, whole, and were made with these options."""
     try:
-        return same_options(read_results(path).attrs["options"], config)
+        made = read_json(path) if path.suffix == ".json" else read_results(path).attrs
+        return recorded(type(config)(), json.loads(made["options"])) == config
     except UNREADABLE:
         return False
-
-
-def _module() -> str:
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec.name if spec else Path(sys.argv[0]).name

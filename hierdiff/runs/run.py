@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,14 +9,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from tqdm import tqdm
 
 from hierdiff.errors import require
-from hierdiff.learning.devices import failing_together, in_any_process, of_first_process, spread_networks, to_host
-from hierdiff.learning.loop import Experiment, train
+from hierdiff.learning.devices import failing_together, in_any_process, of_first_process, to_host
+from hierdiff.learning.loop import train
 from hierdiff.runs import record
-from hierdiff.runs.checkpoint import TERMINATED, Termination, only_writer, restore, save, whole_saves
+from hierdiff.runs.checkpoint import TERMINATED, noting_termination, only_writer, restore, save, whole_saves
+from hierdiff.runs.laboratory import make_measure, prepare
+from hierdiff.runs.options import PLUGINS, options_of
+from hierdiff.runs.world import Inputs, World
 
 # The state is saved after so many seconds: a run that is killed loses no more than these.
 SAVE_AFTER = 60.0
@@ -27,45 +28,52 @@ SAVE_AFTER = 60.0
 Report = Callable[[int, dict[str, np.ndarray], float], None]
 
 
-def in_folder(folder: Path, config: Any, resume: str, run: Callable[[], object], show: Callable[[], object]) -> None:
-    """Let `run` do the experiment of `config` in `folder`, or what is left of it, and `show` what was found.
+@contextlib.contextmanager
+def in_folder(folder: Path, config: Any, world: World, resume: str) -> Iterator[bool]:
+    """Hold `folder`, as that of the run of `config` on `world`; gives whether that run has come to its end.
 
-    `run` writes the summary last; the state to go on from is dropped then. `resume` is one of `RESUME`.
+    `resume` says what is done with a run that was left: `auto`, go on with it; `never`, discard it; `must`, ask for it.
 
     Raises:
-      ValueError: the folder will not do, or holds nothing to go on with where `resume` says that it must.
+      ValueError: the folder will not do, holds a run on other data, or nothing to go on with where there must be.
     """
     with contextlib.ExitStack() as stack:
-        finished = False
+        ended = False
         with failing_together():
             if jax.process_index() == 0:
-                finished = _prepare(folder, config, resume, stack)
+                # A folder that is refused stays as it is, without a lock; under it, nobody else can begin a run there.
+                record.require_folder(folder, config)
+                stack.enter_context(only_writer(folder, "out"))
+                record.require_folder(folder, config)
+                # Versions before this one saved a state as a folder.
+                older = any(path.is_dir() for path in folder.glob("state/[0-9]*"))
+                need = (
+                    "a run that this version can go on with; an older one has left this, --resume never starts it anew"
+                )
+                require(not older or resume == "never", "out", str(folder), need)
+                ended = (folder / "summary.json").exists()
+                goes_on = resume != "never" and (ended or bool(whole_saves(folder / "state")))
+                require(
+                    goes_on or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none"
+                )
+                record.tidy(folder)
+                if goes_on and not ended:
+                    record.require_same_data("out", folder, world.about)
+                if not goes_on:
+                    record.discard(folder)
+                    kind = type(world)
+                    made = {
+                        "options": options_of(config),
+                        "draws": record.DRAWS,
+                        "plugins": PLUGINS,
+                        **record.provenance(),
+                        "data": world.about,
+                        "world": f"{kind.__module__}:{kind.__qualname__}",
+                    }
+                    record.write_json(folder / "config.json", made)
+                ended = record.finished(folder, "out")
         # Another host may see the folder as it was a while ago.
-        if not of_first_process(finished):
-            run()
-        if jax.process_index() == 0:
-            shutil.rmtree(folder / "state", ignore_errors=True)
-            show()
-            for path in sorted(folder.iterdir()):
-                if not path.name.startswith("."):
-                    print(path)
-
-
-def _prepare(folder: Path, config: Any, resume: str, stack: contextlib.ExitStack) -> bool:
-    """Lock the folder until `stack` is left, and make it that of the run; says whether the run in it has ended."""
-    # A folder that is refused stays as it is, without a lock; under the lock, nobody else can begin a run there.
-    record.require_folder(folder, config)
-    stack.enter_context(only_writer(folder, "out"))
-    record.require_folder(folder, config)
-    goes_on = resume != "never" and ((folder / "summary.json").exists() or bool(whole_saves(folder / "state")))
-    require(goes_on or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none")
-    record.tidy(folder)
-    if goes_on and not (folder / "summary.json").exists():
-        record.require_draws("out", folder)
-    if not goes_on:
-        record.discard(folder)
-        record.write_config(folder, config)
-    return record.finished(folder, "out")
+        yield bool(of_first_process(ended))
 
 
 @contextlib.contextmanager
@@ -88,9 +96,9 @@ def reporting(
 
 
 def carry_out(
-    experiment: Experiment, folder: Path, report: Report
+    config: Any, world: World, inputs: Inputs, folder: Path, report: Report
 ) -> tuple[list[dict[str, np.ndarray]], dict[str, float]]:
-    """Train an ensemble and measure it at each checkpoint, going on from the state saved in `folder`.
+    """Train the ensemble of a world and measure it at each checkpoint, going on from the state saved in `folder`.
 
     The weights of some checkpoints are kept as snapshots. `report(step, measured, seconds)` is called now and then,
     with an empty `measured` between checkpoints, and for each checkpoint that was measured before.
@@ -102,17 +110,19 @@ def carry_out(
       OSError: a file cannot be written.
       SystemExit: SIGTERM has come; the state is saved.
     """
-    config, training, measure, inputs = experiment.config, experiment.training, experiment.measure, experiment.inputs
-    checkpoints, kept = config.checkpoint_steps(), config.snapshot_steps()
+    training, measure = prepare(config, world), make_measure(world)
+    checkpoints, kept = config.train.checkpoint_steps(), config.train.snapshot_steps()
     states = folder / "state"
     for place in (states, folder / "snapshots"):
         place.mkdir(exist_ok=True)
-    with Termination() as termination:
+    with noting_termination() as termination:
         shapes = jax.eval_shape(measure, training.state.average, inputs)
         # Of each checkpoint: what is measured, and the seconds spent so far on training and on measuring.
-        measured = {name: np.zeros((len(checkpoints), *x.shape), x.dtype) for name, x in shapes.items()}
-        seconds = np.zeros((len(checkpoints) + 1, 2))
-        progress = {"state": training.state, "measured": measured, "seconds": seconds}
+        progress = {
+            "state": training.state,
+            "measured": {name: np.zeros((len(checkpoints), *x.shape), x.dtype) for name, x in shapes.items()},
+            "seconds": np.zeros((len(checkpoints) + 1, 2)),
+        }
         done, progress = restore(states, progress) or (0, progress)
         measured, seconds = progress["measured"], progress["seconds"]
         for i, step in enumerate(checkpoints):
@@ -126,7 +136,7 @@ def carry_out(
             before, clock = clock, time.monotonic()
             return clock - before
 
-        for step, state in train(config, dataclasses.replace(training, state=progress["state"]), done):
+        for step, state in train(config.train, dataclasses.replace(training, state=progress["state"]), done):
             if step in checkpoints:
                 i = checkpoints.index(step)
                 jax.block_until_ready(state)
@@ -138,13 +148,13 @@ def carry_out(
                     measured[name][i] = x
                 with failing_together():
                     if step in kept:
-                        record.write_arrays(record.snapshot_file(folder, step), to_host(state.average))
+                        record.write_tree(record.file_of_step(folder / "snapshots", step), to_host(state.average))
                     seconds[-1, 1] += elapsed()
                     seconds[i] = seconds[-1]
                     report(step, now, seconds[i].sum())
             else:
                 report(step, {}, 0.0)
-            leaving = in_any_process(termination.came)
+            leaving = in_any_process(bool(termination))
             if leaving or in_any_process(time.monotonic() - saved > SAVE_AFTER):
                 save(states, step, {"state": state, "measured": measured, "seconds": seconds})
                 saved = time.monotonic()
@@ -152,8 +162,3 @@ def carry_out(
                 raise SystemExit(TERMINATED)
     each = [{name: x[i] for name, x in measured.items()} for i in range(len(checkpoints))]
     return each, {"seconds_training": float(seconds[-1, 0]), "seconds_measuring": float(seconds[-1, 1])}
-
-
-def read_snapshot(folder: Path, step: int, template: Any, mesh: Mesh) -> Any:
-    """The weights of one step of a run, in the form of `template`, laid out on the devices."""
-    return spread_networks(record.read_arrays(record.snapshot_file(folder, step), template), mesh)

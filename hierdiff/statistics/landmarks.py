@@ -1,4 +1,4 @@
-"""Onset and best: steps along training with their intervals, and a run read there."""
+"""Onset and best: steps along training with their intervals."""
 
 import dataclasses
 import math
@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.special import stdtr
 
-from hierdiff.statistics.minima import Minima, after_transient, locate_minimum, locate_onset
-from hierdiff.statistics.replicates import Curve, Resampling, Statistics
+from hierdiff.statistics.minima import Minima, after_transient, locate_minimum
+from hierdiff.statistics.replicates import Curve, Resampling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Landmark:
     """A step along training with its 95% interval, which is open (0 or inf) where it leaves the run.
 
     `step`, `low`, `high` and `value` are nan where the minimum is not reached; `from_start` says that the curve rises,
-    significantly, from the first checkpoint on.
+    significantly, from the first checkpoint on. `log_steps` is its log(step) in each replicate, where it was located.
     """
 
     step: float
@@ -28,21 +27,10 @@ class Landmark:
     value: float
     reached: bool
     from_start: bool
+    log_steps: Any = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Estimate(Landmark):
-    """A landmark with its log(step) in each replicate."""
-
-    log_steps: Float[np.ndarray, " R"]
-
-    @property
-    def landmark(self) -> Landmark:
-        """The landmark alone, for a summary."""
-        return Landmark(self.step, self.low, self.high, self.value, self.reached, self.from_start)
-
-
-def estimate(curve: Curve, resampling: Resampling, locate: Callable[[ArrayLike, ArrayLike], Minima]) -> Estimate:
+def estimate(curve: Curve, resampling: Resampling, locate: Callable[[ArrayLike, ArrayLike], Minima]) -> Landmark:
     """Where `locate` finds the minimum of a curve, with its interval on log(step).
 
     A minimum counts only if the later checkpoints lie, on average, above it by more than noise makes them. A replicate
@@ -54,12 +42,12 @@ def estimate(curve: Curve, resampling: Resampling, locate: Callable[[ArrayLike, 
     log_steps, step = np.log(found.step), float(minimum.step)
     rises = resampling.rises(curve, int(minimum.lowest), len(steps))
     if not minimum.reached or not rises:
-        return Estimate(np.nan, np.nan, np.nan, np.nan, False, bool(rises and minimum.lowest == 0), log_steps)
+        return Landmark(np.nan, np.nan, np.nan, np.nan, False, bool(rises and minimum.lowest == 0), log_steps)
     early = np.mean(~found.reached & (found.step < step))
     late = np.mean(~found.reached & (found.step > step))
     half = float(resampling.half_width(log_steps))
     low, high = step * math.exp(-half), step * math.exp(half)
-    return Estimate(
+    return Landmark(
         step,
         0.0 if early > 0.025 or low < steps[0] else low,
         np.inf if late > 0.025 or high > steps[-1] else high,
@@ -104,8 +92,7 @@ class Ratio:
     before: float
 
 
-def ratio(onset: Estimate, best: Estimate, resampling: Resampling) -> Ratio:
-    """Best over onset."""
+def ratio(onset: Landmark, best: Landmark, resampling: Resampling) -> Ratio:
     if not onset.reached:
         return Ratio(np.nan, np.nan, np.nan, np.nan)
     before = probability_before(onset, best, resampling)
@@ -118,105 +105,9 @@ def ratio(onset: Estimate, best: Estimate, resampling: Resampling) -> Ratio:
     return Ratio(middle, low, high, before)
 
 
-def probability_before(first: Estimate, second: Estimate, resampling: Resampling) -> float:
+def probability_before(first: Landmark, second: Landmark, resampling: Resampling) -> float:
     """P(first < second) by the spread of their difference on log(step)."""
     variance, freedom = resampling.variance(second.log_steps - first.log_steps)
     late = np.log(second.step) if second.reached else second.log_steps.mean()
     gap = late - np.log(first.step)
     return float(stdtr(freedom, gap / np.sqrt(variance))) if variance > 0 else float(gap > 0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Values:
-    """A curve at the onset and at best, with standard errors that do not count the uncertainty of the step."""
-
-    at_onset: float
-    at_onset_error: float
-    at_best: float
-    at_best_error: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Growth:
-    """By how much a curve grows from the onset to best, with its standard error."""
-
-    value: float
-    error: float
-    significant: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class ReadAt:
-    """The steps at which values are read: the onset, and best or the last."""
-
-    onset: float
-    best: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Landmarks:
-    """What every summary begins with: the minima of a run, in steps, as is `epoch`.
-
-    `last_significant_minimum` is that of the curve which has its minimum at the onset; nan where there is none.
-    """
-
-    onset: Landmark
-    ratio: Ratio
-    best: Landmark
-    onset_noise: float
-    read_at: ReadAt
-    steps: int
-    sets: int
-    epoch: float
-    last_significant_minimum: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """A run read at its onset and at best; where best is not reached, at the last step instead."""
-
-    found: Statistics
-    onset: Estimate
-    best: Estimate
-
-    @property
-    def until(self) -> float:
-        return self.best.step if self.best.reached else float(self.found.mean.step[-1])
-
-    def values(self, name: str, **where: Any) -> Values:
-        """A curve at the onset and at best."""
-        resample, curve = self.found.resampling, self.found.curve(name, **where)
-        read = [curve.at(step) for step in (self.onset.step, self.until)]
-        return Values(*(float(x) for at in read for x in (at.mean[0], resample.error(at.replicates)[0])))
-
-    def growth(self, name: str, **where: Any) -> Growth:
-        """From the onset to best."""
-        resample, curve = self.found.resampling, self.found.curve(name, **where)
-        early, late = curve.at(self.onset.step), curve.at(self.until)
-        value, replicates = late.mean - early.mean, late.replicates - early.replicates
-        told = self.onset.reached and bool(resample.significant(value, replicates)[0])
-        return Growth(float(value[0]), float(resample.error(replicates)[0]), told)
-
-    def minimum(self, name: str, **where: Any) -> tuple[Landmark, Ratio]:
-        """Where a curve begins to rise, and how much later the test loss would have stopped."""
-        start = locate(self.found, name, **where)
-        return start.landmark, ratio(start, self.best, self.found.resampling)
-
-    def landmarks(self, name: str, onset_noise: float, epoch: float) -> Landmarks:
-        """What the summary begins with; the curve `name` at `onset_noise` has its minimum at the onset."""
-        resample, curve = self.found.resampling, self.found.curve(name, noise=onset_noise)
-        return Landmarks(
-            *self.minimum(name, noise=onset_noise),
-            best=self.best.landmark,
-            onset_noise=onset_noise,
-            read_at=ReadAt(self.onset.step, self.until),
-            steps=int(self.found.mean.step[-1]),
-            sets=resample.sets,
-            epoch=epoch,
-            last_significant_minimum=last_significant_minimum(curve, resample, self.until),
-        )
-
-
-def locate(found: Statistics, name: str, how=locate_onset, **where: Any) -> Estimate:
-    """The minimum of a curve after its transient, or as `how` finds it."""
-    return estimate(found.curve(name, **where), found.resampling, how)

@@ -22,20 +22,9 @@ class Minima:
     lowest: Int[np.ndarray, "*curves"]
 
 
-def locate_minimum(steps: ArrayLike, curves: ArrayLike) -> Minima:
-    """The minimum of each curve, `(*curves, steps)`, between checkpoints by a parabola in log(step).
-
-    The parabola is the least-squares fit to the smallest point and up to two neighbours on each side. A smallest
-    point that is the first or the last checkpoint is no minimum: not reached.
-    """
-    curves = np.asarray(curves, float)
-    return _locate(np.asarray(steps, float), curves, np.zeros(curves.shape[:-1], int))
-
-
 def locate_onset(steps: ArrayLike, splits: ArrayLike) -> Minima:
     """The minimum of each sample split after its initial transient; not reached where the split never falls."""
-    splits = np.asarray(splits, float)
-    return _locate(np.asarray(steps, float), splits, after_transient(splits))
+    return locate_minimum(steps, splits, after_transient(np.asarray(splits, float)))
 
 
 def after_transient(curves: Float[np.ndarray, "*curves steps"]) -> np.ndarray:
@@ -45,13 +34,18 @@ def after_transient(curves: Float[np.ndarray, "*curves steps"]) -> np.ndarray:
     return np.asarray(np.argmax(np.where(before, curves, -np.inf), -1))
 
 
-def _locate(steps: np.ndarray, curves: np.ndarray, start: np.ndarray) -> Minima:
-    """The minimum of each curve from checkpoint `start` on."""
-    shape, last = curves.shape[:-1], len(steps) - 1
-    log_step, curves, start = np.log(steps), curves.reshape(-1, len(steps)), start.ravel()
-    lowest = np.argmin(np.where(np.arange(len(steps)) < start[:, None], np.inf, curves), 1)
+def locate_minimum(steps: ArrayLike, curves: ArrayLike, start: ArrayLike = 0) -> Minima:
+    """The minimum of each curve, `(*curves, steps)`, between checkpoints by a parabola in log(step).
+
+    The parabola is the least-squares fit to the smallest point from checkpoint `start` on, of which each curve may have
+    its own, and up to two neighbours on each side. A smallest point that is the first of these or the last checkpoint
+    is no minimum: not reached.
+    """
+    log_step, shape = np.log(np.asarray(steps, float)), np.shape(curves)[:-1]
+    curves, start = np.asarray(curves, float).reshape(-1, len(log_step)), np.broadcast_to(start, shape).ravel()
+    lowest = np.argmin(np.where(np.arange(len(log_step)) < start[:, None], np.inf, curves), 1)
     step, value = log_step[lowest], curves[np.arange(len(curves)), lowest]
-    reached = (lowest > start) & (lowest < last)
+    reached = (lowest > start) & (lowest < len(log_step) - 1)
     # Curves with the same smallest checkpoint are fitted together.
     for middle, first in {*zip(lowest[reached], np.maximum(start, lowest - NEIGHBOURS)[reached], strict=True)}:
         rows = reached & (lowest == middle) & (np.maximum(start, lowest - NEIGHBOURS) == first)

@@ -55,9 +55,8 @@ class Resampling:
         """
         parts = [replicates[self.left_out == i] for i in np.unique(self.left_out)]
         sequences = np.mean([part.var(0, ddof=1) for part in parts], 0)
-        sets = np.zeros_like(sequences)
-        if len(parts) > 1:
-            sets = (self.sets - 1) * np.var([part.mean(0) for part in parts], 0)
+        # Of one part, where no set is left out, this is zero.
+        sets = (self.sets - 1) * np.var([part.mean(0) for part in parts], 0)
         total = sets + sequences
         groups = self.weight.shape[1]
         with np.errstate(invalid="ignore"):
@@ -65,7 +64,6 @@ class Resampling:
         return np.asarray(total), np.asarray(np.nan_to_num(freedom, nan=groups - 1))
 
     def error(self, replicates: Float[np.ndarray, "R ..."]) -> np.ndarray:
-        """Standard error of a statistic."""
         return np.asarray(np.sqrt(self.variance(replicates)[0]))
 
     def half_width(self, replicates: Float[np.ndarray, "R ..."]) -> np.ndarray:
@@ -158,9 +156,8 @@ def replicate(variables: Mapping[Any, xr.DataArray], sets_of: Mapping[str, Int[n
 
     `sets_of["network"]` are the data sets of each network, and so on for pairs of networks.
     """
-    groups = next(iter(variables.values())).sizes["group"]
     sets = np.unique(np.concatenate([of_unit.ravel() for of_unit in sets_of.values()]))
-    resample = resampling(sets=len(sets), groups=groups)
+    resample = resampling(sets=len(sets), groups=next(iter(variables.values())).sizes["group"])
     means, replicates, coordinates = {}, {}, {}
     for name, x in variables.items():
         unit = next(str(dim) for dim in x.dims if dim in sets_of)

@@ -1,11 +1,12 @@
 """Numbers in words: steps with their intervals, values with their errors, rows of a table."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from hierdiff.statistics.landmarks import Landmark, Landmarks, Ratio, Values
+from hierdiff.statistics.landmarks import Landmark
 
 
 def interval(found: Landmark) -> str:
@@ -27,6 +28,11 @@ def cell(curves: xr.Dataset, name: str, digits: int) -> str:
     return with_error(float(curves[name]), float(curves[f"{name}_error"]), digits)
 
 
+def column(name: str, digits: int, **where: Any) -> Callable[[xr.Dataset], str]:
+    """A column of `lines_over`: one value with its standard error, at the coordinates `where`."""
+    return lambda curves: cell(curves.sel(where), name, digits)
+
+
 def with_interval(curves: xr.Dataset, name: str, digits: int) -> str:
     """One value of a record with its 95% interval."""
     x, half = float(curves[name]), float(curves[f"{name}_half"])
@@ -40,45 +46,3 @@ def lines_over(dim: str, curves: xr.Dataset, columns: dict[str, Callable[[xr.Dat
         at = curves.sel({dim: value})
         lines.append(f"{value:8,} " + " ".join(f"{column(at):>{width}}" for column in columns.values()))
     return lines
-
-
-def two_minima(found: Landmarks) -> bool:
-    """Whether the split turns up, before the best step, from another minimum than that in the onset's interval."""
-    last, onset = found.last_significant_minimum, found.onset
-    # An open end is inf, and nan once it has been on disk.
-    return bool(np.isfinite(last)) and not (onset.reached and onset.low <= last and not last > onset.high)
-
-
-def stopping(found: Landmarks) -> str:
-    """When the test loss would have stopped."""
-    onset, best, later = found.onset, found.best, found.ratio
-    if not best.reached:
-        return f"the test loss has no clear minimum within {found.steps:,} steps"
-    if not onset.reached:
-        return f"the test loss is smallest at step {interval(best)}"
-    low, high = (f"{end:.1f}" if 0 < end < np.inf else "open" for end in (later.low, later.high))
-    when = "would have stopped" if best.step > onset.step else "is smallest before that,"
-    return (
-        f"the test loss {when} at step {interval(best)}, {later.ratio:.1f} ({low} to {high}) times the onset, "
-        f"with P(onset < best) = {later.before:.2f}"
-    )
-
-
-def from_onset_to_best(values: Values | None, digits: int = 3) -> str:
-    """`a > b`, each with its standard error in units of its last digit."""
-    if values is None:
-        return "-"
-    shown = ((values.at_onset, values.at_onset_error), (values.at_best, values.at_best_error))
-    return " > ".join(with_error(x, error, digits) if np.isfinite(x) else "-" for x, error in shown)
-
-
-def onset_of(onset: Landmark, ratio: Ratio) -> str:
-    """The onset of a row of a table, and the probability that it comes before best."""
-    return f"{interval(onset):>26}" + (f"  {ratio.before:.2f}" if onset.reached else "")
-
-
-def how_to_read(what: str, found: Landmarks) -> str:
-    """The line above a table of values from onset to best."""
-    at_best = "best" if found.best.reached else f"the last step, {found.steps:,} (best is not reached)"
-    brackets = "standard errors in brackets, in units of the last digit"
-    return f"{what}; 'a > b': at onset > at {at_best}; {brackets}"

@@ -1,6 +1,7 @@
-"""A finished run of sequences, opened again to measure its snapshots."""
+"""A finished run, opened again to measure its snapshots."""
 
 import dataclasses
+import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,11 @@ import jax
 import numpy as np
 import xarray as xr
 
-from hierdiff.errors import OptionError, require
+from hierdiff.errors import require
 from hierdiff.keys import key_for, keys_of
-from hierdiff.learning.devices import to_host
-from hierdiff.measures.divergence import pairs
+from hierdiff.learning.devices import over_networks, spread_networks, to_host
 from hierdiff.runs import record
-from hierdiff.runs.options import recorded
-from hierdiff.runs.run import read_snapshot
-from hierdiff.worlds.run_config import OnsetConfig
-from hierdiff.worlds.sequences import Setting, set_up
+from hierdiff.runs.world import World
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,81 +22,84 @@ class Run:
     """The folder of a finished run, and what it stands for."""
 
     folder: Path
-    config: OnsetConfig
-    setting: Setting
+    config: Any
+    world: Any
     steps: list[int]
 
     @property
     def sets_of(self) -> dict[str, np.ndarray]:
         """The data sets of each network, and of each pair of networks on two sets."""
-        return {"network": self.setting.set_of[:, None], "pair": self.setting.set_of[np.array(self.pairs)]}
+        set_of = self.world.set_of
+        return {"network": set_of[:, None], "pair": np.stack([set_of[ends] for ends in self.pairs], 1)}
 
     @property
-    def pairs(self) -> list[tuple[int, int]]:
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """The pairs of networks that are trained on two data sets."""
-        set_of = self.setting.set_of
-        return [(a, b) for a, b in pairs(len(set_of)) if set_of[a] != set_of[b]]
+        first, second = self.world.pairs
+        across = self.world.set_of[first] != self.world.set_of[second]
+        return first[across], second[across]
+
+    def own_and_other(self, **of_sets: np.ndarray) -> dict[str, np.ndarray]:
+        """Of each `x[network, set]`, its means over each pair of networks: on the own data sets, and on each other's.
+
+        Of `NAME` they are `own_NAME` and `other_NAME`, `(pairs, ...)`.
+        """
+        (first, second), (set_a, set_b) = self.pairs, self.sets_of["pair"].T
+        sides = {"own": (set_a, set_b), "other": (set_b, set_a)}
+        return {
+            f"{side}_{name}": 0.5 * (x[first, of_first] + x[second, of_second])
+            for name, x in of_sets.items()
+            for side, (of_first, of_second) in sides.items()
+        }
+
+    def of_networks(self, function: Callable, *, stacked: int) -> Callable:
+        """`function` of one network, compiled for all, `stacked` arguments for each; it gives arrays of the host."""
+        compiled = jax.jit(over_networks(function, self.world.mesh, stacked=stacked))
+        return lambda *args: to_host(compiled(*args))
 
 
-def open_run(folder: Path) -> Run:
-    """The run in `folder`.
+def open_run(folder: Path, kind: type[World]) -> Run:
+    """The run in `folder`, of that kind of world.
 
     Raises:
-      ValueError: `folder` holds no finished run, or one without snapshots, or cannot be written.
+      ValueError: `folder` holds no finished run of it, or one without snapshots or on data that have changed since,
+        or cannot be written.
     """
-    need = "the folder of a finished run of experiments.onset"
-    try:
-        config = recorded(OnsetConfig(), record.read_json(folder / "config.json")["options"])
-    except OptionError as error:
-        raise OptionError("run", str(folder), f"{need}; of this one, {error}") from None
-    except record.UNREADABLE:
-        raise OptionError("run", str(folder), need) from None
+    need = f"the folder of a finished run of experiments.{kind.COMMAND}"
+    config = record.read_config("run", folder, kind.CONFIG(), need, f"{need}; of this one,")
     require(record.finished(folder, "run"), "run", str(folder), need)
-    record.require_draws("run", folder)
     unchanged = record.made_with(folder / "curves.nc", config)
     require(unchanged, "run", str(folder), f"{need}; its config.json was changed")
     record.require_writable("run", folder)
-    steps = record.snapshot_steps(folder)
+    steps = record.steps_in(folder / "snapshots")
     require(len(steps) > 0, "run", str(folder), f"{need} that has kept snapshots")
-    return Run(folder, config, set_up(config), steps)
+    world = kind.set_up(config)
+    record.require_same_data("run", folder, world.about)
+    return Run(folder, config, world, steps)
 
 
-def snapshots(run: Run) -> Iterator[tuple[int, Any]]:
-    """Step and weights of each snapshot, the weights laid out on the devices."""
-    keys = keys_of(key_for(run.setting.key, "first weights"), range(len(run.setting.set_of)))
-    template = jax.eval_shape(jax.vmap(run.setting.network.init), keys)
-    for step in run.steps:
-        yield step, read_snapshot(run.folder, step, template, run.setting.mesh)
+def world_of(folder: Path) -> type[World]:
+    made = record.read_json(folder / "config.json")
+    # Older runs do not say it.
+    older = "images:Images" if "images" in made["options"] else "sequences:Sequences"
+    return pkgutil.resolve_name(made.get("world", f"hierdiff.worlds.{older}"))
 
 
-def at_snapshots(
-    run: Run, measure: Callable[[Any], dict[str, Any]], done: Callable[[], object]
-) -> list[dict[str, np.ndarray]]:
-    """`measure` of the weights of each snapshot; `done` is called after each."""
-    measured = []
-    for _, weights in snapshots(run):
-        measured.append(to_host(measure(weights)))
-        done()
-    return measured
+def snapshots(run: Run, steps: list[int]) -> Iterator[Any]:
+    keys = keys_of(key_for(run.world.key, "first weights"), range(len(run.world.set_of)))
+    template = jax.eval_shape(jax.vmap(run.world.network.init), keys)
+    for step in steps:
+        yield spread_networks(
+            record.read_tree(record.file_of_step(run.folder / "snapshots", step), template), run.world.mesh
+        )
 
 
-def measure_snapshots(
-    run: Run,
-    measure: Callable[[Any], dict[str, Any]],
-    dimensions: dict[str, tuple[str, ...]],
-    coordinates: dict[str, Any],
-    done: Callable[[], object],
+def label_steps(
+    run: Run, measured: list[dict[str, np.ndarray]], dims: dict[str, tuple[str, ...]], known: xr.Dataset | None = None
 ) -> xr.Dataset:
-    """`at_snapshots`, labelled; `dimensions` are those of each variable beside the step."""
-    measured = at_snapshots(run, measure, done)
-    stacked = {
-        name: (("step", *dims), np.stack([each[name] for each in measured])) for name, dims in dimensions.items()
-    }
-    return xr.Dataset(stacked, {"step": run.steps, **coordinates})
+    """What was measured at each snapshot as labelled arrays; `dims` are the dimensions beside the step.
 
-
-def own_and_other(run: Run, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of `x[network, set]`, the means over each pair of networks: on the own data sets, and on each other's."""
-    first, second = np.array(run.pairs).T
-    set_a, set_b = run.setting.set_of[first], run.setting.set_of[second]
-    return 0.5 * (x[first, set_a] + x[second, set_b]), 0.5 * (x[first, set_b] + x[second, set_a])
+    They join what is known from the start: coordinates, what measurements are compared with, attributes.
+    """
+    stacked = {name: (("step", *dims[name]), np.stack([each[name] for each in measured])) for name in dims}
+    return (xr.Dataset() if known is None else known).assign_coords(step=run.steps).assign(stacked)

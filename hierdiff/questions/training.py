@@ -1,0 +1,88 @@
+"""Training is a question too, of any world: networks on disjoint data sets are compared at every checkpoint."""
+
+import argparse
+import pkgutil
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from hierdiff.learning.devices import failing_together
+from hierdiff.pictures.run import draw
+from hierdiff.runs import record
+from hierdiff.runs.laboratory import label, statistics
+from hierdiff.runs.plan import say_plan
+from hierdiff.runs.run import carry_out, in_folder, reporting
+from hierdiff.runs.world import World
+from hierdiff.statistics.story import summarise
+
+
+def answer(config: Any, options: argparse.Namespace) -> None:
+    # The data are drawn or read first: where they are not as they should be, no run is begun.
+    world, folder, then = pkgutil.resolve_name(options.entry.world).set_up(config), options.out, options.entry.then
+    if options.plan:
+        say_plan(config, world, folder, *(f"{each}, which follow, are not counted" for each in then))
+    else:
+        train(config, world, folder, resume=options.resume)
+
+
+def train(config: Any, world: World, folder: Path, *, resume: str = "auto") -> None:
+    """Do the experiment of `config` in `folder`, or what is left of it, and show what is found.
+
+    The summary is written last; the state to go on from is dropped then. `resume` is `auto`, `never` or `must`.
+
+    Raises:
+      ValueError: the folder will not do, or holds nothing to go on with where it must.
+    """
+    with in_folder(folder, config, world, resume) as ended:
+        if not ended:
+            run(config, world, folder)
+        if jax.process_index() == 0:
+            shutil.rmtree(folder / "state", ignore_errors=True)
+            show(folder, world)
+            for path in sorted(folder.iterdir()):
+                if not path.name.startswith("."):
+                    print(path)
+
+
+def run(config: Any, world: World, folder: Path) -> None:
+    """Train and measure, and leave the record in `folder`; the summary is written last."""
+    if jax.process_index() == 0:
+        print(world.describe())
+    story, measure = world.STORY, config.measure
+    focus = measure.noise.index(measure.onset_noise)
+    first, second = world.pairs
+    across = world.set_of[first] != world.set_of[second]
+
+    def row(measured: dict[str, np.ndarray]) -> dict[str, float]:
+        means = {name: float(np.mean(measured[name])) for name in (story.loss, "test_loss", "train_loss")}
+        return {**means, story.split: float(np.mean(measured[story.split][focus][across]))}
+
+    with reporting(folder, config.train.steps, row, (story.loss, story.split)) as report:
+        inputs = world.inputs(measure)
+        measured, seconds = carry_out(config, world, inputs, folder, report)
+    along = {"step": config.train.checkpoint_steps(), "noise": list(measure.noise)}
+    results, origin = label(along, world, inputs, measured), record.origin(config)
+    found = statistics(type(world), results)
+    summary = summarise(
+        story,
+        found,
+        onset_noise=measure.onset_noise,
+        epoch=config.size / config.train.batch,
+        about={**world.about, **seconds},
+    )
+    with failing_together():
+        record.write_results(folder / "results.nc", results.assign_attrs(origin | seconds))
+        record.write_results(folder / "curves.nc", found.curves().assign_attrs(origin))
+        record.write_json(folder / "summary.json", summary.content(story))
+
+
+def show(folder: Path, world: World) -> None:
+    """Draw the picture of a finished run and print what was found."""
+    draw(folder, type(world))
+    summary = record.read_json(folder / "summary.json")
+    # Older records have no table.
+    print("", *summary.get("table", []), "", summary["verdict"], "", sep="\n")
+    print(f"training {summary['seconds_training']:.0f} s, measuring {summary['seconds_measuring']:.0f} s")

@@ -1,0 +1,148 @@
+"""A world: what an experiment is made of. Whatever differs between worlds stands in their classes.
+
+Training, measuring, labelling, statistics, words and pictures are written once, over worlds (`laboratory`,
+`statistics.story`). A world may have a known law, as sequences of a grammar have, or none, as images.
+"""
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import xarray as xr
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from hierdiff.learning.devices import ensemble_mesh
+from hierdiff.learning.loop import Losses
+from hierdiff.measures.divergence import pairs
+from hierdiff.statistics.story import Story
+
+
+class Variable(NamedTuple):
+    """Of an array that is measured: its dimensions beside the step, its units and its meaning."""
+
+    dims: tuple[str, ...]
+    units: str
+    meaning: str
+
+
+class Inputs(NamedTuple):
+    """Where the networks are measured: pieces at the noise levels asked for, and at t uniform on 1..T (`any_...`).
+
+    A mean over the latter is the mean over the noise that training sees. `reference` is what they are compared with on
+    each of the `held_out` pieces, and `members` hold the first training samples of each set in turn.
+    """
+
+    held_out: Any
+    reference: Any
+    members: Any
+    any_held_out: Any
+    any_members: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class World(abc.ABC):
+    """Data in disjoint sets, the noise on them, and networks; network i is trained on set `set_of[i]`.
+
+    A piece is a tree of arrays with `x_t` and `t`, where denoisers are run. Their answers there, `(S, n, *shape)`, are
+    given to the measures: `on_held_out`, `on_members` and `losses` give arrays by the names in `VARIABLES`. `about` is
+    what the record says of the data, and `key` draws all noise.
+    """
+
+    # A `Process`; of numbers, one that has the methods of Gaussian noise on them.
+    process: Any
+    train: Any
+    held_out: Any
+    set_of: np.ndarray
+    key: Array
+    # Worlds of somebody's finished models have none.
+    network: Any = None
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    # Its config, and the command of its training.
+    CONFIG: ClassVar[type]
+    COMMAND: ClassVar[str]
+    VARIABLES: ClassVar[Mapping[str, Variable]]
+    STORY: ClassVar[Story]
+    # Of pairs on one data set, which tell the seeds' part from the data's: the names of the two parts of a variable.
+    SEEDS: ClassVar[Mapping[str, tuple[str, str]]] = {}
+
+    @property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        return pairs(len(self.set_of))
+
+    @functools.cached_property
+    def mesh(self) -> Mesh:
+        return ensemble_mesh(len(self.set_of))
+
+    @classmethod
+    def set_up(cls, config: Any) -> "World":
+        """What a config stands for: draw or read the data."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """What it is made of, in words."""
+        sets, size, *_ = self.train.shape
+        return f"{len(self.set_of)} networks on {sets} disjoint sets of {size} {self.STORY.samples}"
+
+    @abc.abstractmethod
+    def probe(self, noise: tuple[float, ...]) -> tuple[Any, Any]:
+        """Pieces of the held-out samples at each noise level t/T, stacked, and of what denoisers are compared with."""
+
+    @abc.abstractmethod
+    def inputs(self, measure: Any) -> Inputs:
+        """All on which networks are measured; `measure` is a `MeasureConfig`."""
+
+    @abc.abstractmethod
+    def example_losses(self) -> Losses:
+        """What networks are trained to make small."""
+
+    @abc.abstractmethod
+    def answer(self, params: Any, x_t: Array, t: Array) -> Array:
+        """What one network makes of noised samples, `(n, *shape)`."""
+
+    def parts(self, reference: Any) -> Any:
+        """Further pieces at the noise level of a reference, stacked, where denoisers are to be run too; None: none."""
+        del reference
+
+    def on_part(self, reference: Any, answers: Array, part: Any, there: Array) -> Any:
+        """What the answers on a piece and those on one of its parts say."""
+        raise NotImplementedError
+
+    @abc.abstractmethod
+    def on_held_out(self, piece: Any, reference: Any, answers: Array, of_parts: Any) -> dict[str, Array]:
+        """What the answers on one piece say, in groups; `of_parts` is what `on_part` gave, stacked."""
+
+    @abc.abstractmethod
+    def on_members(self, piece: Any, answers: Array) -> dict[str, Array]:
+        """What the answers on the members of all sets say, of each network or pair: `(..., unit, sets * members)`."""
+
+    @abc.abstractmethod
+    def losses(self, piece: Any, answers: Array) -> dict[str, Array]:
+        """`test_loss` and others like it, `(S, n)`; on members they have the names that `of_members` gives."""
+
+    def coordinates(self) -> dict[str, Any]:
+        """Coordinates beside step, noise, network and pair."""
+        return {}
+
+    @abc.abstractmethod
+    def references(self, inputs: Inputs) -> dict[str, Array]:
+        """What measurements are compared with, by the names in `VARIABLES`, `(..., n)`."""
+
+    @classmethod
+    def curves(cls, results: xr.Dataset) -> dict[Any, xr.DataArray]:
+        """The variables whose means are reported."""
+        return dict(results.data_vars)
+
+    @classmethod
+    @abc.abstractmethod
+    def ratios(cls, x: xr.Dataset) -> xr.Dataset:
+        """The means, or those of replicates, with the ratios of means that are reported."""
+
+
+def of_members(name: str) -> str:
+    """What a variable is called where it is measured on training samples."""
+    return {"test_loss": "train_loss"}.get(name, f"member_{name}")

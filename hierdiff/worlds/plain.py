@@ -1,0 +1,188 @@
+"""Symbols or numbers of no known law: split, slope and loss need none."""
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from hierdiff.keys import key_for, keys_of
+from hierdiff.learning.devices import spread_batch
+from hierdiff.learning.loop import token_losses
+from hierdiff.learning.network import network_log_posterior
+from hierdiff.measures.divergence import sample_split
+from hierdiff.measures.probe import at, stacked
+from hierdiff.measures.slope import slope_products
+from hierdiff.noising.process import any_times, cross_entropy, noise_level
+from hierdiff.posterior import memorizer, memorizer_of_numbers
+from hierdiff.runs.world import Inputs, Variable, World, of_members
+from hierdiff.statistics.groups import in_groups
+from hierdiff.statistics.story import Column, Story, Table
+
+UNITS = "nats, or squared units, per sample"
+
+
+class Noised(NamedTuple):
+    """Noised samples, and what the answer there should be; stacked, with an axis of noise levels before all."""
+
+    target: Array
+    x_t: Array
+    t: Int[Array, "*levels n"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plain(World):
+    """Samples of no known law. The answers are log p(x_0 | x_t) of symbols, and E[x_0 | x_t] of numbers."""
+
+    VARIABLES: ClassVar = {
+        "split": Variable(("noise", "pair", "group"), UNITS, "symmetrised KL(f_A || f_B), or |f_A - f_B|^2, held-out"),
+        "member_split": Variable(("noise", "pair", "group"), UNITS, "the same on the pair's training samples"),
+        "slope": Variable(("noise", "pair", "group"), "squared units", "<f_A - f_B, emp_A - emp_B>, held-out"),
+        "empirical": Variable(("noise", "pair", "group"), "squared units", "|emp_A - emp_B|^2, held-out"),
+        "loss": Variable(("noise", "network", "group"), UNITS, "cross-entropy, or |f - x_0|^2, held-out"),
+        "test_loss": Variable(("network", "group"), UNITS, "the same, t uniform"),
+        "train_loss": Variable(("network", "group"), UNITS, "the same on the network's own training samples"),
+    }
+    SEEDS: ClassVar = {"split": ("seed_split", "data_split")}
+    STORY = Story(
+        samples="samples",
+        split="split",
+        split_words="the sample split",
+        loss="test_loss",
+        values=(
+            Column("split", "sample split"),
+            Column("seed_split", "of it, what two seeds on one set make"),
+            Column("data_split", "and what the data make"),
+            Column("test_loss", "test loss"),
+            Column("train_loss", "training loss"),
+        ),
+        tables=(
+            Table(
+                name="noise",
+                axis="noise",
+                heading="t/T",
+                minimum="split",
+                columns=(
+                    Column("split", "held-out"),
+                    Column("member_split", "training samples"),
+                    Column("slope", "memorization slope", 4),
+                ),
+            ),
+        ),
+        data_split="data_split",
+    )
+
+    @property
+    def symbols(self) -> bool:
+        return self.process.vocab is not None
+
+    def squares(self, x: Array) -> Array:
+        return jnp.square(x).sum(tuple(range(1 - self.held_out.ndim, 0)))
+
+    def corrupted(self, key: Array, x_0: Array, t: Int[Array, " n"]) -> Noised:
+        """Noise each sample at its level. Consumes `key`."""
+        corrupt = self.process.corrupt if self.symbols else self.process.noise
+        return Noised(x_0, corrupt(key, x_0, t), t)
+
+    def remembered(self, train: Array, piece: Noised) -> Array:
+        """The answer of a memorizer of `train`."""
+        if self.symbols:
+            return memorizer(train, self.process.log_likelihood(piece.x_t, piece.t))
+        return memorizer_of_numbers(self.process, train, piece.x_t, piece.t)
+
+    def denoised(self, piece: Noised, answers: Array) -> Array:
+        """What answers are compared with memorizers: probabilities, or E[x_0 | x_t]."""
+        return jnp.exp(answers) if self.symbols else answers
+
+    def apart(self, a: Array, b: Array) -> Array:
+        """How far the answers of two networks lie apart at each sample."""
+        return sample_split(a, b) if self.symbols else self.squares(a - b)
+
+    def errors(self, target: Array, answers: Array) -> Array:
+        """The loss of the answers of each network at each sample, `(S, n)`."""
+        if self.symbols:
+            return cross_entropy(jnp.broadcast_to(target[None], answers.shape[:-1]), answers)
+        return self.squares(answers - target[None])
+
+    def probe(self, noise):
+        pieces = self.at_levels("held-out noise", self.held_out, noise)
+        memories = [
+            jnp.stack([self.remembered(train, at(pieces, i)) for train in self.train]) for i in range(len(noise))
+        ]
+        return pieces, jnp.stack(memories)
+
+    def at_levels(self, name: str, samples: Array, noise: tuple[float, ...]) -> Noised:
+        """The samples at each noise level t/T; their noise has a name."""
+        t = [jnp.full(len(samples), noise_level(share, self.process.levels), jnp.int32) for share in noise]
+        keys = keys_of(key_for(self.key, name), range(len(t)))
+        return stacked(self.corrupted(each, samples, level) for each, level in zip(keys, t, strict=True))
+
+    def inputs(self, measure):
+        """Sample number i of every training set meets the same noise at the same levels, with several draws of t."""
+        members = self.train[:, : measure.members]
+        draws = getattr(measure, "draws", 1)
+
+        def at_any_level(name, samples):
+            key = key_for(self.key, name)
+            t = any_times(key_for(key, "levels"), len(samples) * draws, self.process.levels)
+            return self.corrupted(key_for(key, "noise"), samples.repeat(draws, 0), t)
+
+        def of_all_sets(each, axis):
+            return jax.tree.map(lambda *x: jnp.concatenate(x, axis), *each)
+
+        return Inputs(
+            *self.probe(measure.noise),
+            members=of_all_sets([self.at_levels("members' noise", each, measure.noise) for each in members], 1),
+            any_held_out=at_any_level("held-out noise at any level", self.held_out),
+            any_members=of_all_sets([at_any_level("members' noise at any level", each) for each in members], 0),
+        )
+
+    def example_losses(self):
+        if self.symbols:
+            return token_losses(self.network, self.process, self.mesh)
+
+        def losses(params, samples, keys):
+            def noised(key, x_0, t):
+                return at(self.corrupted(key, x_0[None], t[None]), 0)
+
+            piece = spread_batch(jax.vmap(noised)(keys, samples.x_0, samples.t), self.mesh)
+            return self.errors(piece.target, self.network.forward(params, piece.x_t, piece.t, None)[None])[0]
+
+        return losses
+
+    def answer(self, params, x_t, t):
+        x_t, t = spread_batch((x_t, t), self.mesh)
+        if self.symbols:
+            return network_log_posterior(self.network, self.process)(params, x_t, t)
+        return self.network.forward(params, x_t, t, None)
+
+    def on_held_out(self, piece, reference, answers, of_parts):
+        f, memories = (x.reshape(*x.shape[:2], 1, -1) for x in (self.denoised(piece, answers), reference))
+
+        def of_pair(pair):
+            a, b = pair
+            of_a, of_b = (memories[jnp.asarray(self.set_of)[network]] for network in pair)
+            slope, _ = slope_products(f[a] - f[b], of_a - of_b)
+            return {"slope": in_groups(slope), **self.on_pair(answers[a], answers[b])}
+
+        return {"loss": in_groups(self.errors(piece.target, answers)), **jax.lax.map(of_pair, self.pairs)}
+
+    def on_pair(self, a: Array, b: Array) -> dict[str, Array]:
+        """What the answers of two networks on held-out samples say, in groups."""
+        return {self.STORY.split: in_groups(self.apart(a, b))}
+
+    def on_members(self, piece, answers):
+        apart = jax.lax.map(lambda pair: self.apart(answers[pair[0]], answers[pair[1]]), self.pairs)
+        return {of_members(self.STORY.split): apart}
+
+    def losses(self, piece, answers):
+        return {"test_loss": self.errors(piece.target, answers)}
+
+    def references(self, inputs):
+        first, second = (inputs.reference[:, self.set_of[ends]] for ends in self.pairs)
+        return {"empirical": jnp.square(first - second).sum(tuple(range(3, first.ndim)))}
+
+    @classmethod
+    def ratios(cls, x):
+        return x.assign(slope=x.slope / x.empirical)
