@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import signal
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,26 +15,21 @@ import xarray as xr
 from matplotlib.image import AxesImage
 from runs import asked
 
-from hierdiff.pictures import album as figures
-from hierdiff.pictures import style
-from hierdiff.pictures.command import draw_all
+from figures.__main__ import main as draw_all
+from hierdiff.pictures import album, command, style
 from hierdiff.pictures.records import (
-    IMAGES,
     LARGE,
     MIDDLE,
     ONSET,
-    QUESTIONS,
-    SAMPLES,
     SIZES,
     SMALL,
     STOPPING,
     STOPPING_SEEDS,
-    Job,
     Need,
     Records,
-    in_order,
+    needs,
 )
-from hierdiff.questions import stopping
+from hierdiff.questions import QUESTIONS, Entry, stopping
 from hierdiff.questions.configs import Both
 from hierdiff.runs import record
 
@@ -55,6 +51,7 @@ MEASURED = {
     "member_split": ("step", "noise"),
     "slope": ("step", "noise"),
     "excess": ("step",),
+    "member_excess": ("step",),
     "learned": ("step", "noise", "height"),
     "error": ("step", "noise", "height"),
     "data_dependent": ("step", "noise", "height"),
@@ -78,6 +75,9 @@ VARIABLES = {
         "of_empirical": ("turn",),
     },
 }
+FIGURES = command.albums(QUESTIONS)
+STOPS = Need(STOPPING, STOPPING)
+
 MADE = {"command": "python -m experiments.made", "commit": "0123"}
 
 
@@ -89,7 +89,7 @@ def found(step, **more):
 def records(tmp_path_factory):
     """Records of all questions with values of their own, in the form of the program's."""
     rng = np.random.default_rng(0)
-    records = Records(tmp_path_factory.mktemp("runs"), "smoke")
+    records = Records(tmp_path_factory.mktemp("runs"), "smoke", QUESTIONS)
     for number, size in enumerate(SIZES, 1):
         records.run(size).mkdir()
         for question, variables in VARIABLES.items():
@@ -108,26 +108,31 @@ def records(tmp_path_factory):
             "onset_noise": 0.15,
             "steps": 1000,
             "divergences": [{"filtered": k, "minimum": found(100.0)} for k in FILTERED],
-            **{question: {} for question in QUESTIONS},
+            **{question: {} for question in VARIABLES if question != ONSET},
         }
         record.write_json(records.run(size) / "summary.json", summary)
     stops = [
-        stopping.Stop(seed, size, rule, True, 10.0 * (1 + seed), dict.fromkeys(stopping.COSTS, 0.1 * (1 + seed)))
+        {"seed": seed, "size": size, "rule": rule, "reached": True, "step": 10.0 * (1 + seed)}
+        | dict.fromkeys(stopping.COSTS, 0.1 * (1 + seed))
         for seed in STOPPING_SEEDS
         for size in (200, 300)
         for rule in stopping.RULES
     ]
-    records.file(Need(STOPPING)).parent.mkdir()
+    records.file(STOPS).parent.mkdir()
     rows = stopping.summarise(stops)
-    content = {"stops": [*map(stopping.written, stops)], "table": [*map(stopping.written, rows)], **MADE}
-    record.write_json(records.file(Need(STOPPING)), content)
+    record.write_json(records.file(STOPS), {"stops": stops, "table": rows, **MADE})
     return records
+
+
+def function(name):
+    """What draws a figure."""
+    return getattr(importlib.import_module(FIGURES[name]), name)
 
 
 def drawn(name, records):
     """The axes of a figure."""
-    with style.in_style():
-        figure = importlib.import_module(f"hierdiff.pictures.{name}").draw(records)
+    with plt.style.context(style.STYLE):
+        figure = function(name)(records)
     plt.close(figure)
     return figure.axes
 
@@ -154,7 +159,9 @@ def test_training_and_set_sizes(records):
             at = curves(records, size).sel(noise=0.15)
             for k, line in zip(FILTERED, labelled(left), strict=True):
                 same(line, at.divergence.sel(filtered=k), STEPS)
-            for variable, line in zip(("split", "member_split", "excess"), labelled(right), strict=True):
+            for variable, line in zip(
+                ("split", "member_split", "excess", "member_excess"), labelled(right), strict=True
+            ):
                 same(line, at[variable], STEPS)
 
 
@@ -235,7 +242,7 @@ def test_heights_and_noise(records):
 
 def test_growth_and_stopping(records):
     (axes,) = drawn("growth", records)
-    sizes = list(records.scale.sizes.values())
+    sizes = list(records.sizes.values())
     onset_bars, best_bars = axes.containers
     same(onset_bars.lines[0], [30.0, 60.0, 90.0], sizes)
     same(best_bars.lines[0], [400.0, 800.0, 1200.0], sizes)
@@ -245,7 +252,7 @@ def test_growth_and_stopping(records):
     crosses = [line for line in axes.lines if line.get_marker() == "x"]
     same(crosses[0], [10.0, 10.0, 20.0, 20.0, 30.0, 30.0], 3 * [200, 300])
 
-    content = json.loads(records.file(Need(STOPPING)).read_text())
+    content = json.loads(records.file(STOPS).read_text())
     for cost, axes in zip(stopping.COSTS, drawn("stopping", records), strict=True):
         for rule, bars in zip(stopping.RULES, axes.containers, strict=True):
             rows = [row for row in content["table"] if row["rule"] == rule]
@@ -254,14 +261,14 @@ def test_growth_and_stopping(records):
 
 def test_a_minimum_that_is_not_reached_is_not_drawn(records, tmp_path):
     shutil.copytree(records.folder, tmp_path, dirs_exist_ok=True)
-    without = Records(tmp_path, "smoke")
+    without = Records(tmp_path, "smoke", QUESTIONS)
     for size in SIZES:
         summary = without.summary(size)
         for name in ("onset", "best"):
             summary[name] |= {"step": None, "low": None, "high": None, "reached": False}
         summary["read_at"] = {"onset": None, "best": 1000.0}
         record.write_json(without.run(size) / "summary.json", summary)
-    for name in figures.FIGURES:
+    for name in FIGURES:
         if name.startswith("image_"):
             continue
         axes = drawn(name, without)
@@ -284,16 +291,16 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(tmp_path, capsys
     with pytest.raises(SystemExit, match="1"):
         draw_all(["samples", "--preset", "smoke", "--runs", str(tmp_path)])
     run, question = capsys.readouterr().out.splitlines()
-    assert run.endswith(f"curves.nc is missing; this makes it: python -m {shlex.join(command(tmp_path, Need(ONSET)))}")
-    made = shlex.join(command(tmp_path, Need("neighbours")))
+    assert run.endswith(f"curves.nc is missing; this makes it: python -m {shlex.join(job(tmp_path, Need(ONSET)))}")
+    made = shlex.join(job(tmp_path, Need("neighbours")))
     assert question.endswith(f"neighbours.curves.nc is missing; this makes it: python -m {made}")
     with pytest.raises(SystemExit, match="2"):
         draw_all(["nothing"])
     assert "FIGURE: got nothing, needs one of training" in capsys.readouterr().err
 
 
-def command(folder, need):
-    return Records(folder, "smoke").job(need).command
+def job(folder, need):
+    return Records(folder, "smoke", QUESTIONS).job(need)[0]
 
 
 @pytest.mark.parametrize(
@@ -319,26 +326,27 @@ def test_a_damaged_record_is_named_and_the_other_figures_are_drawn(file, content
 def test_a_record_that_is_not_whole_is_missing(records, tmp_path):
     """The comparison of stopping rules without one of its runs; a question that was killed before its last file."""
     shutil.copytree(records.folder, tmp_path, dirs_exist_ok=True)
-    part = Records(tmp_path, "smoke")
-    for need in (Need(STOPPING), Need("uturn")):
+    part = Records(tmp_path, "smoke", QUESTIONS)
+    for need in (STOPS, Need("uturn")):
         assert records.there(need)
-    content = records.stopping()
-    record.write_json(part.file(Need(STOPPING)), {**content, "stops": content["stops"][:-6]})
+    content = records.read(*STOPS)
+    record.write_json(part.file(STOPS), {**content, "stops": content["stops"][:-6]})
     summary = {name: value for name, value in records.summary(MIDDLE).items() if name != "uturn"}
     record.write_json(part.run(MIDDLE) / "summary.json", summary)
-    for need in (Need(STOPPING), Need("uturn")):
+    for need in (STOPS, Need("uturn")):
         assert not part.there(need)
 
 
 def test_missing_records_are_made_in_order_and_a_failure_stops(tmp_path, monkeypatch, capsys):
     ran = []
 
-    def carry_out(job, log, report):
-        ran.append(job.command[0])
+    def carry_out(command, log, report):
+        ran.append(command[0])
         assert ("not known" if len(ran) == 1 else "about") in report(1.0)
-        return 3 if job.command[0] == "experiments.losses" else 0
+        if command[0] == "experiments.losses":
+            raise SystemExit(3)
 
-    monkeypatch.setattr(figures, "carry_out", carry_out)
+    monkeypatch.setattr(album, "carry_out", carry_out)
     with pytest.raises(SystemExit, match="3"):
         draw_all(["losses", "samples", "--run-missing", "--preset", "smoke", "--runs", str(tmp_path)])
     assert ran == ["experiments.onset", "experiments.neighbours", "experiments.losses"]
@@ -354,7 +362,7 @@ def test_what_is_made_is_drawn_at_once(records, tmp_path, monkeypatch, capsys):
     summary = tmp_path / "runs" / "smoke-0" / "summary.json"
     content = record.read_json(summary)
     record.write_json(summary, {name: value for name, value in content.items() if name != "losses"})
-    monkeypatch.setattr(figures, "carry_out", lambda *_: record.write_json(summary, content))
+    monkeypatch.setattr(album, "carry_out", lambda *_: record.write_json(summary, content))
     options = ["--run-missing", "--preset", "smoke", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
     draw_all(["losses", *options])
     assert "job 1 of 1" in capsys.readouterr().out
@@ -375,7 +383,9 @@ def test_sigterm_ends_a_job_too(tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
-    assert figures.carry_out(Job(("waits",), 1.0), log, report) == 143
+    with pytest.raises(SystemExit) as stop:
+        album.carry_out(("waits",), log, report)
+    assert stop.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -393,12 +403,47 @@ def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
         if name == "onset":
             configs[options.out] = config
         elif name not in ("stopping", "images"):
-            Both(onset=configs[options.run], own=config)
+            Both(training=configs[options.run], own=config)
     steps = {config.size: config.train.steps * config.train.batch / config.size for config in configs.values()}
     assert len(steps) == 3
     np.testing.assert_allclose(list(steps.values()), max(steps.values()), rtol=1e-3)
-    # What they make is all that the figures need.
-    needs = set().union(*(importlib.import_module(f"hierdiff.pictures.{name}").NEEDS for name in figures.FIGURES))
-    assert set(in_order(needs)) == needs
-    of_runs = {Need(question, size) for question in (ONSET, *QUESTIONS) for size in SIZES}
-    assert needs <= of_runs | {Need(STOPPING), Need(ONSET, IMAGES), Need(SAMPLES, IMAGES)}
+    # What they make is all that the figures need; the comparison of stopping rules is made in parts.
+    records = Records(Path("runs"), preset, QUESTIONS)
+    needed = set().union(*(function(name).needs for name in FIGURES))
+    assert set(records.in_order(needed)) == needed
+    listed = {command for chain in chains for command in chain.split(" && ")}
+    assert {f"python -m {shlex.join(records.job(need)[0])}" for need in needed - {STOPS}} <= listed
+    parts = {(str(seed), str(size)) for seed in STOPPING_SEEDS for size in records.stopping_sizes}
+    stops = [shlex.split(command) for command in listed if "experiments.stopping" in command]
+    assert {tuple(command[command.index(name) + 1] for name in ("--seeds", "--sizes")) for command in stops} == parts
+
+
+@needs(Need("own"))
+@style.panels(figsize=(2, 2))
+def own_figure(records, axes):
+    """A figure of a question that somebody adds."""
+    style.curve(axes, records.read("own"), "excess", "excess", color="C0")
+
+
+def test_a_figure_of_a_question_that_somebody_adds(records, tmp_path, monkeypatch, capsys):
+    """Its record is made and drawn as any other, though nobody knows how long it takes."""
+    entry = Entry(
+        module=__name__, asks="?", of="run", presets={"smoke": None}, pictures=("own_figure",), album=__name__
+    )
+    runs, made = tmp_path / "runs", []
+    shutil.copytree(records.folder, runs)
+    own = Records(runs, "smoke", {**QUESTIONS, "own": entry})
+
+    def carry_out(command, *_):
+        made.append(command)
+        shutil.copy(own.file(Need(ONSET)), own.file(Need("own")))
+        record.write_json(own.run(MIDDLE) / "summary.json", {**records.summary(), "own": {}})
+
+    monkeypatch.setattr(album, "carry_out", carry_out)
+    options = ["own_figure", "--run-missing", "--preset", "smoke", "--runs", str(runs), "--out", str(tmp_path)]
+    command.draw_all(own.registry, options)
+    assert made == [("experiments.own", "--preset", "smoke", "--run", str(own.run(MIDDLE)))]
+    assert (tmp_path / "own_figure.pdf").exists()
+    with pytest.raises(SystemExit, match="2"):
+        draw_all(options)
+    assert "FIGURE: got own_figure, needs one of training" in capsys.readouterr().err

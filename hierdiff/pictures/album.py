@@ -1,83 +1,64 @@
 """Every figure, drawn from the records of a preset's runs; and these records, made if they are missing."""
 
 import argparse
-import contextlib
+import functools
 import importlib
+import itertools
 import math
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-import matplotlib.pyplot as plt
 from tqdm import tqdm
 
 from hierdiff.errors import OptionError
 from hierdiff.pictures import style
-from hierdiff.pictures.command import FIGURES
-from hierdiff.pictures.records import (
-    IMAGES,
-    ONSET,
-    QUESTIONS,
-    SIZES,
-    STOPPING_SEEDS,
-    Job,
-    Need,
-    Records,
-    in_order,
-    read_json,
-    read_results,
-)
+from hierdiff.pictures.command import albums
+from hierdiff.pictures.records import ONSET, SIZES, STOPPING, STOPPING_SEEDS, Need, Records, read
 from hierdiff.runs import record
 
 
-def make(options: argparse.Namespace) -> None:
+def make(registry: Mapping[str, Any], options: argparse.Namespace) -> None:
     """Draw the figures asked for, make their records first, or say which commands make all records."""
-    modules = [importlib.import_module(f"hierdiff.pictures.{name}") for name in options.figures or FIGURES]
-    records, out = Records(options.runs, options.preset), options.out or options.runs / f"figures-{options.preset}"
+    records = Records(options.runs, options.preset, registry)
+    out = options.out or options.runs / f"figures-{options.preset}"
     if options.list_jobs:
         print("\n".join(independent_jobs(records)))
         return
+    modules = albums(registry)
+    figures = {name: getattr(importlib.import_module(modules[name]), name) for name in options.figures or modules}
     if options.run_missing:
-        run_missing(records, modules)
+        run_missing(records, set().union(*(figure.needs for figure in figures.values())))
     record.require_writable("out", out)
-    drawn = [draw_or_say(module, records, out) for module in modules]
+    drawn = [draw(name, figure, records, out) for name, figure in figures.items()]
     if not all(drawn):
         raise SystemExit(1)
 
 
-def draw_or_say(module: ModuleType, records: Records, out: Path) -> bool:
-    """Draw one figure, or say what is wrong with the records that it needs."""
-    name = module.__name__.rpartition(".")[2]
+def draw(name: str, figure: Any, records: Records, out: Path) -> bool:
+    """Draw one figure as PDF and PNG, or say what is wrong with the records that it needs and what makes them."""
+    needs = records.in_order(figure.needs)
     try:
-        return draw(name, module, records, out)
+        missing = [need for need in needs if not records.there(need)]
+        for need in missing:
+            command, _ = records.job(need)
+            print(f"{name}: {records.file(need)} is missing; this makes it: python -m {shlex.join(command)}")
+        if not missing:
+            origins = [style.origin(records.file(need), records.read(*need)) for need in needs]
+            style.save(lambda: figure(records), [out / f"{name}.pdf", out / f"{name}.png"], origins)
+            print(out / f"{name}.png")
     except OptionError as error:
         print(f"{name}: {error.got}: needs {error.need}")
         return False
+    return not missing
 
 
-def draw(name: str, module: ModuleType, records: Records, out: Path) -> bool:
-    """Draw one figure as PDF and PNG, or say which commands make what it needs."""
-    missing = [need for need in in_order(module.NEEDS) if not records.there(need)]
-    for need in missing:
-        command = shlex.join(records.job(need).command)
-        print(f"{name}: {records.file(need)} is missing; this makes it: python -m {command}")
-    if missing:
-        return False
-    with style.in_style():
-        figure = module.draw(records)
-        paths = [out / f"{name}{suffix}" for suffix in (".pdf", ".png")]
-        style.save(figure, paths, [records.origin(need) for need in in_order(module.NEEDS)])
-        plt.close(figure)
-    print(out / f"{name}.png")
-    return True
-
-
-def run_missing(records: Records, modules: list[ModuleType]) -> None:
+def run_missing(records: Records, needs: Collection[Need]) -> None:
     """Carry out the jobs whose records are missing, one after another; each goes on from where it was left.
 
     What they print goes to a log; the progress of all of them together is shown.
@@ -85,74 +66,79 @@ def run_missing(records: Records, modules: list[ModuleType]) -> None:
     Raises:
       SystemExit: a job has failed; with its exit status.
     """
-    needs = in_order(set().union(*(module.NEEDS for module in modules)))
-    # The run on images makes two records.
-    jobs = list(dict.fromkeys(records.job(need) for need in needs if not records.there(need)))
+    # One run may make several records.
+    jobs = dict(records.job(need) for need in records.in_order(needs) if not records.there(need))
     record.require_writable("runs", records.folder)
     log = records.folder / f"figures-{records.preset}.log"
-    whole, done, start = sum(job.minutes for job in jobs), 0.0, time.monotonic()
+    done, start = 0.0, time.monotonic()
+    # Until the first job has come to its end, nothing is known but how long the laptop preset's take.
+    pace = 1.0 if records.preset == "laptop" else math.inf
     form = "{percentage:3.0f}%|{bar}| {elapsed} so far{postfix}"
-    with tqdm(total=whole, bar_format=form, disable=None, dynamic_ncols=True) as bar:
-        for number, job in enumerate(jobs, 1):
-            # Until the first job has come to its end, nothing is known but how long the laptop preset's take.
-            first = 1.0 if records.preset == "laptop" else math.nan
-            pace = (time.monotonic() - start) / 60 / done if done else first
-
-            def left(taken: float, job: Job = job, done: float = done, pace: float = pace) -> str:
-                """Show how much is left, once this job has taken so many minutes, and say it."""
-                known = math.isfinite(pace)
-                bar.n = done + (min(taken / pace, job.minutes) if known else 0.0)
-                minutes = (whole - bar.n) * pace
-                bar.set_postfix_str(f"about {minutes:.0f} minutes left" if known else "time left not known yet")
-                return str(bar.postfix)
-
-            bar.write(f"job {number} of {len(jobs)}, {left(0.0)}: {shlex.join(job.command)}")
+    with tqdm(total=sum(jobs.values()), bar_format=form, disable=None, dynamic_ncols=True) as bar:
+        for number, (command, minutes) in enumerate(jobs.items(), 1):
+            report = functools.partial(left, bar, minutes, done, pace)
+            bar.write(f"job {number} of {len(jobs)}, {report(0.0)}: {shlex.join(command)}")
             sys.stdout.flush()
-            status = carry_out(job, log, left)
-            if status:
-                bar.write(f"stopped: the job ended with status {status}; {log} says why", file=sys.stderr)
-                bar.write("the same command goes on from there", file=sys.stderr)
-                raise SystemExit(status)
-            done += job.minutes
+            try:
+                carry_out(command, log, report)
+            except SystemExit as stop:
+                bar.write(
+                    f"stopped: the job ended with status {stop.code}; {log} says why\n"
+                    "the same command goes on from there",
+                    file=sys.stderr,
+                )
+                raise
+            done += minutes
+            # Some take no time worth naming.
+            pace = (time.monotonic() - start) / 60 / done if done else pace
     # What a job has added to a file was not there when the file was read.
-    read_json.cache_clear()
-    read_results.cache_clear()
+    read.cache_clear()
 
 
-def carry_out(job: Job, log: Path, report: Callable[[float], object]) -> int:
-    """The exit status of a job, as a shell gives it; `report` is told the minutes that it has taken so far.
+def left(bar: tqdm, most: float, done: float, pace: float, taken: float) -> str:
+    """Show how much is left, and say it, while a job runs: `taken` are its minutes so far.
+
+    It is to take `most` minutes, those before it took `done`, by estimates each minute of which takes `pace` minutes.
+    """
+    bar.n = done + min(taken / pace, most)
+    minutes = (bar.total - bar.n) * pace
+    words = f"about {minutes:.0f} minutes left" if math.isfinite(minutes) else "time left not known yet"
+    bar.set_postfix_str(words)
+    return words
+
+
+def carry_out(command: tuple[str, ...], log: Path, report: Callable[[float], object]) -> None:
+    """Carry a job out; `report` is told the minutes that it has taken so far.
 
     A job is ended with the program: SIGTERM is passed on, and waited for.
+
+    Raises:
+      SystemExit: the job has failed, or SIGTERM has come; with the exit status, as a shell gives it.
     """
-    start = time.monotonic()
-    with log.open("a") as output:
-        process, came = subprocess.Popen([sys.executable, "-m", *job.command], stdout=output, stderr=output), False
-
-        def stop(*_: object) -> None:
-            nonlocal came
-            came = True
-            process.terminate()
-
-        before = signal.signal(signal.SIGTERM, stop)
+    start, before = time.monotonic(), signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with (
+        log.open("a") as output,
+        subprocess.Popen([sys.executable, "-m", *command], stdout=output, stderr=output) as process,
+    ):
         try:
             while process.poll() is None:
                 report((time.monotonic() - start) / 60)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(1)
+                time.sleep(1)
         finally:
             process.terminate()
-            process.wait()
             signal.signal(signal.SIGTERM, before)
-    if came:
-        return 128 + signal.SIGTERM
-    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+    if process.returncode:
+        raise SystemExit(process.returncode if process.returncode > 0 else 128 - process.returncode)
 
 
 def independent_jobs(records: Records) -> list[str]:
     """Commands for a shell, each of which can run beside the others; `--run-missing` then gathers what they made."""
-    chains = [[records.job(Need(question, size)) for question in (ONSET, *QUESTIONS)] for size in SIZES]
-    chains += [
-        [records.stopping_job((seed,), (size,))] for size in records.scale.stopping_sizes for seed in STOPPING_SEEDS
+    known = records.registry.items()
+    questions = [ONSET, *(name for name, entry in known if entry.of == "run" and entry.training == ONSET)]
+    each = itertools.product(records.stopping_sizes, STOPPING_SEEDS)
+    chains = [
+        *([records.job(Need(question, size))[0] for question in questions] for size in SIZES),
+        *([records.command(STOPPING, STOPPING, "--seeds", seed, "--sizes", size)] for size, seed in each),
+        *([records.job(Need(x, x))[0]] for x, entry in known if entry.of == "training" and x != ONSET),
     ]
-    chains.append([records.job(Need(ONSET, IMAGES))])
-    return [" && ".join(f"python -m {shlex.join(job.command)}" for job in chain) for chain in chains]
+    return [" && ".join(f"python -m {shlex.join(command)}" for command in chain) for chain in chains]

@@ -1,11 +1,13 @@
 """The records that the figures are drawn from, and the commands that make them."""
 
 import functools
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import xarray as xr
+from matplotlib.figure import Figure
 
 from hierdiff.errors import OptionError
 from hierdiff.pictures import style
@@ -13,140 +15,96 @@ from hierdiff.runs import record
 from hierdiff.statistics.groups import GROUPS
 
 SMALL, MIDDLE, LARGE = SIZES = ("small", "middle", "large")
-ONSET, STOPPING = "onset", "stopping"
-# The run on images, where others are named by their size, and what it asks of its samples.
-IMAGES, SAMPLES = "images", "samples"
-# The questions that are put to a finished run, with the minutes each takes beside the ten of the default run.
-QUESTIONS = {"noise": 2.0, "neighbours": 4.0, "membership": 2.0, "losses": 1.0, "uturn": 4.0}
-IMAGES_MINUTES = 17.0
-
-
-class Scale(NamedTuple):
-    """The sizes of a preset: those of the training sets, with the steps that make the same number of epochs of each.
-
-    `targets` are the training sequences that some questions are put to in that preset; then come the sizes and options
-    of the comparison of stopping rules, and the options of the run on images.
-    """
-
-    sizes: dict[str, int]
-    steps: dict[str, int]
-    targets: dict[str, int]
-    stopping_sizes: tuple[int, ...]
-    stopping_options: tuple[str, ...]
-    image_options: tuple[str, ...]
-
-
-PRESETS = {
-    "smoke": Scale(
-        {SMALL: 150, MIDDLE: 200, LARGE: 300},
-        {SMALL: 450, MIDDLE: 600, LARGE: 900},
-        {"membership": 200, "losses": 200},
-        (200,),
-        (),
-        (),
-    ),
-    "laptop": Scale(
-        {SMALL: 300, MIDDLE: 1000, LARGE: 3000},
-        {SMALL: 3000, MIDDLE: 10_000, LARGE: 30_000},
-        {"membership": 1000, "losses": 500},
-        (300, 1000),
-        ("--sets", "2"),
-        (),
-    ),
-    "paper": Scale(
-        {SMALL: 5000, MIDDLE: 12_000, LARGE: 70_000},
-        {SMALL: 292_969, MIDDLE: 703_125, LARGE: 4_101_563},
-        {"membership": 10_000, "losses": 4000},
-        (5000, 12_000),
-        (),
-        ("--data-dir", "CelebA/img_align_celeba"),
-    ),
-}
+ONSET, STOPPING, IMAGES, SAMPLES = "onset", "stopping", "images", "samples"
+# Of each preset the small and the large size of the training sets; the middle one is that of the default run.
+OTHER_SIZES = {"smoke": (150, 300), "laptop": (300, 3000), "paper": (5000, 70_000)}
+# What some commands are told beside the preset.
+OPTIONS = {(STOPPING, "laptop"): ("--sets", "2"), (IMAGES, "paper"): ("--data-dir", "CelebA/img_align_celeba")}
 STOPPING_SEEDS = (0, 1, 2)
 
 
-def whole(read: Callable[[Path], Any]):
-    """`read`, which reads each file once for all figures, and says which one is damaged."""
+@functools.cache
+def read(path: Path) -> Any:
+    """The content of a file, which is read once for all figures.
 
-    def read_whole(path: Path) -> Any:
-        try:
-            return read(path)
-        except record.UNREADABLE:
-            need = (
-                "a whole record; this one is damaged. A run is made anew with its command and --resume never, what a "
-                "question or the comparison of stopping rules has left once the file is taken away"
-            )
-            raise OptionError("runs", str(path), need) from None
-
-    return functools.cache(read_whole)
-
-
-read_results, read_json = whole(record.read_results), whole(record.read_json)
+    Raises:
+      OptionError: the file is damaged.
+    """
+    try:
+        return record.read_json(path) if path.suffix == ".json" else record.read_results(path)
+    except record.UNREADABLE:
+        raise OptionError(
+            "runs",
+            str(path),
+            "a whole record; this one is damaged. A run is made anew with its command and --resume never, what a "
+            "question or the comparison of stopping rules has left once the file is taken away",
+        ) from None
 
 
 class Need(NamedTuple):
-    """A record that a figure reads: the question, and the size of the training sets that it was put to."""
+    """A record that a figure reads: what a question found in a run.
+
+    The run is named by the size of its training sets or, where it is none of sequences, by the question that makes it.
+    """
 
     question: str
-    size: str = MIDDLE
+    run: str = MIDDLE
+
+    @property
+    def trained(self) -> "Need":
+        return Need(ONSET if self.run in SIZES else self.run, self.run)
 
 
-class Job(NamedTuple):
-    """What makes a record (after `python -m`), and the minutes it takes beside the ten of the default run."""
+def needs(*read: Need) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]:
+    """Says of a figure what it reads; the runs that questions are put to are needed too."""
 
-    command: tuple[str, ...]
-    minutes: float
+    def say(figure: Callable[..., Figure]) -> Callable[..., Figure]:
+        vars(figure)["needs"] = frozenset(read) | {need.trained for need in read}
+        return figure
+
+    return say
 
 
 class Records(NamedTuple):
-    """All records of a preset, in a folder."""
+    """All records of a preset, in a folder; `registry` has what there is to know of each question by its name."""
 
     folder: Path
     preset: str
-
-    def run(self, size: str) -> Path:
-        """The folder of a run. That of the middle size is the default run."""
-        if size == IMAGES:
-            return self.folder / f"images-{self.preset}-0"
-        name = 0 if size == MIDDLE else f"size-{self.scale.sizes[size]}"
-        return self.folder / f"{self.preset}-{name}"
+    registry: Mapping[str, Any]
 
     @property
-    def scale(self) -> Scale:
-        return PRESETS[self.preset]
+    def sizes(self) -> dict[str, int]:
+        small, large = OTHER_SIZES[self.preset]
+        return {SMALL: small, MIDDLE: self.registry[ONSET].presets[self.preset].size, LARGE: large}
 
-    def curves(self, size: str, question: str = ONSET) -> xr.Dataset:
-        """The means and their errors of one question to one run."""
-        return read_results(self.file(Need(question, size)))
+    @property
+    def stopping_sizes(self) -> list[int]:
+        """Those for which stopping rules are compared: the preset's, without the large one."""
+        return [size for size in self.registry[STOPPING].presets[self.preset].sizes if size < self.sizes[LARGE]]
 
-    def summary(self, size: str) -> dict[str, Any]:
-        """The summary of one run."""
-        return read_json(self.run(size) / "summary.json")
+    def run(self, run: str) -> Path:
+        """The folder of a run. That of the middle size is the default run."""
+        if run in SIZES:
+            return self.folder / f"{self.preset}-{0 if run == MIDDLE else f'size-{self.sizes[run]}'}"
+        return self.folder / (f"{run}-{self.preset}" if run == STOPPING else f"{run}-{self.preset}-0")
 
-    def read_at(self, size: str) -> dict[str, float]:
+    def read(self, question: str, run: str = MIDDLE) -> Any:
+        """What a question found in a run: means and their errors, or the comparison of stopping rules."""
+        return read(self.file(Need(question, run)))
+
+    def summary(self, run: str = MIDDLE) -> dict[str, Any]:
+        return read(self.run(run) / "summary.json")
+
+    def read_at(self, run: str = MIDDLE) -> dict[str, float]:
         """The steps at which one run is read: the onset and best, where they are reached, and the end."""
-        summary = self.summary(size)
-        steps = {name: summary[name]["step"] for name in ("onset", "best") if summary[name]["reached"]}
-        return {**steps, "the end": float(summary["steps"])}
-
-    def samples(self) -> xr.Dataset:
-        """The images that were generated in the run on images."""
-        return read_results(self.run(IMAGES) / "samples.results.nc")
-
-    def stopping(self) -> dict[str, Any]:
-        """The comparison of stopping rules."""
-        return read_json(self.file(Need(STOPPING)))
+        return {
+            **{name: found["step"] for name, found, _ in style.minima(self.summary(run))},
+            "the end": float(self.summary(run)["steps"]),
+        }
 
     def file(self, need: Need) -> Path:
-        """Where a record lies."""
-        if need.question == STOPPING:
-            return self.folder / f"stopping-{self.preset}" / "stopping.json"
-        return self.run(need.size) / ("curves.nc" if need.question == ONSET else f"{need.question}.curves.nc")
-
-    def origin(self, need: Need) -> str:
-        """What made a record."""
-        path = self.file(need)
-        return style.origin(path, read_json(path) if need.question == STOPPING else read_results(path).attrs)
+        of_run = "stopping.json" if need.question == STOPPING else "curves.nc"
+        return self.run(need.run) / (of_run if need == need.trained else f"{need.question}.curves.nc")
 
     def there(self, need: Need) -> bool:
         """Whether a record is there, the comparison of stopping rules with all of its runs.
@@ -156,42 +114,36 @@ class Records(NamedTuple):
         if not self.file(need).exists():
             return False
         if need.question == STOPPING:
-            made = {(stop["seed"], stop["size"]) for stop in self.stopping()["stops"]}
-            return made >= {(seed, size) for seed in STOPPING_SEEDS for size in self.scale.stopping_sizes}
-        written = (self.run(need.size) / "summary.json").exists()
-        return written and (need.question not in QUESTIONS or need.question in self.summary(need.size))
+            made = {(stop["seed"], stop["size"]) for stop in self.read(*need)["stops"]}
+            return made >= set(itertools.product(STOPPING_SEEDS, self.stopping_sizes))
+        return (self.run(need.run) / "summary.json").exists() and (
+            need == need.trained or need.question in self.summary(need.run)
+        )
 
-    def job(self, need: Need) -> Job:
-        """The command that makes a record."""
-        question, size = need
-        scale, preset = self.scale, ("--preset", self.preset)
+    def in_order(self, needs: Collection[Need]) -> list[Need]:
+        runs, questions = (*SIZES, *self.registry), list(self.registry)
+        return sorted(needs, key=lambda need: (runs.index(need.run), questions.index(need.question)))
+
+    def command(self, question: str, run: str, *options: object) -> tuple[str, ...]:
+        known = ("--preset", self.preset, *OPTIONS.get((question, self.preset), ()))
+        place = ("--run" if self.registry[question].of == "run" else "--out", self.run(run))
+        return (f"experiments.{question}", *map(str, (*known, *options, *place)))
+
+    def job(self, need: Need) -> tuple[tuple[str, ...], float]:
+        """The command that makes a record, and the minutes it takes beside the ten of the default run.
+
+        What a run asks at its end is made by the run.
+        """
+        question, run = need.trained if need.question in self.registry[need.trained.question].then else need
+        presets, minutes, options = self.registry[question].presets, self.registry[question].minutes, ()
         if question == STOPPING:
-            return self.stopping_job(STOPPING_SEEDS, scale.stopping_sizes)
-        place = str(self.run(size))
-        if size == IMAGES:
-            return Job(("experiments.images", *preset, *scale.image_options, "--out", place), IMAGES_MINUTES)
-        if question == ONSET:
-            other = () if size == MIDDLE else ("--size", str(scale.sizes[size]), "--steps", str(scale.steps[size]))
-            command = ("experiments.onset", *preset, *other, "--out", place)
-            minutes = 2 + 8 * scale.steps[size] / scale.steps[MIDDLE]
-            return Job(command, minutes)
-        targets = scale.sizes[size] // GROUPS * GROUPS
-        few = ("--targets", str(targets)) if targets < scale.targets.get(question, 0) else ()
-        command = (f"experiments.{question}", *preset, *few, "--run", place)
-        return Job(command, QUESTIONS[question])
-
-    def stopping_job(self, seeds: tuple[int, ...], sizes: tuple[int, ...]) -> Job:
-        """The comparison of stopping rules for some grammars and sizes, each of which is a run of its own."""
-        numbers = ("--seeds", *map(str, seeds), "--sizes", *map(str, sizes))
-        command = ("experiments.stopping", "--preset", self.preset, *self.scale.stopping_options, *numbers)
-        place = str(self.file(Need(STOPPING)).parent)
-        minutes = len(seeds) * sum(3 + 5 * size / self.scale.stopping_sizes[-1] for size in sizes)
-        return Job((*command, "--out", place), minutes)
-
-
-def in_order(needs: set[Need]) -> list[Need]:
-    """Records in the order in which they are made, with the runs that the questions are put to."""
-    runs = {Need(ONSET, need.size) for need in needs if need.question != STOPPING}
-    every = [Need(question, size) for size in SIZES for question in (ONSET, *QUESTIONS)]
-    every += [Need(STOPPING), Need(ONSET, IMAGES), Need(SAMPLES, IMAGES)]
-    return [need for need in every if need in needs | runs]
+            options = ("--seeds", *STOPPING_SEEDS, "--sizes", *self.stopping_sizes)
+        elif run in SIZES and run != MIDDLE:
+            size, middle = self.sizes[run], self.sizes[MIDDLE]
+            if question == ONSET:
+                # As many epochs as with the middle size.
+                steps = math.ceil(presets[self.preset].train.steps * size / middle)
+                options, minutes = ("--size", size, "--steps", steps), 2 + 8 * size / middle
+            elif size < getattr(presets.get(self.preset), "targets", 0):
+                options = ("--targets", size // GROUPS * GROUPS)
+        return self.command(question, run, *options), minutes

@@ -1,48 +1,37 @@
-"""Nearest-neighbour divergence of generated samples, beside the test loss (arXiv 2603.03469, figure 4a).
-
-The paper's divergence compares the distances of samples and of held-out sequences to the own training set, and feels
-how imperfect the samples are; that between the distances to the own set and to another's feels bias alone.
-"""
-
-from typing import Any
+"""The images that networks generate."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hierdiff.pictures import style
-from hierdiff.pictures.records import MIDDLE, ONSET, Need, Records
+from hierdiff.pictures.records import IMAGES, SAMPLES, Need, Records, needs, read
 
-NEEDS = {Need(ONSET), Need("neighbours")}
+ROWS = ("sample of A", "sample of B", "nearest of A", "nearest of B")
 
 
-def draw(records: Records) -> Figure:
-    """Above the divergences, below the excess loss."""
-    figure, (above, below) = plt.subplots(2, 1, figsize=(3.4, 3.8), sharex=True)
-    summary = records.summary(MIDDLE)
-    neighbours(above, records.curves(MIDDLE, "neighbours"), summary)
-    excess(below, records.curves(MIDDLE), summary)
+@needs(Need(SAMPLES, IMAGES))
+def image_samples(records: Records) -> Figure:
+    """What two networks make of the same noise, and the nearest training images (arXiv 2603.03469, figure 1a, right).
+
+    Of networks A and B the samples, and the nearest images of their own sets, at the snapshots nearest to the onset, to
+    best and to the end.
+    """
+    steps, samples = records.read_at(IMAGES), read(records.run(IMAGES) / "samples.results.nc")
+    figure, panels = plt.subplots(1, len(steps), figsize=(7.0, 1.9), squeeze=False)
+    for axes, (when, step) in zip(panels[0], steps.items(), strict=True):
+        at = samples.sel(step=step, method="nearest")
+        axes.imshow(mosaic(at), cmap="gray", vmin=0, vmax=255)
+        axes.set(title=f"{when}, step {int(at.step):,}", xticks=[], yticks=[])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    panels[0, 0].set_yticks((samples.sizes["y"] + 1) * (np.arange(len(ROWS)) + 0.5), ROWS)
     return figure
 
 
-def neighbours(axes: Axes, curves: xr.Dataset, summary: dict[str, Any]) -> None:
-    """Both divergences against the training step, with the floor of the paper's."""
-    floor, error = float(curves.neighbour_floor), float(curves.neighbour_floor_half)
-    axes.axhspan(max(floor - error, 0), floor + error, color="0.85", linewidth=0)
-    axes.axhline(floor, color="0.5", linewidth=0.8, label="held-out against held-out")
-    style.curve(axes, curves, "neighbour_divergence", "generated against held-out", color="C2", marker=".")
-    style.curve(axes, curves, "own_divergence", "own set against another's", color="C1", marker=".")
-    style.mark_steps(axes, summary)
-    axes.set(xscale="log", ylabel="neighbour KL  [nats]")
-    axes.set_yscale("symlog", linthresh=0.01)
-    axes.set_ylim(bottom=0)
-    axes.legend(loc="upper right")
-
-
-def excess(axes: Axes, curves: xr.Dataset, summary: dict[str, Any]) -> None:
-    """The excess loss against the training step."""
-    style.curve(axes, curves, "excess", "excess loss, held-out, all t", color=style.LOSS)
-    style.mark_steps(axes, summary)
-    axes.set(xscale="log", yscale="log", xlabel="training step", ylabel="nats / sequence")
-    axes.legend(loc="upper right")
+def mosaic(at: xr.Dataset) -> np.ndarray:
+    """The pictures of the first two networks, a row for each of `ROWS`, a column for each start, with white seams."""
+    rows = [at[name].sel(network=network) for name in ("picture", "nearest_picture") for network in (0, 1)]
+    # Older records have no channels.
+    seams = [(0, 0), (0, 1), (0, 1), (0, 0)][: rows[0].ndim]
+    return np.vstack([np.hstack(list(np.pad(row, seams, constant_values=255))) for row in rows])

@@ -1,10 +1,10 @@
 """One style for every figure: two-column pages, print and colour-blind readers."""
 
-import contextlib
+import functools
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -19,49 +19,63 @@ from matplotlib.ticker import LogFormatter, LogFormatterSciNotation, NullFormatt
 
 from hierdiff.runs import record
 
-STYLE = {
-    "figure.dpi": 200,
-    "figure.constrained_layout.use": True,
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "legend.fontsize": 7,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 3,
-    "image.cmap": "cividis",
-    "pdf.fonttype": 42,
-    "mathtext.default": "regular",
-}
+STYLE = [
+    "petroff10",
+    {
+        "figure.dpi": 200,
+        "figure.constrained_layout.use": True,
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "legend.fontsize": 7,
+        "lines.linewidth": 1.3,
+        "lines.markersize": 3,
+        "image.cmap": "cividis",
+        "pdf.fonttype": 42,
+        "mathtext.default": "regular",
+    },
+]
 # Of the sample split and of the test loss, in every figure.
 SPLIT, LOSS = "C1", "C0"
 
 
-def in_style() -> contextlib.AbstractContextManager[None]:
-    """The style, while a figure is drawn and written."""
-    return plt.style.context(["petroff10", STYLE])
+def save(draw: Callable[[], Figure], paths: Sequence[Path], origins: Sequence[str]) -> None:
+    """Draw and write a figure, with the `origins` of what it shows below it and in the files' metadata."""
+    with plt.style.context(STYLE):
+        figure = draw()
+        wrapper = textwrap.TextWrapper(int(26 * figure.get_figwidth()), subsequent_indent="    ")
+        lines = [line for origin in origins for line in wrapper.wrap(origin)]
+        below = (len(lines) + 0.5) * 5.5 / 72 / figure.get_figheight()
+        for axes in figure.axes:
+            plain_numbers(axes)
+        figure.text(0.005, 0.005, "\n".join(lines), fontsize=4.5, color="0.4", va="bottom")
+        ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below)).execute(figure)
+        figure.set_layout_engine("none")
+        for path in paths:
+            record.write_whole(path, lambda temporary: _write(figure, temporary, "; ".join(origins)))
+        plt.close(figure)
 
 
-def save(figure: Figure, paths: Sequence[Path], origins: Sequence[str]) -> None:
-    """Write `figure`, with the `origins` of what it shows below it and in the files' metadata."""
-    characters = int(26 * figure.get_figwidth())
-    lines = [line for origin in origins for line in textwrap.wrap(origin, characters, subsequent_indent="    ")]
-    below = (len(lines) + 0.5) * 5.5 / 72 / figure.get_figheight()
-    for axes in figure.axes:
-        plain_numbers(axes)
-    layout = cast(ConstrainedLayoutEngine, figure.get_layout_engine())
-    layout.set(rect=(0, below, 1, 1 - below))
-    figure.text(0.005, 0.005, "\n".join(lines), fontsize=4.5, color="0.4", va="bottom")
-    layout.execute(figure)
-    figure.set_layout_engine("none")
-    for path in paths:
-        record.write_whole(path, lambda temporary: _write(figure, temporary, "; ".join(origins)))
+def panels(rows: int = 1, columns: int = 1, **options: Any) -> Callable[[Callable[..., None]], Callable[..., Figure]]:
+    """Makes a figure of a function that fills its panels, row by row its last arguments."""
+
+    def figure_of(fill: Callable[..., None]) -> Callable[..., Figure]:
+        @functools.wraps(fill)
+        def draw(*given: Any) -> Figure:
+            figure, axes = plt.subplots(rows, columns, **options)
+            fill(*given, *np.ravel(axes))
+            return figure
+
+        return draw
+
+    return figure_of
 
 
 def _write(figure: Figure, path: Path, words: str) -> None:
     """Write one file; `savefig` would draw and lay out everything once more for each."""
-    figure.set_dpi(STYLE["figure.dpi"])  # print_pdf leaves another.
+    figure.set_dpi(mpl.rcParams["figure.dpi"])  # print_pdf leaves another.
     if path.suffix == ".png":
         FigureCanvasAgg(figure).print_png(path, metadata={"Description": words})
     else:
@@ -84,8 +98,9 @@ def plain_numbers(axes: Axes) -> None:
             axis.set_minor_formatter(PlainNumbers())
 
 
-def origin(path: Path, made: Mapping[str, Any]) -> str:
-    """The run, the command and the commit that made a record; `made` are its attributes."""
+def origin(path: Path, content: xr.Dataset | Mapping[str, Any]) -> str:
+    """The run, the command and the commit that made a record, as its content says."""
+    made = content.attrs if isinstance(content, xr.Dataset) else content
     return f"{path.parent.name}/{path.name}: {made['command']}; commit {made['commit'] or 'unknown'}"
 
 
@@ -101,35 +116,73 @@ def curve(axes: Axes, at: xr.Dataset, name: str, label: str | None, *, along: st
     axes.fill_between(at[along], mean - half, mean + half, color=line["color"], alpha=0.2, linewidth=0)
 
 
-def legend_above(axes: Axes, ncols: int, *, above: float = 1.0, **entries: Any) -> None:
-    """A legend above a panel, where the curves leave no room."""
-    place = {"loc": "lower center", "bbox_to_anchor": (0.5, above)}
-    axes.legend(**place, ncols=ncols, columnspacing=1.0, handlelength=1.2, **entries)
+def curves(
+    axes: Axes,
+    at: xr.Dataset,
+    name: str,
+    over: str,
+    label: Callable[[Any], str],
+    colours: Mapping[Any, Any] | None = None,
+    *,
+    dashed: str | None = None,
+    **line: Any,
+) -> None:
+    """A curve for each value along the dimension `over`, in its own of `colours` or from dark to light.
+
+    With each comes another of the variable `dashed`, if that is given.
+    """
+    shaded = zip(at[over].values.tolist(), shades(at.sizes[over]), strict=True)
+    for value, colour in colours.items() if colours else shaded:
+        curve(axes, at.sel({over: value}), name, label(value), color=colour, **line)
+        if dashed:
+            curve(axes, at.sel({over: value}), dashed, None, color=colour, linestyle="--")
 
 
-def legends_above(rows: np.ndarray, ncols: int) -> None:
-    """One legend for each column of panels, above its title, in place of one in every panel."""
-    for column in rows.T:
-        for axes in column:
-            if axes.get_legend():
-                axes.get_legend().remove()
-        named = [axes for axes in column if axes.get_legend_handles_labels()[0]]
-        if named:
-            handles, labels = named[0].get_legend_handles_labels()
-            legend_above(column[0], ncols, above=1.12, handles=handles, labels=labels)
+def legend_above(panels: Sequence[Axes], ncols: int, above: float = 1.12) -> None:
+    """One legend above the first of some panels, where the curves leave no room, in place of one in each."""
+    for axes in panels:
+        if legend := axes.get_legend():
+            legend.remove()
+    handles, labels = max((axes.get_legend_handles_labels() for axes in panels), key=lambda named: len(named[0]))
+    if handles:
+        panels[0].legend(
+            handles,
+            labels,
+            loc="lower center",
+            bbox_to_anchor=(0.5, above),
+            ncols=ncols,
+            columnspacing=1.0,
+            handlelength=1.2,
+        )
 
 
 def ticks(axes: Axes, values: Sequence[int] | Sequence[float]) -> None:
-    """Name just these values on a logarithmic horizontal axis."""
     axes.set_xticks(values, [f"{x:,g}" for x in values])
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def mark_steps(axes: Axes, summary: dict[str, Any]) -> None:
-    """Lines at the steps of onset and best, where they are reached."""
-    for name, colour in (("onset", SPLIT), ("best", LOSS)):
-        if summary[name]["reached"]:
-            step = summary[name]["step"]
-            axes.axvline(step, color=colour, linewidth=0.8, linestyle=":")
-            place = {"xy": (step, 0.01), "xycoords": ("data", "axes fraction")}
-            axes.annotate(name, **place, color=colour, fontsize=6, rotation=90, ha="right", va="bottom")
+def minima(summary: dict) -> list[tuple[str, dict, str]]:
+    """The names of onset and best, where they are reached, with what is known of them, and their colours."""
+    return [
+        (name, summary[name], colour) for name, colour in (("onset", SPLIT), ("best", LOSS)) if summary[name]["reached"]
+    ]
+
+
+def over_training(axes: Axes, summary: dict, legend: Any = "best", **properties: Any) -> None:
+    """A logarithmic axis of training steps, with lines at onset and best where they are reached, and a legend."""
+    for name, found, colour in minima(summary):
+        axes.axvline(found["step"], color=colour, linewidth=0.8, linestyle=":")
+        axes.text(
+            found["step"],
+            0.01,
+            name,
+            transform=axes.get_xaxis_transform(),
+            color=colour,
+            fontsize=6,
+            rotation=90,
+            ha="right",
+            va="bottom",
+        )
+    axes.set(xscale="log", xlabel="training step", **properties)
+    if legend:
+        axes.legend(loc=legend)
