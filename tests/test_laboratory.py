@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax.numpy as jnp
@@ -179,6 +180,15 @@ def test_a_run_without_its_plugin_says_what_is_missing(tmp_path, monkeypatch, ca
         assert "needs a plugin that this run was made with: --plugin cosine" in capsys.readouterr().err
     ask("losses", ["--run", str(tmp_path / "run"), "--targets", "50", "--plugin", "cosine"])
     assert (tmp_path / "run" / "losses.curves.nc").exists()
+
+
+def test_what_an_installed_package_names_is_registered(monkeypatch, capsys):
+    points = {"hierdiff": [SimpleNamespace(value="vectors")]}
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points[group])
+    with pytest.raises(SystemExit, match="0"):
+        hierdiff(monkeypatch, "vectors", "--help")
+    assert "--clusters" in capsys.readouterr().out
+    assert PLUGINS == ["vectors"]
 
 
 def test_a_plugin_that_is_none_is_refused(tmp_path, monkeypatch, capsys):
