@@ -9,7 +9,7 @@ from hierdiff.worlds.images import Images
 
 
 @needs(Need(SAMPLES, IMAGES))
-@style.panels(2, 1, figsize=(3.4, 3.8), sharex=True)
+@style.panels(2, 1, figsize=(3.4, 4.6), sharex=True)
 def image_training(records: Records, above: Axes, below: Axes) -> None:
     """Distance of two networks and test loss through training, on images (arXiv 2603.03469, figure 1a, left).
 
@@ -22,6 +22,7 @@ def image_training(records: Records, above: Axes, below: Axes) -> None:
     at = records.read(IMAGES, IMAGES).sel(noise=summary["onset_noise"])
     split_and_loss(above, below, at, summary, Images)
     above.set_xlabel("")
+    style.legend_above([above], 1, 1.0)
 
 
 @needs(Need(IMAGES, IMAGES))

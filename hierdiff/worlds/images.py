@@ -21,7 +21,7 @@ from hierdiff.worlds.run_config import ImagesConfig
 # Images that a network reads at a time, where it is measured.
 CHUNK = 128
 
-ANGLE, SQUARED, ERROR = "1 - cosine", "squared units per image", "squared error of the noise per pixel"
+ANGLE, SQUARED, ERROR = "1 - cosine", "squared units per image", "squared error per pixel"
 SCALES = Table(
     name="scales",
     axis="scale",
