@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from hierdiff.errors import option
@@ -83,7 +82,7 @@ class Vectors(Plain):
             train=jnp.stack([draw(each, config.size) for each in of_sets]),
             held_out=draw(key_for(key, "held-out"), config.measure.held_out),
             network=config.network.build(dimension),
-            set_of=np.repeat(np.arange(config.sets), config.seeds_per_set),
+            set_of=config.set_of,
             key=key,
             centres=centres,
             spread=config.spread,

@@ -61,7 +61,7 @@ class Gaussian:
 
     def noise(self, key: Array, x_0: Float[Array, " n *shape"], t: int | Int[Array, "*n"]) -> Float[Array, " n *shape"]:
         """One draw of x_t for each sample. Consumes `key`."""
-        return self.mix(x_0, _standard_normal(key, x_0.shape, x_0.dtype), t)
+        return self.mix(x_0, standard_normal(key, x_0.shape, x_0.dtype), t)
 
     def corrupt(self, key: Array, tokens: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
         return self.noise(key, jax.nn.one_hot(tokens, self._symbols), t)
@@ -160,10 +160,10 @@ class Gaussian:
 
 
 def _normal(keys: Key[Array, " n"], shape: tuple[int, ...], dtype: Any) -> Float[Array, " n *shape"]:
-    return jax.vmap(lambda key: _standard_normal(key, shape, dtype))(keys)
+    return jax.vmap(lambda key: standard_normal(key, shape, dtype))(keys)
 
 
-def _standard_normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+def standard_normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     """`jax.random.normal`: XLA's CPU backend draws the same numbers three times faster along a single axis."""
     return jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape)
 
@@ -177,7 +177,7 @@ def corrupt(
     key: Array, tokens: Int[Array, "n L"], alpha_bar: float | Float[Array, "*n"], vocab: int
 ) -> Float[Array, "n L v"]:
     x_0 = jax.nn.one_hot(tokens, vocab)
-    return _mixed(x_0, _standard_normal(key, x_0.shape, x_0.dtype), _per_sequence(alpha_bar))
+    return _mixed(x_0, standard_normal(key, x_0.shape, x_0.dtype), _per_sequence(alpha_bar))
 
 
 def leaf_log_likelihood(x_t: Float[Array, "n L v"], alpha_bar: float | Float[Array, "*n"]) -> Float[Array, "n L v"]:

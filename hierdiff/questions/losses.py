@@ -1,5 +1,7 @@
 """What is a training loss made of: what the network lacks of the exact posterior, and what it knows of the sequence?"""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,11 +26,11 @@ from hierdiff.worlds.finished import Run, label_steps
 from hierdiff.worlds.run_config import require_size
 
 TRAINING, HELD_OUT = INPUTS = ("training", "held-out")
-# Of each variable at each noise level, the dimensions beside the step; without the noise, of the same at t uniform.
-BY_LEVEL: dict[str, tuple[str, ...]] = dict.fromkeys(
-    ("to_exact", "residual", "exact_residual"), ("network", "noise", "inputs", "group")
-)
-AVERAGED = {f"{name}_average": ("network", "inputs", "group") for name in BY_LEVEL}
+# Of each variable, the dimensions beside the step: at each noise level, and at t uniform.
+DIMENSIONS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("to_exact", "residual"), ("network", "noise", "inputs", "group")),
+    **dict.fromkeys(("to_exact_average", "residual_average"), ("network", "inputs", "group")),
+}
 
 
 def targets_of(run: Run, key: Array, n: int) -> tuple[Int[Array, "rows n L"], Int[np.ndarray, "S 2"], int]:
@@ -58,37 +60,42 @@ def work(run: Run, config: LossesConfig) -> Work:
     pieces = stacked(world.noised(name, leaves, t, filtered=(0,)) for name, t in names.items())
     log_posterior = network_log_posterior(world.network, world.process)
 
-    def parts(params, rows, pieces):
-        """To the exact posterior, and residual, and the residual of the exact: each `(levels, inputs, n)`.
-
-        The last is zero on average over any sequences, seen or not.
-        """
+    def parts(answer, rows, pieces):
+        """Of what gives log p(x_0 | x_t): to the exact posterior, and residual, each `(levels, inputs, n)`."""
         mine = (rows[:, None] * n + jnp.arange(n)[None]).ravel()
 
         def at(piece):
-            tokens, exact = piece.tokens[mine], piece.exact[0, mine]
-            of_network = decomposition(tokens, exact, log_posterior(params, piece.x_t[mine], piece.t[mine]))
-            of_exact = decomposition(tokens, exact, log_of(exact))
-            return [x.reshape(2, n) for x in (*of_network, of_exact[1])]
+            exact = piece.exact[0, mine]
+            found = decomposition(piece.tokens[mine], exact, answer(piece.x_t[mine], piece.t[mine], exact))
+            return [x.reshape(2, n) for x in found]
 
         return jax.lax.map(at, pieces)
 
-    parts_of_all = run.of_networks(parts, stacked=2)
+    def by_level(names: tuple[str, ...], found: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Means over groups at each noise level; the last piece is that at t uniform."""
+        of_names = list(zip(names, map(in_groups, found), strict=True))
+        return {
+            **{name: x[:, :-1] for name, x in of_names},
+            **{f"{name}_average": x[:, -1] for name, x in of_names},
+        }
 
-    def measure(params) -> dict[str, np.ndarray]:
-        found = [in_groups(x) for x in parts_of_all(params, rows, pieces)]
-        # The last piece is that at t uniform.
-        by_level = {name: x[:, :-1] for name, x in zip(BY_LEVEL, found, strict=True)}
-        return by_level | {name: x[:, -1] for name, x in zip(AVERAGED, found, strict=True)}
-
-    def label(measured: list[dict[str, np.ndarray]]) -> xr.Dataset:
-        known = xr.Dataset({}, {"noise": list(noise), "inputs": list(INPUTS)}, {"coincidences": seen})
-        results = label_steps(run, measured, BY_LEVEL | AVERAGED, known)
-        # The same at each step.
-        exact = results[["exact_residual", "exact_residual_average"]].isel(step=0, drop=True)
-        return results.assign(exact.data_vars)
-
-    return Work(measure, label)
+    of_all = run.of_networks(
+        lambda params, *of_rows: parts(lambda x_t, t, _: log_posterior(params, x_t, t), *of_rows), stacked=2
+    )
+    # The residual of the exact posterior is zero on average over any sequences, seen or not.
+    _, residual = run.of_networks(functools.partial(parts, lambda x_t, t, exact: log_of(exact)), stacked=1)(
+        rows, pieces
+    )
+    of_exact = by_level(("exact_residual",), [residual])
+    known = xr.Dataset(
+        {name: (DIMENSIONS[name.removeprefix("exact_")], x) for name, x in of_exact.items()},
+        {"noise": list(noise), "inputs": list(INPUTS)},
+        {"coincidences": seen},
+    )
+    return Work(
+        lambda params: by_level(("to_exact", "residual"), of_all(params, rows, pieces)),
+        lambda measured: label_steps(run, measured, DIMENSIONS, known),
+    )
 
 
 def derive(x: xr.Dataset) -> xr.Dataset:

@@ -44,28 +44,35 @@ def work(run: Run, config: UTurnConfig) -> Work:
     starts = jnp.stack([jnp.concatenate([train[:n], new, strings]) for train in sets])
     ways = [respaced(noise_level(share, process.levels), config.reverse_steps) for share in config.turns]
 
-    def overlaps(denoiser: Denoiser, tokens: jax.Array) -> jax.Array:
-        """The share of equal symbols, `(turns, kinds, n)`."""
+    def overlaps(denoiser: Denoiser, tokens: jax.Array, first: int = 0) -> jax.Array:
+        """The share of equal symbols, `(turns, kinds, n)`; noise is that of the starts from number `first` on."""
         keys = {f"noise of the turn at t = {times[0]}": times for times in ways}
-        back = [u_turn(key_for(key, name), denoiser, process, tokens, times) for name, times in keys.items()]
+        back = [
+            u_turn(key_for(key, name), denoiser, process, tokens, times, first=first) for name, times in keys.items()
+        ]
         return (jnp.stack(back) == tokens[None]).mean(-1).reshape(len(ways), -1, n)
 
+    def of_strings(denoiser: Denoiser) -> jax.Array:
+        """From the random strings alone, which come last."""
+        return overlaps(denoiser, strings, first=2 * n)[:, 0]
+
     def of_memorizer(train: jax.Array) -> jax.Array:
-        return overlaps(lambda x_t, t: memorizer(train, process.log_likelihood(x_t, t)), starts[0])[:, -1]
+        return of_strings(lambda x_t, t: memorizer(train, process.log_likelihood(x_t, t)))
 
     of_networks = run.of_networks(
         lambda params, starts: overlaps(network_denoiser(world.network, process, params), starts), stacked=2
     )
     bp = [exact_denoiser(grammar, process, filtered=k) for k in range(grammar.depth + 1)]
     of_exact = jax.jit(lambda starts: jax.lax.map(lambda tokens: overlaps(bp[0], tokens), starts))
-    exact, dims = np.asarray(of_exact(starts))[set_of], ("network", "turn", "start", "group")
+    of_sets = np.asarray(of_exact(starts))
+    exact, dims = of_sets[set_of], ("network", "turn", "start", "group")
 
     def measure(params: Any) -> dict[str, np.ndarray]:
         overlap = of_networks(params, starts[set_of])
         ratio = np.where(exact > 0, overlap / np.maximum(exact, 1 / grammar.leaves), 0)
         return {"overlap": in_groups(overlap), "ratio": in_groups(ratio)}
 
-    of_filtered = [jax.jit(functools.partial(overlaps, each))(starts[0])[:, -1] for each in bp]
+    of_filtered = [of_sets[0, :, -1], *(jax.jit(functools.partial(of_strings, each))() for each in bp[1:])]
     of_empirical = jax.jit(lambda sets: jax.lax.map(of_memorizer, sets))(sets)
     known = xr.Dataset(
         {

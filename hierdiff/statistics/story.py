@@ -28,6 +28,11 @@ class Column(NamedTuple):
     name: str = ""
     of: str = ""
 
+    @property
+    def key(self) -> str:
+        """What it is called in the summary."""
+        return self.name or self.curve
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
@@ -147,7 +152,7 @@ def summarise(story: Story, found: Statistics, *, onset_noise: float, epoch: flo
         return Values(*(float(x) for each in both for x in (each.mean[0], resample.error(each.replicates)[0])))
 
     def of_columns(columns: tuple[Column, ...], place: dict[str, Any]) -> dict[str, Any]:
-        return {column.name or column.curve: read(column.curve, place) for column in columns if column.curve in mean}
+        return {column.key: read(column.curve, place) for column in columns if column.curve in mean}
 
     def growth(curve: Curve) -> Growth:
         early, late = (curve.at(step) for step in read_at.values())
@@ -192,7 +197,7 @@ def table(story: Story, summary: Summary) -> str:
     ]
     for each in story.tables:
         rows = summary.rows[each.name]
-        columns = [(each, each.name or each.curve, max(21, len(each.heading))) for each in each.columns if each.heading]
+        columns = [(each, each.key, max(21, len(each.heading))) for each in each.columns if each.heading]
         columns = [(column, name, width) for column, name, width in columns if name in rows[0]]
         minimum = f"{'its onset, step (95%)':>26}  P(< best)" if each.onset else f"{'smallest at step (95%)':>26}"
         headings = [f"{column.heading:>{width}}" for column, _, width in columns]
@@ -209,8 +214,8 @@ def table(story: Story, summary: Summary) -> str:
             lines.append(" ".join([f"{value:>7}", *cells, f"{interval(found):>26}{before}"]))
     lines.append("")
     for column in story.values:
-        if column.curve in summary.values:
-            lines.append(f"{column.heading}: {_cell(summary.values[column.curve], column.digits)}")
+        if column.key in summary.values:
+            lines.append(f"{column.heading}: {_cell(summary.values[column.key], column.digits)}")
     if summary.data_onset:
         lines.append(f"what the data make of {story.split_words} turns up at step {interval(summary.data_onset)}")
     if summary.two_minima:
@@ -279,7 +284,7 @@ def _grown(story: Story, axis: Table, summary: Summary) -> str:
     grows = f"{story.part} grows significantly at no {axis.axis}"
     if told:
         most = max(told, key=lambda row: row["growth"].value)
-        part = most[next(column.name or column.curve for column in axis.columns if column.curve == axis.minimum)]
+        part = most[next(column.key for column in axis.columns if column.curve == axis.minimum)]
         grows = f"{story.part} grows most at {axis.where(most)} ({part.at_onset:.3f} to {part.at_best:.3f})"
     shares = [row for row in summary.rows["noise"] if "share" in row and np.isfinite(row["share"].at_best)]
     if not shares:

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from hierdiff.keys import key_for
 from hierdiff.measures.nearest_images import cosine_distance
 from hierdiff.measures.scales import scale_products, scales
+from hierdiff.noising.gaussian import standard_normal
 from hierdiff.runs.world import Variable
 from hierdiff.statistics.groups import in_groups
 from hierdiff.statistics.story import Column, Story, Table
@@ -93,7 +93,7 @@ class Images(Plain):
             train=jnp.asarray(data.train),
             held_out=jnp.asarray(data.held_out),
             network=config.network.build(config.images.side, config.images.channels),
-            set_of=np.repeat(np.arange(config.sets), config.seeds_per_set),
+            set_of=config.set_of,
             key=key_for(config.seed, "images"),
             about={"sha256": pixels, "duplicates": data.duplicates, "unreadable": data.unreadable},
         )
@@ -105,7 +105,7 @@ class Images(Plain):
         )
 
     def corrupted(self, key, x_0, t):
-        z = jax.random.normal(key, x_0.shape)
+        z = standard_normal(key, x_0.shape, x_0.dtype)
         return Noised(z, self.process.mix(x_0, z, t), t)
 
     def denoised(self, piece, answers):

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from hierdiff.errors import OptionError, kind, option, require, require_counts, require_seed
 from hierdiff.grammar import GrammarConfig
 from hierdiff.learning.network import NETWORKS, NetworkConfig, TreeConfig, UNetConfig
@@ -56,6 +58,11 @@ class RunConfig:
             raise OptionError("noise_levels", error.got, error.need) from None
         require_size("members", self.measure.members, self.size)
         require_levels("noise", self.measure.noise, self.noise_levels)
+
+    @property
+    def set_of(self) -> np.ndarray:
+        """The data set of each network."""
+        return np.repeat(np.arange(self.sets), self.seeds_per_set)
 
     def make_process(self) -> Gaussian:
         return Gaussian(levels=self.noise_levels)

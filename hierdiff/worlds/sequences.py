@@ -12,10 +12,10 @@ from jaxtyping import Array, Int
 from hierdiff.grammar import Grammar, random_grammar
 from hierdiff.keys import key_for, keys_of
 from hierdiff.measures import spectrum
-from hierdiff.measures.divergence import divergence, log_of, sample_split
+from hierdiff.measures.divergence import divergence, log_of
 from hierdiff.measures.probe import Piece, at, make_pieces, make_reference, stacked
 from hierdiff.measures.slope import slope_products
-from hierdiff.noising.process import any_times, cross_entropy, noise_level
+from hierdiff.noising.process import any_times, noise_level
 from hierdiff.runs.world import Inputs, Variable
 from hierdiff.sampling import data_sets
 from hierdiff.statistics.groups import GROUPS, in_groups
@@ -129,7 +129,7 @@ class Sequences(Plain):
             train=data.train,
             held_out=data.held_out,
             network=config.network.build(channels=process.channels, **sizes),
-            set_of=np.repeat(np.arange(config.sets), config.seeds_per_set),
+            set_of=config.set_of,
             key=key,
             about={"coincidences": data.coincidences},
         )
@@ -190,9 +190,9 @@ class Sequences(Plain):
         slope, _ = slope_products(f[first] - f[second], memories[first] - memories[second])
         none, whole = spectrum.ends(f - reference.windows[-1][None], groups=GROUPS)
         return {
-            "loss": in_groups(self.losses(piece, answers)["test_loss"]),
+            "loss": in_groups(self.errors(piece.tokens, answers)),
             "divergence": in_groups(divergence(piece.exact[:, None], answers[None])),
-            "split": in_groups(sample_split(answers[first], answers[second])),
+            "split": in_groups(self.apart(answers[first], answers[second])),
             "learned": in_groups(spectrum.learned_products(f, reference.windows)),
             "slope": in_groups(slope),
             "spectrum": spectrum.by_height(none, of_parts, whole),
@@ -205,8 +205,8 @@ class Sequences(Plain):
         }
 
     def losses(self, piece, answers):
-        tokens = jnp.broadcast_to(piece.tokens[None], answers.shape[:-1])
-        return {"excess": divergence(piece.exact[:1], answers), "test_loss": cross_entropy(tokens, answers)}
+        excess = divergence(piece.exact[:1], answers)
+        return {"excess": excess, "test_loss": self.errors(piece.tokens, answers)}
 
     def coordinates(self):
         depth = self.grammar.depth
