@@ -5,7 +5,7 @@ import importlib.metadata
 
 from hierdiff.errors import OptionError
 from hierdiff.grammar import Grammar, grammar_from_tensor, random_grammar
-from hierdiff.noising import Gaussian, Process, respaced, reverse, u_turn
+from hierdiff.noising import Gaussian, Masking, Process, Uniform, respaced, reverse, u_turn
 from hierdiff.posterior import (
     exact_denoiser,
     leaf_posterior,
@@ -20,8 +20,10 @@ __version__ = importlib.metadata.version("hierdiff")
 __all__ = [
     "Gaussian",
     "Grammar",
+    "Masking",
     "OptionError",
     "Process",
+    "Uniform",
     "complete",
     "exact_denoiser",
     "grammar_from_tensor",

@@ -61,14 +61,18 @@ def draw(key: Array, data: TrainingSet, batch: int, levels: int) -> Sample:
     return Sample(number, data.x_0[number], t, data.weight[number])
 
 
-def token_losses(network: Network, process: Process, mesh: Mesh) -> Losses:
-    """The cross-entropy of the symbols that x_t does not show."""
+def token_losses(network: Network, process: Process, mesh: Mesh, *, bound: bool = False) -> Losses:
+    """The cross-entropy of the symbols that x_t does not show, or T times the term of the bound at t.
+
+    With t uniform, the latter bounds -log p(x_0) on average.
+    """
     log_posterior = network_log_posterior(network, process)
 
     def losses(params, samples, keys):
         x_t = corrupt_each(process, keys, samples.x_0, samples.t)
         x_0, t, x_t = spread_batch((samples.x_0, samples.t, x_t), mesh)
-        return cross_entropy(x_0, log_posterior(params, x_t, t, key_for(keys[0], "dropout")))
+        log_f = log_posterior(params, x_t, t, key_for(keys[0], "dropout"))
+        return process.levels * process.bound(x_0, x_t, t, jnp.exp(log_f)) if bound else cross_entropy(x_0, log_f)
 
     return losses
 

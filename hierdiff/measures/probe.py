@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 from hierdiff.grammar import Grammar
 from hierdiff.keys import key_for, keys_of
 from hierdiff.noising.process import Process
-from hierdiff.posterior import leaf_posterior, memorizer, window_posterior
+from hierdiff.posterior import leaf_posterior, log_evidence, memorizer, window_posterior
 from hierdiff.sampling import complete, in_block
 
 
@@ -68,6 +68,13 @@ def make_pieces(
     ll = process.log_likelihood(x_t.reshape(-1, *x_t.shape[2:]), t.ravel())
     exact = [leaf_posterior(grammar, ll, filtered=k).reshape(levels, n, leaves, -1) for k in filtered]
     return Piece(jnp.broadcast_to(tokens, (levels, n, leaves)), t, x_t, jnp.stack(exact, axis=1))
+
+
+def information(grammar: Grammar, process: Process, piece: Piece) -> Float[Array, " n"]:
+    """`log p(x_t | x_0) - log p(x_t)` at each sequence, in bits, whose mean is I(x_0; x_t)."""
+    ll = process.log_likelihood(piece.x_t, piece.t)
+    of_tokens = jnp.take_along_axis(ll, piece.tokens[..., None], axis=-1).sum((-1, -2))
+    return (of_tokens - log_evidence(grammar, ll)) / jnp.log(2.0)
 
 
 def make_reference(

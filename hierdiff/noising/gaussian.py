@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from hierdiff.errors import OptionError, require
-from hierdiff.noising.process import cross_entropy
+from hierdiff.noising.process import divergence
 
 
 @jax.tree_util.register_static
@@ -24,6 +24,8 @@ class Gaussian:
     vocab: int | None = None
     levels: int = 500
     name: ClassVar[str] = "gaussian"
+    measured_at: ClassVar[tuple[float, ...]] = (0.05, 0.08, 0.1, 0.15, 0.2, 0.3)
+    onset_at: ClassVar[float] = 0.15
 
     def __post_init__(self):
         # The last beta is 20 / levels, and the first, 0.1 / levels, must be seen in float32.
@@ -134,6 +136,23 @@ class Gaussian:
         spread = jnp.sqrt((1 - kept) * (1 - ab_s) / (1 - ab_t))
         return of_x_0 * posterior + of_x_t * x_t + spread * noise
 
+    def step_divergence(
+        self,
+        x_t: Float[Array, "n L v"],
+        t: int | Int[Array, "*n"],
+        exact: Float[Array, "n L v"],
+        posterior: Float[Array, "n L v"],
+    ) -> Float[Array, " n"]:
+        """KL(q(x_s | x_t, x_0) || q(x_s | x_t, f)) of two values of x_0, at s = t - 1 (arXiv 2107.00630, eq. 14).
+
+        At t = 1 it is the divergence of the posteriors themselves.
+        """
+        t = jnp.broadcast_to(jnp.asarray(t), len(x_t))
+        ab_t, ab_s = (self._at(level, x_t)[:, 0, 0] for level in (t, t - 1))
+        fallen = (ab_s - ab_t) / ((1 - ab_t) * jnp.where(t > 1, 1 - ab_s, 1))
+        of_step = 0.5 * fallen * jnp.square(exact - posterior).sum((-1, -2))
+        return jnp.where(t > 1, of_step, divergence(exact, posterior).sum(-1))
+
     def bound(
         self,
         tokens: Int[Array, "n L"],
@@ -141,18 +160,15 @@ class Gaussian:
         t: int | Int[Array, "*n"],
         posterior: Float[Array, "n L v"],
     ) -> Float[Array, " n"]:
-        """KL(q(x_s | x_t, x_0) || q(x_s | x_t, E[x_0 | x_t])) at s = t - 1 (arXiv 2107.00630, eq. 14).
+        """`step_divergence` from the clean tokens, -log p(x_0 | x_1) at t = 1.
 
-        At t = 1 it is -log p(x_0 | x_1), and at T the divergence of q(x_T | x_0) from the start is added.
+        At T the divergence of q(x_T | x_0) from the start is added.
         """
-        t = jnp.broadcast_to(jnp.asarray(t), len(tokens))
         x_0 = jax.nn.one_hot(tokens, self._symbols)
-        ab_t, ab_s = (self._at(level, x_0)[:, 0, 0] for level in (t, t - 1))
-        fallen = (ab_s - ab_t) / ((1 - ab_t) * jnp.where(t > 1, 1 - ab_s, 1))
-        of_step = 0.5 * fallen * jnp.square(x_0 - posterior).sum((-1, -2))
-        at_one = cross_entropy(tokens, jnp.log(jnp.maximum(posterior, jnp.finfo(posterior.dtype).tiny)))
+        ab_t = self._at(t, x_0)[:, 0, 0]
         of_start = 0.5 * (ab_t * tokens.shape[1] - (ab_t + jnp.log1p(-ab_t)) * x_0[0].size)
-        return jnp.where(t > 1, of_step, at_one) + jnp.where(t == self.levels, of_start, 0)
+        of_start = jnp.where(jnp.asarray(t) == self.levels, of_start, 0)
+        return self.step_divergence(x_t, t, x_0, posterior) + of_start
 
     def _at(self, t: Any, x: Array) -> Array:
         """alpha_bar of each sample, 1 at level 0, with the axes of `x`."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import rel_entr
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from hierdiff.errors import require
@@ -24,6 +25,9 @@ class Process(Protocol):
     """
 
     name: ClassVar[str]
+    # The noise levels t/T at which networks are measured, and that of the onset, unless others are asked for.
+    measured_at: ClassVar[tuple[float, ...]]
+    onset_at: ClassVar[float]
 
     @property
     @abc.abstractmethod
@@ -69,6 +73,15 @@ class Process(Protocol):
         """From level t to level s < t, given p(x_0 | x_t); a key for each sequence. Level 0 has no noise."""
 
     @abc.abstractmethod
+    def step_divergence(
+        self, x_t: Array, t: int | Int[Array, "*n"], exact: Float[Array, "n L v"], posterior: Float[Array, "n L v"]
+    ) -> Float[Array, " n"]:
+        """KL of the two steps to t - 1 that these posteriors make, in nats.
+
+        By so much the term of the bound lies above that of the exact posterior, on average over x_0 given x_t.
+        """
+
+    @abc.abstractmethod
     def bound(
         self, tokens: Int[Array, "n L"], x_t: Array, t: int | Int[Array, "*n"], posterior: Float[Array, "n L v"]
     ) -> Float[Array, " n"]:
@@ -83,6 +96,11 @@ def corrupt_each(process: Process, keys: Key[Array, " n"], tokens: Int[Array, "n
 def cross_entropy(tokens: Int[Array, "*batch L"], log_f: Float[Array, "*batch L v"]) -> Float[Array, "*batch"]:
     """-log f(x_0 | x_t), in nats a sequence."""
     return -jnp.take_along_axis(log_f, tokens[..., None], axis=-1).sum((-1, -2))
+
+
+def divergence(p: Float[Array, "*batch v"], q: Float[Array, "*batch v"]) -> Float[Array, "*batch"]:
+    """KL(p || q) of each leaf, in nats, where q may lie below the smallest number though it is not zero."""
+    return rel_entr(p, jnp.maximum(q, jnp.finfo(q.dtype).tiny)).sum(-1)
 
 
 def stratified_times(key: Array, n: int, levels: int) -> Int[Array, " n"]:

@@ -96,9 +96,16 @@ def parse_config(
     kinds = [(config, field) for config, field in fields_of(preset) if "kinds" in field.metadata]
     for config, field in kinds:
         add(config, field, kind_of(field, getattr(config, field.name)), choices=field.metadata["kinds"])
-    preset = rebuild(preset, vars(parser.parse_known_args(argv)[0]))
+    moving = [(config, field) for config, field in fields_of(preset) if "moves" in field.metadata]
+    for config, field in moving:
+        add(config, field, getattr(config, field.name), **_reader(field.type))
+    given = vars(parser.parse_known_args(argv)[0])
+    for config, field in moving:
+        if given[field.name] != getattr(config, field.name):
+            given |= field.metadata["moves"](given[field.name])
+    preset = rebuild(preset, given)
     for config, field in fields_of(preset):
-        if "kinds" not in field.metadata:
+        if not {"kinds", "moves"} & set(field.metadata):
             add(config, field, getattr(config, field.name), **_reader(typing.get_type_hints(type(config))[field.name]))
     of_other_kinds = {
         _name(option): f"{_name(field)} {name}"

@@ -13,7 +13,7 @@ from hierdiff.learning.loop import token_losses
 from hierdiff.learning.network import network_log_posterior
 from hierdiff.measures.divergence import sample_split
 from hierdiff.measures.probe import at, stacked
-from hierdiff.measures.slope import slope_products
+from hierdiff.measures.slope import answered, slope_products, where_enough
 from hierdiff.noising.process import any_times, cross_entropy, noise_level
 from hierdiff.posterior import memorizer, memorizer_of_numbers
 from hierdiff.runs.world import Inputs, Variable, World, of_members
@@ -21,6 +21,7 @@ from hierdiff.statistics.groups import in_groups
 from hierdiff.statistics.story import Column, Story, Table
 
 UNITS = "nats, or squared units, per sample"
+SHARED = Variable(("noise", "pair", "group"), "share", "held-out, where both memorizers have an answer")
 
 
 class Noised(NamedTuple):
@@ -40,6 +41,7 @@ class Plain(World):
         "member_split": Variable(("noise", "pair", "group"), UNITS, "the same on the pair's training samples"),
         "slope": Variable(("noise", "pair", "group"), "squared units", "<f_A - f_B, emp_A - emp_B>, held-out"),
         "empirical": Variable(("noise", "pair", "group"), "squared units", "|emp_A - emp_B|^2, held-out"),
+        "shared": SHARED,
         "loss": Variable(("noise", "network", "group"), UNITS, "cross-entropy, or |f - x_0|^2, held-out"),
         "test_loss": Variable(("network", "group"), UNITS, "the same, t uniform"),
         "train_loss": Variable(("network", "group"), UNITS, "the same on the network's own training samples"),
@@ -67,6 +69,7 @@ class Plain(World):
                     Column("split", "held-out"),
                     Column("member_split", "training samples"),
                     Column("slope", "memorization slope", 4),
+                    Column("shared", "both memorizers know", 2),
                 ),
             ),
         ),
@@ -94,6 +97,17 @@ class Plain(World):
     def denoised(self, piece: Noised, answers: Array) -> Array:
         """What answers are compared with memorizers: probabilities, or E[x_0 | x_t]."""
         return jnp.exp(answers) if self.symbols else answers
+
+    def both_answered(self, first: Array, second: Array) -> Array:
+        """The inputs, on the last axis, where both of two memorizers have an answer."""
+        if self.symbols:
+            return answered(first) & answered(second)
+        return jnp.ones(first.shape[: first.ndim + 1 - self.held_out.ndim], bool)
+
+    def between(self, first: Array, second: Array) -> Array:
+        """The difference of the answers of two memorizers; 0 where one of them has none."""
+        both = self.both_answered(first, second)
+        return jnp.where(both.reshape(*both.shape, *(first.ndim - both.ndim) * (1,)), first - second, 0)
 
     def apart(self, a: Array, b: Array) -> Array:
         """How far the answers of two networks lie apart at each sample."""
@@ -158,12 +172,13 @@ class Plain(World):
         return self.network.forward(params, x_t, t, None)
 
     def on_held_out(self, piece, reference, answers, of_parts):
-        f, memories = (x.reshape(*x.shape[:2], 1, -1) for x in (self.denoised(piece, answers), reference))
+        f = self.denoised(piece, answers)
 
         def of_pair(pair):
             a, b = pair
-            of_a, of_b = (memories[jnp.asarray(self.set_of)[network]] for network in pair)
-            slope, _ = slope_products(f[a] - f[b], of_a - of_b)
+            of_a, of_b = (reference[jnp.asarray(self.set_of)[network]] for network in pair)
+            both = (x.reshape(len(x), 1, -1) for x in (f[a] - f[b], self.between(of_a, of_b)))
+            slope, _ = slope_products(*both)
             return {"slope": in_groups(slope), **self.on_pair(answers[a], answers[b])}
 
         return {"loss": in_groups(self.errors(piece.target, answers)), **jax.lax.map(of_pair, self.pairs)}
@@ -180,8 +195,15 @@ class Plain(World):
         return {"test_loss": self.errors(piece.target, answers)}
 
     def references(self, inputs):
-        first, second = (inputs.reference[:, self.set_of[ends]] for ends in self.pairs)
-        return {"empirical": jnp.square(first - second).sum(tuple(range(3, first.ndim)))}
+        return self.of_memorizers(inputs.reference)
+
+    def of_memorizers(self, memories: Array) -> dict[str, Array]:
+        """How far memorizers lie apart, `(levels, pairs, n)`, and, if some have no answer somewhere, where both do."""
+        first, second = (memories[:, self.set_of[ends]] for ends in self.pairs)
+        squares = jnp.square(self.between(first, second)).sum(tuple(range(3, first.ndim)))
+        both = self.both_answered(first, second)
+        shared = {} if both.all() else {"shared": both.astype(squares.dtype)}
+        return {"empirical": where_enough(squares, both), **shared}
 
     @classmethod
     def ratios(cls, x):

@@ -11,16 +11,17 @@ from jaxtyping import Array, Int
 
 from hierdiff.grammar import Grammar, random_grammar
 from hierdiff.keys import key_for, keys_of
+from hierdiff.learning.loop import token_losses
 from hierdiff.measures import spectrum
 from hierdiff.measures.divergence import divergence, log_of
-from hierdiff.measures.probe import Piece, at, make_pieces, make_reference, stacked
+from hierdiff.measures.probe import Piece, at, information, make_pieces, make_reference, stacked
 from hierdiff.measures.slope import slope_products
 from hierdiff.noising.process import any_times, noise_level
 from hierdiff.runs.world import Inputs, Variable
 from hierdiff.sampling import data_sets
 from hierdiff.statistics.groups import GROUPS, in_groups
 from hierdiff.statistics.story import Column, Story, Table
-from hierdiff.worlds.plain import Plain
+from hierdiff.worlds.plain import SHARED, Plain
 from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
 
 NATS, SQUARED = "nats per sequence", "squared units per sequence"
@@ -49,6 +50,8 @@ class Sequences(Plain):
     """Sequences of a grammar, of which more is measured than of any; what denoisers answer is log p(x_0 | x_t)."""
 
     grammar: Grammar
+    # What networks are trained on.
+    loss: str = "cross-entropy"
 
     CONFIG, COMMAND = OnsetConfig, "onset"
     VARIABLES: ClassVar = {
@@ -64,8 +67,14 @@ class Sequences(Plain):
         "excess": Variable(
             ("network", "group"), NATS, "KL(BP_0 || f), held-out, t uniform: the test loss above its Bayes value"
         ),
+        "excess_bound": Variable(
+            ("network", "group"), NATS, "the bound on -log p above that of the exact posterior, held-out"
+        ),
         "test_loss": Variable(("network", "group"), NATS, "cross-entropy, held-out, t uniform"),
         "member_excess": Variable(("network", "group"), NATS, "KL(BP_0 || f) on its own training sequences, t uniform"),
+        "member_excess_bound": Variable(
+            ("network", "group"), NATS, "the same excess of the bound on its own training sequences"
+        ),
         "train_loss": Variable(
             ("network", "group"), NATS, "cross-entropy on the network's own training sequences, t uniform"
         ),
@@ -73,6 +82,8 @@ class Sequences(Plain):
         "slope": Variable(("noise", "pair", "group"), SQUARED, "<f_A - f_B, emp_A - emp_B>, held-out"),
         "spectrum": Variable(("noise", "height", "network", "other", "group"), SQUARED, "<d_h e_A, d_h e_B>, held-out"),
         "scale": Variable(("noise", "filtered", "group"), NATS, "KL(BP_0 || BP_k), held-out"),
+        "shared": SHARED,
+        "information": Variable(("noise", "group"), "bits per sequence", "I(x_0; x_t), held-out"),
         "increment": Variable(("noise", "height", "group"), SQUARED, "|D_h|^2, held-out"),
         "empirical": Variable(("noise", "pair", "group"), SQUARED, "|emp_A - emp_B|^2, held-out"),
     }
@@ -88,6 +99,7 @@ class Sequences(Plain):
             Column("data_split", "and what the data make"),
             Column("slope", "memorization slope", 4),
             Column("excess", "excess loss, nats"),
+            Column("excess_bound", "excess of the bound on -log p, nats"),
         ),
         tables=(
             HEIGHTS,
@@ -105,8 +117,10 @@ class Sequences(Plain):
                 heading="t/T",
                 minimum="split",
                 columns=(
+                    Column("information", "bits", 2),
                     Column("total_share", "data-dependent share", 2, name="share"),
                     Column("slope", "memorization slope", 4),
+                    Column("shared", "both memorizers know", 2),
                 ),
             ),
         ),
@@ -131,6 +145,7 @@ class Sequences(Plain):
             network=config.network.build(channels=process.channels, **sizes),
             set_of=config.set_of,
             key=key,
+            loss=config.loss,
             about={"coincidences": data.coincidences},
         )
 
@@ -177,6 +192,9 @@ class Sequences(Plain):
         keys = key_for(self.key, name)[None]
         return at(make_pieces(keys, self.grammar, self.process, tokens, t[None], filtered=filtered), 0)
 
+    def example_losses(self):
+        return token_losses(self.network, self.process, self.mesh, bound=self.loss == "bound")
+
     def parts(self, reference):
         return reference.completions
 
@@ -187,7 +205,7 @@ class Sequences(Plain):
     def on_held_out(self, piece, reference, answers, of_parts):
         (first, second), f = self.pairs, jnp.exp(answers)
         memories = reference.memories[self.set_of]
-        slope, _ = slope_products(f[first] - f[second], memories[first] - memories[second])
+        slope, _ = slope_products(f[first] - f[second], self.between(memories[first], memories[second]))
         none, whole = spectrum.ends(f - reference.windows[-1][None], groups=GROUPS)
         return {
             "loss": in_groups(self.errors(piece.tokens, answers)),
@@ -205,8 +223,14 @@ class Sequences(Plain):
         }
 
     def losses(self, piece, answers):
-        excess = divergence(piece.exact[:1], answers)
-        return {"excess": excess, "test_loss": self.errors(piece.tokens, answers)}
+        def of_step(log_f):
+            return self.process.step_divergence(piece.x_t, piece.t, piece.exact[0], jnp.exp(log_f))
+
+        return {
+            "excess": divergence(piece.exact[:1], answers),
+            "excess_bound": self.process.levels * jax.vmap(of_step)(answers),
+            "test_loss": self.errors(piece.tokens, answers),
+        }
 
     def coordinates(self):
         depth = self.grammar.depth
@@ -217,20 +241,21 @@ class Sequences(Plain):
         }
 
     def references(self, inputs):
-        exact, reference, (first, second) = inputs.held_out.exact, inputs.reference, self.pairs
+        pieces, reference = inputs.held_out, inputs.reference
         increments = jax.vmap(spectrum.increments)(reference.windows)
-        memories = reference.memories[:, self.set_of]
         return {
             # BP_k is nowhere zero where BP_0 is not.
-            "scale": divergence(exact[:, :1], log_of(exact)),
+            "scale": divergence(pieces.exact[:, :1], log_of(pieces.exact)),
             "increment": jnp.square(increments).sum((-1, -2)),
-            "empirical": jnp.square(memories[:, first] - memories[:, second]).sum((-1, -2)),
+            "information": jax.lax.map(lambda piece: information(self.grammar, self.process, piece), pieces),
+            **self.of_memorizers(reference.memories),
         }
 
     @classmethod
     def curves(cls, results):
         variables = {**results.drop_vars("spectrum").data_vars, **spectrum_parts(results).data_vars}
-        for name in ("increment", "scale"):
+        # Older records have no information.
+        for name in {"increment", "scale", "information"} & set(variables):
             variables[name] = variables[name].expand_dims(network=results.network)
         return variables
 

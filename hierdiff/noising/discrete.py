@@ -1,0 +1,207 @@
+"""Noise on symbols that stay symbols: masking, and redrawing uniformly. States are integers `(n, L)`.
+
+A state holds `vocab`, which is no symbol, where a leaf is masked, and where a posterior of zeros has left nothing to
+draw: evidence that the grammar cannot produce shows at the end.
+"""
+
+import abc
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from hierdiff.errors import OptionError, require
+from hierdiff.keys import key_for
+from hierdiff.noising.process import divergence
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Discrete(abc.ABC):
+    """What masking and uniform noise have in common: at level t a symbol is replaced with probability t/T."""
+
+    vocab: int
+    levels: int = 500
+
+    def __post_init__(self):
+        require(self.vocab >= 2, "vocab", self.vocab, "an integer of at least 2")
+        require(1 <= self.levels <= 10**6, "levels", self.levels, "an integer from 1 to 1,000,000")
+
+    @property
+    @abc.abstractmethod
+    def channels(self) -> int: ...
+
+    @abc.abstractmethod
+    def step_divergence(self, x_t: Array, t: Any, exact: Array, posterior: Array) -> Array: ...
+
+    def share(self, t: Any) -> Float[Array, "#n 1"]:
+        """The probability t/T, of each sequence."""
+        return jnp.asarray(t, float).reshape(-1, 1) / self.levels
+
+    def replaced(self, key: Array, tokens: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Bool[Array, "n L"]:
+        """The leaves whose symbol is replaced. Consumes `key`."""
+        return jax.random.uniform(key, tokens.shape) < self.share(t)
+
+    def encode(self, x_t: Int[Array, "n L"]) -> Float[Array, "n L channels"]:
+        return jax.nn.one_hot(x_t, self.channels)
+
+    def decode(self, x_0: Int[Array, "n L"]) -> Int[Array, "n L"]:
+        return x_0
+
+    def bound(
+        self,
+        tokens: Int[Array, "n L"],
+        x_t: Int[Array, "n L"],
+        t: int | Int[Array, "*n"],
+        posterior: Float[Array, "n L v"],
+    ) -> Float[Array, " n"]:
+        """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) at s = t - 1; at t = 1, where x_0 is left, -log p(x_0 | x_1).
+
+        The sum of L_(t-1) and L_0 of arXiv 2107.03006, eq. 1; L_T is zero.
+        """
+        return self.step_divergence(x_t, t, jax.nn.one_hot(tokens, self.vocab), posterior)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Masking(Discrete):
+    """A symbol is masked with probability t/T: absorbing noise (arXiv 2107.03006), as in MDLM and MD4.
+
+    A mask is `vocab` (arXiv 2406.07524, 2406.04329).
+    """
+
+    name: ClassVar[str] = "masking"
+    measured_at: ClassVar[tuple[float, ...]] = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9)
+    onset_at: ClassVar[float] = 0.4
+
+    @property
+    def channels(self) -> int:
+        return self.vocab + 1
+
+    def corrupt(self, key: Array, tokens: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Int[Array, "n L"]:
+        return jnp.where(self.replaced(key, tokens, t), self.vocab, tokens)
+
+    def log_likelihood(self, x_t: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
+        """0 for the symbol that is shown and -inf for others; 0 for all where none is."""
+        del t
+        shown = self.known(x_t)[..., None] & (x_t[..., None] != jnp.arange(self.vocab))
+        return jnp.where(shown, -jnp.inf, 0.0)
+
+    def known(self, x_t: Int[Array, "n L"]) -> Bool[Array, "n L"]:
+        return x_t != self.vocab
+
+    def start(self, keys: Key[Array, " n"], leaves: int) -> Int[Array, "n L"]:
+        """All masked."""
+        return jnp.full((len(keys), leaves), self.vocab, jnp.int32)
+
+    def step(
+        self,
+        keys: Key[Array, " n"],
+        x_t: Int[Array, "n L"],
+        t: Any,
+        s: Any,
+        posterior: Float[Array, "n L v"],
+        *,
+        order: Literal["random", "confidence"] | None = None,
+        at_once: int | None = None,
+    ) -> Int[Array, "n L"]:
+        """Each masked leaf is shown with probability (t - s) / t, its symbol drawn from the posterior.
+
+        Or `at_once` of them are, and what is left at s = 0: those whose most probable symbol is the most probable
+        (arXiv 2202.04200; the order depends on what is shown alone), or any.
+        """
+        require((order is None) == (at_once is None), "at_once", at_once, "a number with an order, and none without")
+        hidden = ~self.known(x_t)
+        u = jax.vmap(lambda key: jax.random.uniform(key_for(key, "leaves"), x_t.shape[1:]))(keys)
+        if at_once is None:
+            shown = u < 1 - self.share(s) / self.share(t)
+        else:
+            if order not in ("random", "confidence"):
+                raise OptionError("order", order, "random or confidence")
+            first = jnp.where(hidden, u if order == "random" else posterior.max(-1), -1)
+            rank = jnp.argsort(jnp.argsort(-first, axis=-1), axis=-1)
+            shown = (rank < at_once) | (self.share(s) == 0)
+        drawn = draw_symbols(jax.vmap(lambda key: key_for(key, "symbols"))(keys), posterior)
+        return jnp.where(hidden & shown, drawn, x_t)
+
+    def step_divergence(
+        self,
+        x_t: Int[Array, "n L"],
+        t: int | Int[Array, "*n"],
+        exact: Float[Array, "n L v"],
+        posterior: Float[Array, "n L v"],
+    ) -> Float[Array, " n"]:
+        """The divergence of the two posteriors on the masked leaves, of which one in t is shown.
+
+        T times that is the cross-entropy over t/T, where x_0 is known, and the divergence (arXiv 2406.07524, eq. 10;
+        2406.04329, eq. 5).
+        """
+        of_leaves = jnp.where(self.known(x_t), 0, divergence(exact, posterior))
+        return of_leaves.sum(-1) / jnp.asarray(t, float)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Uniform(Discrete):
+    """A symbol is redrawn from all of them with probability t/T (arXiv 2107.03006, section 3.1)."""
+
+    name: ClassVar[str] = "uniform"
+    measured_at: ClassVar[tuple[float, ...]] = (0.02, 0.1, 0.2, 0.4, 0.6, 0.8)
+    onset_at: ClassVar[float] = 0.2
+
+    @property
+    def channels(self) -> int:
+        return self.vocab
+
+    def corrupt(self, key: Array, tokens: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Int[Array, "n L"]:
+        drawn = jax.random.randint(key_for(key, "symbols"), tokens.shape, 0, self.vocab, tokens.dtype)
+        return jnp.where(self.replaced(key_for(key, "replaced"), tokens, t), drawn, tokens)
+
+    def log_likelihood(self, x_t: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
+        return jnp.log(self._law(x_t, self.share(t)))
+
+    def known(self, x_t: Int[Array, "n L"]) -> Bool[Array, "n L"]:
+        return jnp.zeros(x_t.shape, bool)
+
+    def start(self, keys: Key[Array, " n"], leaves: int) -> Int[Array, "n L"]:
+        """Uniform symbols."""
+        return jax.vmap(lambda key: jax.random.randint(key, (leaves,), 0, self.vocab, jnp.int32))(keys)
+
+    def step(
+        self, keys: Key[Array, " n"], x_t: Int[Array, "n L"], t: Any, s: Any, posterior: Float[Array, "n L v"]
+    ) -> Int[Array, "n L"]:
+        """Each leaf is drawn from `sum_a q(x_s | x_t, x_0 = a) p(a | x_t)`."""
+        return draw_symbols(keys, self._before(x_t, t, s, posterior))
+
+    def step_divergence(
+        self,
+        x_t: Int[Array, "n L"],
+        t: int | Int[Array, "*n"],
+        exact: Float[Array, "n L v"],
+        posterior: Float[Array, "n L v"],
+    ) -> Float[Array, " n"]:
+        """KL of `_before` of the two posteriors; that of arXiv 2107.03006, eq. 4, is another step."""
+        t = jnp.asarray(t)
+        true, ours = (self._before(x_t, t, t - 1, p) for p in (exact, posterior))
+        return divergence(true, ours).sum(-1)
+
+    def _law(self, x: Int[Array, "n L"], redrawn: Float[Array, "#n 1"]) -> Float[Array, "n L v"]:
+        """The probability of x given each symbol before, of which the share `redrawn` has been redrawn."""
+        redrawn = redrawn[..., None]
+        return (1 - redrawn) * jax.nn.one_hot(x, self.vocab) + redrawn / self.vocab
+
+    def _before(self, x_t: Array, t: Any, s: Any, posterior: Array) -> Float[Array, "n L v"]:
+        """p(x_s | x_t), by Bayes' rule: what each x_0 makes of x_s, and x_s of x_t."""
+        of_t, of_s = self.share(t), self.share(s)
+        weight = posterior / self._law(x_t, of_t)
+        from_start = (1 - of_s)[..., None] * weight + (of_s / self.vocab)[..., None] * weight.sum(-1, keepdims=True)
+        return from_start * self._law(x_t, (of_t - of_s) / (1 - of_s))
+
+
+def draw_symbols(keys: Key[Array, " n"], law: Float[Array, "n L v"]) -> Int[Array, "n L"]:
+    """A symbol of each leaf, with probabilities in the ratios of `law`; v where all are zero (Gumbel-max)."""
+    shape = law.shape[1:]
+    gumbel = jax.vmap(lambda key: jax.random.gumbel(key, (law[0].size,), law.dtype).reshape(shape))(keys)
+    drawn = jnp.argmax(jnp.log(law) + gumbel, axis=-1)
+    return jnp.where((law > 0).any(-1), drawn, shape[-1]).astype(jnp.int32)
