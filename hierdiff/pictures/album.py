@@ -139,6 +139,10 @@ def independent_jobs(records: Records) -> list[str]:
     chains = [
         *([records.job(Need(question, size))[0] for question in questions] for size in SIZES),
         *([records.command(STOPPING, STOPPING, "--seeds", seed, "--sizes", size)] for size, seed in each),
-        *([records.job(Need(x, x))[0]] for x, entry in known if entry.of == "training" and x != ONSET),
+        *(
+            [records.job(Need(x, x))[0]]
+            for x, entry in known
+            if entry.of in ("training", "runs") and x not in (ONSET, STOPPING)
+        ),
     ]
     return [" && ".join(f"python -m {shlex.join(command)}" for command in chain) for chain in chains]

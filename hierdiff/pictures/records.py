@@ -15,7 +15,7 @@ from hierdiff.runs import record
 from hierdiff.statistics.groups import GROUPS
 
 SMALL, MIDDLE, LARGE = SIZES = ("small", "middle", "large")
-ONSET, STOPPING, IMAGES, SAMPLES = "onset", "stopping", "images", "samples"
+ONSET, STOPPING, PROCESSES, IMAGES, SAMPLES = "onset", "stopping", "processes", "images", "samples"
 # Of each preset the small and the large size of the training sets; the middle one is that of the default run.
 OTHER_SIZES = {"smoke": (150, 300), "laptop": (300, 3000), "paper": (5000, 70_000)}
 # What some commands are told beside the preset.
@@ -86,10 +86,14 @@ class Records(NamedTuple):
         """The folder of a run. That of the middle size is the default run."""
         if run in SIZES:
             return self.folder / f"{self.preset}-{0 if run == MIDDLE else f'size-{self.sizes[run]}'}"
-        return self.folder / (f"{run}-{self.preset}" if run == STOPPING else f"{run}-{self.preset}-0")
+        return self.folder / (f"{run}-{self.preset}" if self.of_runs(run) else f"{run}-{self.preset}-0")
+
+    def of_runs(self, question: str) -> bool:
+        """Whether a question makes several runs, in its folder."""
+        return self.registry[question].of == "runs"
 
     def read(self, question: str, run: str = MIDDLE) -> Any:
-        """What a question found in a run: means and their errors, or the comparison of stopping rules."""
+        """What a question found in a run, means and their errors, or in several runs that it made."""
         return read(self.file(Need(question, run)))
 
     def summary(self, run: str = MIDDLE) -> dict[str, Any]:
@@ -103,7 +107,7 @@ class Records(NamedTuple):
         }
 
     def file(self, need: Need) -> Path:
-        of_run = "stopping.json" if need.question == STOPPING else "curves.nc"
+        of_run = f"{need.question}.json" if self.of_runs(need.question) else "curves.nc"
         return self.run(need.run) / (of_run if need == need.trained else f"{need.question}.curves.nc")
 
     def there(self, need: Need) -> bool:
@@ -116,6 +120,8 @@ class Records(NamedTuple):
         if need.question == STOPPING:
             made = {(stop["seed"], stop["size"]) for stop in self.read(*need)["stops"]}
             return made >= set(itertools.product(STOPPING_SEEDS, self.stopping_sizes))
+        if self.of_runs(need.question):
+            return True
         return (self.run(need.run) / "summary.json").exists() and (
             need == need.trained or need.question in self.summary(need.run)
         )

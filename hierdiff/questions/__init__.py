@@ -14,10 +14,13 @@ from hierdiff.learning.train_config import TrainConfig
 from hierdiff.questions.configs import (
     BenchmarkConfig,
     Both,
+    CopyingConfig,
     LossesConfig,
     MembershipConfig,
+    NeighboursConfig,
     NoiseConfig,
     OtherConfig,
+    ProcessesConfig,
     StoppingConfig,
     UTurnConfig,
 )
@@ -136,13 +139,23 @@ QUESTIONS: dict[str, Entry] = {
         module="hierdiff.questions.samples:NEIGHBOURS",
         asks="Does a network generate sequences that lie nearer to its own training set than to another's, since when?",
         presets={
-            "smoke": SamplesConfig(samples=200, reverse_steps=10),
-            "laptop": SamplesConfig(),
-            "paper": SamplesConfig(samples=50_000, reverse_steps=500),
+            "smoke": NeighboursConfig(samples=200, reverse_steps=10),
+            "laptop": NeighboursConfig(),
+            "paper": NeighboursConfig(samples=50_000, reverse_steps=500),
         },
         of="run",
         pictures=("samples",),
         minutes=4.0,
+    ),
+    "copying": Entry(
+        module="hierdiff.questions.copying:COPYING",
+        asks="How much of its own training set does a network generate, with few reverse steps and with many?",
+        presets={
+            "smoke": CopyingConfig(samples=200, reverse_steps=(4, 8)),
+            "laptop": CopyingConfig(),
+            "paper": CopyingConfig(samples=50_000, reverse_steps=(10, 50, 500)),
+        },
+        of="run",
     ),
     "membership": Entry(
         module="hierdiff.questions.membership:MEMBERSHIP",
@@ -189,6 +202,14 @@ QUESTIONS: dict[str, Entry] = {
         of="runs",
         pictures=("stopping", "growth"),
         minutes=37.5,
+    ),
+    "processes": Entry(
+        module="hierdiff.questions.processes",
+        asks="Do networks lean towards their samples sooner under masking or uniform noise than under Gaussian noise?",
+        presets=dict.fromkeys(("smoke", "laptop", "paper"), ProcessesConfig()),
+        of="runs",
+        pictures=("processes", "copies"),
+        minutes=40.0,
     ),
     "images": Entry(
         module="hierdiff.questions.training",

@@ -4,6 +4,7 @@ Rates are the best of several rounds, in which the things compared take turns on
 """
 
 import argparse
+import dataclasses
 import functools
 import resource
 import time
@@ -17,8 +18,9 @@ import numpy as np
 from hierdiff.errors import require
 from hierdiff.grammar import Grammar, random_grammar
 from hierdiff.learning.devices import ensemble_mesh, over_networks
+from hierdiff.learning.loop import Training, TrainState
 from hierdiff.measures.neighbours import nearest_distances
-from hierdiff.noising import Gaussian, respaced, reverse
+from hierdiff.noising import PROCESSES, Gaussian, respaced, reverse
 from hierdiff.posterior import exact_denoiser, leaf_posterior
 from hierdiff.questions.configs import Both
 from hierdiff.runs import record
@@ -27,6 +29,9 @@ from hierdiff.runs.plan import flops
 from hierdiff.sampling import sample
 from hierdiff.worlds.run_config import OnsetConfig
 from hierdiff.worlds.sequences import Sequences
+
+# Of training, between two looks at the clock.
+STEPS = 20
 
 
 def answer(config: Both, _: argparse.Namespace) -> None:
@@ -40,6 +45,7 @@ def answer(config: Both, _: argparse.Namespace) -> None:
         "reverse": reverse_chain(),
         "neighbours": nearest_neighbours(),
         **ensemble(config.training),
+        "noises": noises(config.training),
         "peak_memory_MiB": peak_memory(),
     }
     print(*table(figures), sep="\n")
@@ -123,30 +129,59 @@ def ensemble(config: OnsetConfig) -> dict[str, dict[str, float]]:
     """Of a preset: samples a second in training, its share of the matrix-product rate, and seconds to measure once."""
     world = Sequences.set_up(config)
     inputs, training, measure = world.inputs(config.measure), prepare(config, world), make_measure(world)
-    state, advance, mesh, steps, size = training.state, training.advance, world.mesh, 20, 2048
-    operations = steps * flops(advance.trace(state, training.data, training.keys, 0, 1).jaxpr)
-
-    def train():
-        nonlocal state
-        state = advance(state, training.data, training.keys, 0, steps)
-        return state
-
+    state, mesh, size = training.state, world.mesh, 2048
+    operations = STEPS * flops(training.advance.trace(state, training.data, training.keys, 0, 1).jaxpr)
+    weights = jax.tree.map(jnp.copy, state.average)
     product = jax.jit(over_networks(jnp.matmul, mesh, stacked=2))
     square = jnp.ones((mesh.size, size, size))
     step, multiply, measuring = seconds_in_turn(
-        train, lambda: product(square, square), lambda: measure(state.average, inputs)
+        trainer(training), lambda: product(square, square), lambda: measure(weights, inputs)
     )
     rate, peak = operations / step, mesh.size * 2 * size**3 / multiply
     return {
         "training": {
-            "samples_per_s": steps * len(training.keys) * config.train.batch / step,
-            "ms_per_step": 1e3 * step / steps,
+            "samples_per_s": STEPS * len(training.keys) * config.train.batch / step,
+            "ms_per_step": 1e3 * step / STEPS,
             "Gflop_per_s": rate / 1e9,
             "machine_matrix_Gflop_per_s": peak / 1e9,
             "share": rate / peak,
         },
         "measuring": {"s": measuring},
     }
+
+
+def trainer(training: Training) -> Callable[[], TrainState]:
+    """Does some steps of a training at each call."""
+    state = training.state
+
+    def train() -> TrainState:
+        nonlocal state
+        state = training.advance(state, training.data, training.keys, 0, STEPS)
+        return state
+
+    return train
+
+
+def noises(config: OnsetConfig) -> dict[str, dict[str, float]]:
+    """Of each noise, a second: sequences noised, exact posteriors, steps back with these, and samples in training."""
+    grammar, n, key, level = random_grammar(jax.random.key(0)), 5_000, jax.random.key(1), 250
+    tokens, t, times = sample(key, grammar, n).leaves, jnp.full(n, level), respaced(level, 10)
+    work, functions = {"corrupted": n, "posteriors": n, "steps_back": n * len(times)}, {}
+    for name, make in PROCESSES.items():
+        process = make(vocab=grammar.vocab)
+        exact, x_t = exact_denoiser(grammar, process), process.corrupt(key, tokens, t)
+        back = functools.partial(reverse, key, exact, process, times=times)
+        each = dataclasses.replace(config, process=name)
+        training = prepare(each, Sequences.set_up(each))
+        work["trained"] = STEPS * len(training.keys) * config.train.batch
+        functions |= {
+            (name, "corrupted"): functools.partial(jax.jit(process.corrupt), key, tokens, t),
+            (name, "posteriors"): functools.partial(jax.jit(exact), x_t, t),
+            (name, "steps_back"): functools.partial(jax.jit(back), x_t),
+            (name, "trained"): trainer(training),
+        }
+    seconds = dict(zip(functions, seconds_in_turn(*functions.values()), strict=True))
+    return {name: {what: number / seconds[name, what] for what, number in work.items()} for name in PROCESSES}
 
 
 def numpy_belief_propagation(table: np.ndarray, log_likelihood: np.ndarray, depth: int) -> np.ndarray:
@@ -215,5 +250,10 @@ def table(figures: dict) -> list[str]:
         f"networks), {training['Gflop_per_s']:.0f} Gflop/s, {training['share']:.0%} of the "
         f"{training['machine_matrix_Gflop_per_s']:.0f} of large matrix products",
         f"measuring: {figures['measuring']['s']:.2f} s for all networks at one checkpoint",
+        *[
+            f"{name} noise, a second: {rates['corrupted']:,.0f} sequences noised, {rates['posteriors']:,.0f} exact "
+            f"posteriors, {rates['steps_back']:,.0f} steps back with them, {rates['trained']:,.0f} samples in training"
+            for name, rates in figures["noises"].items()
+        ],
         f"peak memory: {figures['peak_memory_MiB']:,.0f} MiB",
     ]

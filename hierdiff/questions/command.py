@@ -52,7 +52,9 @@ def ask(name: str, argv: list[str] | None = None, *, prog: str) -> None:
         config, options = parse_config(parser, presets, "laptop", argv)
         training = getattr(config, "training", config)
         if folder:
-            options.out = options.out or Path("runs", folder.format(preset=options.preset, seed=training.seed))
+            noise = "" if getattr(training, "process", "gaussian") == "gaussian" else f"{training.process}-"
+            named = folder.format(preset=options.preset, seed=training.seed, noise=noise)
+            options.out = options.out or Path("runs", named)
         set_up_devices(distributed=getattr(options, "distributed", False))
         if entry.of == "run" and folder:
             answer(entry.training, config.training, out=options.out, resume="auto", plan=False)
@@ -84,7 +86,8 @@ def add_folders(name: str, entry: Entry, parser: Parser, argv: list[str] | None)
             return ""
     trained = entry.training if entry.of == "run" else name
     folder = ("" if trained == "onset" else f"{trained}-") + "{preset}" + ("" if entry.of == "runs" else "-{seed}")
-    shown = folder.format(preset="PRESET", seed="SEED")
+    folder = "{noise}" + folder
+    shown = folder.format(noise="", preset="PRESET", seed="SEED")
     parser.add_argument("--out", type=Path, help=f"folder of the run (default: runs/{shown})")
     if entry.of == "training":
         meaning = "go on with a run that was left (auto: if there is one; never: start anew, and discard it)"

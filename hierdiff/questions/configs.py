@@ -1,12 +1,13 @@
 """What each question may be told; read before anything heavy is imported."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from hierdiff.errors import option, require, require_counts, require_seed
+from hierdiff.noising import PROCESSES
 from hierdiff.noising.process import require_shares
 from hierdiff.statistics.groups import GROUPS, require_groups
-from hierdiff.worlds.run_config import ImageConfig, require_size
+from hierdiff.worlds.run_config import ImageConfig, SamplesConfig, require_size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,47 @@ class UTurnConfig:
         require_groups("starts", self.starts)
         require_shares("turns", self.turns)
         require_counts(self, "reverse_steps")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NeighboursConfig(SamplesConfig):
+    """Samples."""
+
+    order: Literal["level", "random", "confidence"] = option(
+        "level", "masked symbols are shown as the noise level says, or as many in each step, by this order"
+    )
+
+
+def require_order(order: str, process: str) -> None:
+    """Raise `OptionError` if an order is asked for of noise that does not mask."""
+    need = f"level: noise that is {process} shows no symbols one after another"
+    require(order == "level" or process == "masking", "order", order, need)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CopyingConfig:
+    """Samples."""
+
+    samples: int = option(1000, f"samples that each network generates at each snapshot, a multiple of {GROUPS}")
+    reverse_steps: tuple[int, ...] = option((5, 20, 100), "numbers of steps of the reverse diffusion")
+
+    def __post_init__(self):
+        require_groups("samples", self.samples)
+        good = len(set(self.reverse_steps)) == len(self.reverse_steps) and min(self.reverse_steps) >= 1
+        require(good, "reverse_steps", self.reverse_steps, "distinct integers of at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProcessesConfig:
+    """Processes."""
+
+    processes: tuple[str, ...] = option(
+        ("gaussian", "masking", "uniform"), "noises; the others are compared to the first"
+    )
+
+    def __post_init__(self):
+        good = len(set(self.processes)) == len(self.processes) and set(self.processes) <= set(PROCESSES)
+        require(good, "processes", self.processes, f"distinct ones of {', '.join(PROCESSES)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,3 +154,5 @@ class Both:
         require_counts(self.training.train, "snapshots")
         for name in {"targets", "starts"} & set(vars(self.own)):
             require_size(name, getattr(self.own, name), self.training.size)
+        if isinstance(self.own, NeighboursConfig):
+            require_order(self.own.order, self.training.process)

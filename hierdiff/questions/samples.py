@@ -5,6 +5,7 @@ compared with A's training set and with B's: any difference is bias, whatever th
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from hierdiff.measures.neighbours import histogram_divergence, nearest_distances
 from hierdiff.measures.probe import stacked
 from hierdiff.noising.reverse import respaced, reverse, reverse_state
 from hierdiff.posterior import exact_denoiser
+from hierdiff.questions.configs import NeighboursConfig, require_order
 from hierdiff.questions.snapshots import Answer, Question, Work
 from hierdiff.sampling import coincidences, sample
 from hierdiff.statistics.groups import in_groups
@@ -55,14 +57,19 @@ OF_IMAGES = {
 }
 
 
-def of_sequences(run: Run, config: SamplesConfig) -> Work:
+def of_sequences(run: Run, config: NeighboursConfig) -> Work:
     """Generate at each snapshot, with the same starts and noise for all networks, and compare."""
     world, n = run.world, config.samples
     grammar, process, set_of = world.grammar, world.process, world.set_of
     key = key_for(world.key, "neighbours")
     noise_key = key_for(key, "noise")
     start = process.start(keys_of(key_for(key, "starts"), range(n)), grammar.leaves)
-    times = respaced(process.levels, config.reverse_steps)
+    require_order(config.order, process.name)
+    times, options = respaced(process.levels, config.reverse_steps), {}
+    if config.order != "level":
+        at_once = math.ceil(grammar.leaves / config.reverse_steps)
+        times = respaced(process.levels, math.ceil(grammar.leaves / at_once))
+        options = {"order": config.order, "at_once": at_once}
     distances = np.arange(grammar.leaves + 1)
 
     def histograms(tokens: jax.Array) -> np.ndarray:
@@ -72,7 +79,7 @@ def of_sequences(run: Run, config: SamplesConfig) -> Work:
 
     generate = run.of_networks(
         lambda params, start: reverse(
-            noise_key, network_denoiser(world.network, process, params), process, start, times
+            noise_key, network_denoiser(world.network, process, params), process, start, times, **options
         ),
         stacked=1,
     )
@@ -94,8 +101,9 @@ def of_sequences(run: Run, config: SamplesConfig) -> Work:
         }
 
     fresh = sample(key_for(key, "new sequences"), grammar, 2 * n).leaves
-    exact = jax.jit(lambda start: reverse(noise_key, exact_denoiser(grammar, process), process, start, times))
-    valid = in_groups(np.asarray(validity(grammar, exact(start))))
+    exact = exact_denoiser(grammar, process)
+    drawn = jax.jit(lambda start: reverse(noise_key, exact, process, start, times, **options))(start)
+    valid = in_groups(np.asarray(validity(grammar, drawn)))
     known = xr.Dataset(
         {
             "reference": (OF_SEQUENCES["histogram"], histograms(fresh[:n])[set_of]),

@@ -19,7 +19,7 @@ class Column(NamedTuple):
     """A curve that is read at the onset and at best, its heading, and the digits that are shown.
 
     Without a heading it is in the summary alone, where `name` is what it is called, if not as the curve. Of a share it
-    is shown only where the column `of` is told from zero.
+    is shown only where the column `of` is told from zero. With `minimum` it is said too where the curve is smallest.
     """
 
     curve: str
@@ -27,6 +27,7 @@ class Column(NamedTuple):
     digits: int = 3
     name: str = ""
     of: str = ""
+    minimum: bool = False
 
     @property
     def key(self) -> str:
@@ -97,14 +98,18 @@ class Growth:
     significant: bool
 
 
+# Fields of a summary whose content stands beside the others in its record.
+NESTED = ("values", "minima", "rows", "about")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Summary:
     """What was found in a run: its minima, the curves read at the onset and at best, and the rows of each table.
 
     Curves are read at the steps `read_at`: the onset, and best or, where that is not reached, the last. A row holds its
     value along the axis, the landmark of its minimum (`onset` with `ratio` and `growth`, or `minimum`) and the table's
-    columns under their names; `about` is what else the record says. `epoch` is in steps, and
-    `last_significant_minimum` that of the split, nan where there is none.
+    columns under their names; `minima` are those of the columns that ask for one, and `about` is what else the record
+    says. `epoch` is in steps, and `last_significant_minimum` that of the split, nan where there is none.
     """
 
     onset: Landmark
@@ -118,6 +123,7 @@ class Summary:
     last_significant_minimum: float
     data_onset: Landmark | None
     values: dict[str, Any]
+    minima: dict[str, Landmark]
     rows: dict[str, list[dict[str, Any]]]
     about: dict[str, Any]
 
@@ -129,9 +135,10 @@ class Summary:
 
     def content(self, story: Story) -> dict[str, Any]:
         """As `summary.json` has it, with the table and the verdict."""
-        parts = {name: x for name, x in vars(self).items() if x is not None and name not in ("values", "rows", "about")}
+        parts = {name: x for name, x in vars(self).items() if x is not None and name not in NESTED}
         words = {"table": table(story, self).splitlines(), "verdict": verdict(story, self)}
-        return {**parts, **self.values, **self.rows, **self.about, **words}
+        minima = {f"{name}_minimum": found for name, found in self.minima.items()}
+        return {**parts, **self.values, **minima, **self.rows, **self.about, **words}
 
 
 def summarise(story: Story, found: Statistics, *, onset_noise: float, epoch: float, about: dict[str, Any]) -> Summary:
@@ -183,6 +190,11 @@ def summarise(story: Story, found: Statistics, *, onset_noise: float, epoch: flo
         if story.data_split in mean
         else None,
         values=of_columns(story.values, {}),
+        minima={
+            column.key: estimate(found.curve(column.curve), resample, locate_minimum)
+            for column in story.values
+            if column.minimum and column.curve in mean
+        },
         rows={each.name: [row(each, value) for value in mean[each.axis].values.tolist()] for each in story.tables},
         about=about,
     )
@@ -203,9 +215,8 @@ def table(story: Story, summary: Summary) -> str:
         headings = [f"{column.heading:>{width}}" for column, _, width in columns]
         lines += ["", " ".join([f"{each.heading:>7}", *headings, minimum])]
         for row in reversed(rows) if each.top_down else rows:
-            told = {of: not of or row[of].at_best > 2 * row[of].at_best_error for (*_, of), *_ in columns}
             cells = [
-                f"{_cell(row[name] if told[column.of] else None, column.digits):>{width}}"
+                f"{_cell(row[name] if _told(row, column.of) else None, column.digits):>{width}}"
                 for column, name, width in columns
             ]
             found = row["onset" if each.onset else "minimum"]
@@ -215,13 +226,20 @@ def table(story: Story, summary: Summary) -> str:
     lines.append("")
     for column in story.values:
         if column.key in summary.values:
-            lines.append(f"{column.heading}: {_cell(summary.values[column.key], column.digits)}")
+            least = summary.minima.get(column.key)
+            where = f", smallest at step {interval(least)}" if least else ""
+            lines.append(f"{column.heading}: {_cell(summary.values[column.key], column.digits)}{where}")
     if summary.data_onset:
         lines.append(f"what the data make of {story.split_words} turns up at step {interval(summary.data_onset)}")
     if summary.two_minima:
         last = summary.last_significant_minimum
         lines.append(f"the last significant minimum of {story.split_words} before best is another: step {last:,.0f}")
     return "\n".join(lines)
+
+
+def _told(row: dict[str, Any], of: str) -> bool:
+    """Whether what a share is of is told from zero."""
+    return not of or row[of].at_best > 2 * row[of].at_best_error
 
 
 def _cell(x: Values | float | None, digits: int) -> str:

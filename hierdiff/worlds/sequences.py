@@ -99,7 +99,7 @@ class Sequences(Plain):
             Column("data_split", "and what the data make"),
             Column("slope", "memorization slope", 4),
             Column("excess", "excess loss, nats"),
-            Column("excess_bound", "excess of the bound on -log p, nats"),
+            Column("excess_bound", "excess of the bound on -log p, nats", minimum=True),
         ),
         tables=(
             HEIGHTS,

@@ -1,0 +1,11 @@
+"""Do networks lean towards their samples sooner under masking or uniform noise than under Gaussian noise?
+
+python -m experiments.processes
+"""
+
+from hierdiff.questions.command import command
+
+main = command("processes")
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Three noises beside each other, on the axes that they share: bits, and the excess of the bound on -log p."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hierdiff.pictures import style
+from hierdiff.pictures.records import PROCESSES, Need, Records, needs, read
+
+NAMED = {"split": "sample split", "excess": "excess loss", "excess_bound": "excess of the bound on -log p"}
+
+
+@needs(Need(PROCESSES, PROCESSES))
+def processes(records: Records) -> Figure:
+    """Sample split, excess loss and bound through training under each noise, and the data-dependent part by height.
+
+    Ours; no figure of the paper. The split is read at the noise level of the onset, named by the bits that x_t says of
+    x_0 there; below, each noise has a panel, at its smallest excess loss or the last step, over its bits.
+    """
+    landmarks = records.read(PROCESSES, PROCESSES)["landmarks"]
+    figure, rows = plt.subplots(2, max(3, len(landmarks)), figsize=(7.0, 4.8), sharey="row")
+    for number, row in enumerate(landmarks):
+        curves, summary = of_process(records, row["process"])
+        at, colour = curves.sel(noise=row["noise"]), f"C{number}"
+        for axes, (name, words) in zip(rows[0], NAMED.items(), strict=False):
+            style.curve(axes, at, name, f"{row['process']}, {row['bits']:.1f} bits", color=colour)
+            axes.set(title=words, xscale="log", yscale="log", xlabel="training step")
+        for name, axes in (("onset", rows[0, 0]), ("best", rows[0, 1]), ("excess_bound_minimum", rows[0, 2])):
+            if row[name]["reached"]:
+                axes.plot(row[name]["step"], row[name]["value"], "o", color=colour)
+        by_height(rows[1, number], curves.sel(step=summary["read_at"]["best"], method="nearest"), row["process"])
+    for axes in rows[1, len(landmarks) :]:
+        axes.set_visible(False)
+    rows[0, 0].set_ylabel("nats / sequence")
+    rows[1, 0].set_ylabel("data-dependent part\n[squared units / sequence]")
+    rows[0, 0].legend()
+    rows[1, 0].legend(ncols=2)
+    return figure
+
+
+def by_height(axes: Axes, at: xr.Dataset, process: str) -> None:
+    """The data-dependent part of each height over what x_t says of x_0."""
+    over_bits = at.isel(height=slice(1, None)).assign_coords(bits=("noise", at.information.values))
+    over_bits = over_bits.swap_dims(noise="bits").sortby("bits")
+    style.curves(axes, over_bits, "data_dependent", "height", "height {}".format, along="bits", marker=".")
+    axes.set(title=f"{process}, step {int(at.step):,}", xlabel="I(x_0; x_t)  [bits]")
+
+
+@needs(Need(PROCESSES, PROCESSES))
+def copies(records: Records) -> Figure:
+    """What networks copy of their own training set above chance, against the excess of the bound, for each noise.
+
+    Ours; no figure of the paper. A panel for each number of reverse steps; points are snapshots, joined along training,
+    which comes from the right and turns where the bound is smallest. Intervals are 95%.
+    """
+    names = [row["process"] for row in records.read(PROCESSES, PROCESSES)["landmarks"]]
+    folder = records.run(PROCESSES)
+    found = {name: read(folder / name / "copying.curves.nc") for name in names}
+    steps = found[names[0]].reverse_steps.values.tolist()
+    figure, panels = plt.subplots(1, len(steps), figsize=(7.0, 2.6), sharey=True, squeeze=False)
+    for axes, number in zip(panels[0], steps, strict=True):
+        for i, (name, curves) in enumerate(found.items()):
+            along(axes, curves.sel(reverse_steps=number, height=min(2, int(curves.height[-1]))), name, f"C{i}")
+        axes.axhline(0, color="0.5", linewidth=0.8)
+        axes.set(title=f"{number} reverse steps", xscale="log", xlabel="excess of the bound  [nats]")
+    panels[0, 0].set_ylabel("copied blocks, own minus other")
+    panels[0, 0].legend()
+    return figure
+
+
+def along(axes: Axes, at: xr.Dataset, label: str, colour: str) -> None:
+    """Copies against the bound's excess, snapshot by snapshot."""
+    axes.errorbar(
+        at.excess_bound,
+        at.more_copies,
+        at.more_copies_half,
+        at.excess_bound_half,
+        fmt=".-",
+        color=colour,
+        label=label,
+        linewidth=0.8,
+        elinewidth=0.5,
+    )
+
+
+def of_process(records: Records, name: str) -> tuple[xr.Dataset, Mapping[str, Any]]:
+    folder = records.run(PROCESSES) / name
+    return read(folder / "curves.nc"), read(folder / "summary.json")
