@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import rel_entr
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -107,6 +108,19 @@ def stratified_times(key: Array, n: int, levels: int) -> Int[Array, " n"]:
     """`n` noise levels 1..levels, each uniform, one in each n-th of the range (arXiv 2107.00630, appendix I.1)."""
     u = (jnp.arange(n, dtype=float) + jax.random.uniform(key)) / n
     return jnp.minimum(jnp.floor(u * levels).astype(jnp.int32) + 1, levels)
+
+
+def times_of_bound(key: Array, n: int, levels: int) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
+    """Noise levels for `n` samples, in random order, and 1/p(t): the mean of terms, so weighted, is their sum over t.
+
+    Half of the probability is uniform and half falls as 1/t: under Gaussian noise the first terms are the largest.
+    Consumes `key`.
+    """
+    t = np.arange(1, levels + 1)
+    p = 0.5 / levels + 0.5 / (t * (1 / t).sum())
+    u = (any_times(key, n, n) - jax.random.uniform(key_for(key, "offset"), (n,))) / n
+    drawn = jnp.minimum(jnp.searchsorted(jnp.asarray(np.cumsum(p), float), u), levels - 1)
+    return drawn.astype(jnp.int32) + 1, jnp.asarray(1 / p, float)[drawn]
 
 
 def require_shares(name: str, shares: tuple[float, ...]) -> None:

@@ -68,9 +68,12 @@ def make_measure(world: World) -> Wrapped:
     def measure(params, inputs):
         members = jax.lax.map(lambda piece: on(params, piece, world.on_members), inputs.members)
         members |= {of_members(name): x for name, x in on(params, inputs.any_members, world.losses).items()}
+        held_out = on(params, inputs.any_held_out, world.losses)
+        if inputs.bound is not None:
+            held_out |= on(params, inputs.bound, world.on_bound)
         return {
             **jax.lax.map(lambda level: on_held_out(params, level), (inputs.held_out, inputs.reference)),
-            **{name: in_groups(x) for name, x in on(params, inputs.any_held_out, world.losses).items()},
+            **{name: in_groups(x) for name, x in held_out.items()},
             **{name: own(name, x) for name, x in members.items()},
         }
 

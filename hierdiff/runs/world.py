@@ -33,7 +33,8 @@ class Inputs(NamedTuple):
     """Where the networks are measured: pieces at the noise levels asked for, and at t uniform on 1..T (`any_...`).
 
     A mean over the latter is the mean over the noise that training sees. `reference` is what they are compared with on
-    each of the `held_out` pieces, and `members` hold the first training samples of each set in turn.
+    each of the `held_out` pieces, and `members` hold the first training samples of each set in turn. Where the bound on
+    -log p is known, `bound` is a piece of held-out samples at levels of its own.
     """
 
     held_out: Any
@@ -41,6 +42,7 @@ class Inputs(NamedTuple):
     members: Any
     any_held_out: Any
     any_members: Any
+    bound: Any = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,6 +125,10 @@ class World(abc.ABC):
     @abc.abstractmethod
     def losses(self, piece: Any, answers: Array) -> dict[str, Array]:
         """`test_loss` and others like it, `(S, n)`; on members they have the names that `of_members` gives."""
+
+    def on_bound(self, piece: Any, answers: Array) -> dict[str, Array]:
+        """What the answers where the bound is read say, `(S, n)`."""
+        raise NotImplementedError
 
     def coordinates(self) -> dict[str, Any]:
         """Coordinates beside step, noise, network and pair."""

@@ -1,13 +1,13 @@
 """Sequences of a random grammar: their law is known, and with it what of a sequence each height of the tree says."""
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from hierdiff.grammar import Grammar, random_grammar
 from hierdiff.keys import key_for, keys_of
@@ -16,7 +16,7 @@ from hierdiff.measures import spectrum
 from hierdiff.measures.divergence import divergence, log_of
 from hierdiff.measures.probe import Piece, at, information, make_pieces, make_reference, stacked
 from hierdiff.measures.slope import slope_products
-from hierdiff.noising.process import any_times, noise_level
+from hierdiff.noising.process import any_times, noise_level, times_of_bound
 from hierdiff.runs.world import Inputs, Variable
 from hierdiff.sampling import data_sets
 from hierdiff.statistics.groups import GROUPS, in_groups
@@ -43,6 +43,15 @@ HEIGHTS = Table(
     place="height {}",
     places={-1: "prior"},
 )
+
+
+class Weighted(NamedTuple):
+    """Noised sequences and the exact posterior there, at levels that are drawn with probability 1 / `weight`."""
+
+    x_t: Array
+    t: Int[Array, " n"]
+    exact: Float[Array, "n L v"]
+    weight: Float[Array, " n"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,9 +81,6 @@ class Sequences(Plain):
         ),
         "test_loss": Variable(("network", "group"), NATS, "cross-entropy, held-out, t uniform"),
         "member_excess": Variable(("network", "group"), NATS, "KL(BP_0 || f) on its own training sequences, t uniform"),
-        "member_excess_bound": Variable(
-            ("network", "group"), NATS, "the same excess of the bound on its own training sequences"
-        ),
         "train_loss": Variable(
             ("network", "group"), NATS, "cross-entropy on the network's own training sequences, t uniform"
         ),
@@ -174,11 +180,14 @@ class Sequences(Plain):
         of_sets = keys_of(key_for(key, "members' any level"), range(len(self.train)))
         t_members = jnp.concatenate([any_times(each, measure.members, levels) for each in of_sets])
         t_held_out = any_times(key_for(key, "held-out any level"), len(self.held_out), levels)
+        t_bound, weight = times_of_bound(key_for(key, "levels of the bound"), len(self.held_out), levels)
+        of_bound = self.noised("noise of the bound", self.held_out, t_bound, filtered=(0,))
         return Inputs(
             *self.probe(measure.noise),
             members=stacked(at_levels),
             any_held_out=self.noised("held-out noise at any level", self.held_out, t_held_out),
             any_members=self.noised("members' noise at any level", members, t_members),
+            bound=Weighted(of_bound.x_t, t_bound, of_bound.exact[0], weight),
         )
 
     def at_level(self, whose: str, tokens: Int[Array, "n L"], level: int) -> Piece:
@@ -223,14 +232,14 @@ class Sequences(Plain):
         }
 
     def losses(self, piece, answers):
-        def of_step(log_f):
-            return self.process.step_divergence(piece.x_t, piece.t, piece.exact[0], jnp.exp(log_f))
+        excess = divergence(piece.exact[:1], answers)
+        return {"excess": excess, "test_loss": self.errors(piece.tokens, answers)}
 
-        return {
-            "excess": divergence(piece.exact[:1], answers),
-            "excess_bound": self.process.levels * jax.vmap(of_step)(answers),
-            "test_loss": self.errors(piece.tokens, answers),
-        }
+    def on_bound(self, piece, answers):
+        def of_step(f):
+            return self.process.step_divergence(piece.x_t, piece.t, piece.exact, f)
+
+        return {"excess_bound": piece.weight * jax.vmap(of_step)(jnp.exp(answers))}
 
     def coordinates(self):
         depth = self.grammar.depth
