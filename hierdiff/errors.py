@@ -1,7 +1,7 @@
 """What will not do: which value, what was given, and what would do instead."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -30,7 +30,7 @@ def require_seed(name: str, seed: int) -> None:
     require(0 <= seed < 2**32, name, seed, "an integer from 0 to 4,294,967,295")
 
 
-def option(default: Any, meaning: str, moves: Callable[[Any], dict[str, Any]] | None = None) -> Any:
+def option(default: Any, meaning: str, moves: Callable[[Any], Mapping[str, Any]] | None = None) -> Any:
     """A dataclass field with its meaning (and unit), which becomes the help text of its option.
 
     `moves` gives the defaults of other options, by their names, that come with a value of this one.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -24,8 +25,7 @@ class Gaussian:
     vocab: int | None = None
     levels: int = 500
     name: ClassVar[str] = "gaussian"
-    measured_at: ClassVar[tuple[float, ...]] = (0.05, 0.08, 0.1, 0.15, 0.2, 0.3)
-    onset_at: ClassVar[float] = 0.15
+    defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __post_init__(self):
         # The last beta is 20 / levels, and the first, 0.1 / levels, must be seen in float32.

@@ -1,7 +1,7 @@
 """What a noise process is; noise levels t = 1..T, as shares t/T and stratified over a batch; the cross-entropy."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
@@ -26,9 +26,8 @@ class Process(Protocol):
     """
 
     name: ClassVar[str]
-    # The noise levels t/T at which networks are measured, and that of the onset, unless others are asked for.
-    measured_at: ClassVar[tuple[float, ...]]
-    onset_at: ClassVar[float]
+    # Options of a run, by their names, that this noise changes where they are not given.
+    defaults: ClassVar[Mapping[str, Any]]
 
     @property
     @abc.abstractmethod

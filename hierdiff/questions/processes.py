@@ -6,7 +6,6 @@ where training first brings that down to one value.
 """
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,15 @@ import pandas as pd
 from jaxtyping import Float
 
 from hierdiff.errors import require
+from hierdiff.noising import PROCESSES
 from hierdiff.questions import QUESTIONS, snapshots, training
 from hierdiff.questions.configs import Both
 from hierdiff.questions.copying import COPYING, HEIGHT
 from hierdiff.runs import record
+from hierdiff.runs.options import rebuild
 from hierdiff.statistics.replicates import Curve, Statistics
 from hierdiff.worlds.finished import open_run
-from hierdiff.worlds.run_config import OnsetConfig, measured_at
+from hierdiff.worlds.run_config import OnsetConfig
 from hierdiff.worlds.sequences import Sequences
 
 # Values of the bound's excess at which copies are compared.
@@ -32,12 +33,7 @@ def answer(config: Both, options: argparse.Namespace) -> None:
     """Make the runs and compare them; tables, and `processes.json` in the folder of all runs."""
     whole, first = config.training, config.own.processes[0]
     require(whole.process == "gaussian", "process", whole.process, "to be left out: --processes gives them all")
-    configs = {
-        name: dataclasses.replace(whole, process=name, measure=dataclasses.replace(whole.measure, **measured_at(name)))
-        if name != whole.process
-        else whole
-        for name in config.own.processes
-    }
+    configs = {name: rebuild(whole, {"process": name, **PROCESSES[name].defaults}) for name in config.own.processes}
     found = {name: measure(each, options.out / name, options.preset) for name, each in configs.items()}
     landmarks = [row(name, record.read_json(options.out / name / "summary.json")) for name in found]
     copied = compare(found)

@@ -1,6 +1,7 @@
 """What a run may be told: the configs of the experiments on sequences and on images."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -22,10 +23,8 @@ class MeasureConfig:
     members: int = option(
         100, f"training samples of each set on which the networks are measured, a multiple of {GROUPS}"
     )
-    noise: tuple[float, ...] = option(Gaussian.measured_at, "noise levels, as shares t/T")
-    onset_noise: float = option(
-        Gaussian.onset_at, "the noise level t/T at which the distance of networks defines the onset"
-    )
+    noise: tuple[float, ...] = option((0.05, 0.08, 0.1, 0.15, 0.2, 0.3), "noise levels, as shares t/T")
+    onset_noise: float = option(0.15, "the noise level t/T at which the distance of networks defines the onset")
 
     def __post_init__(self):
         require_groups("held_out", self.held_out, each=2)
@@ -71,11 +70,9 @@ class RunConfig:
         return Gaussian(levels=self.noise_levels)
 
 
-def measured_at(process: str) -> dict[str, Any]:
-    """The noise levels at which networks are measured under a process, as options."""
-    if process not in PROCESSES:
-        return {}
-    return {"noise": PROCESSES[process].measured_at, "onset_noise": PROCESSES[process].onset_at}
+def defaults_of(process: str) -> Mapping[str, Any]:
+    """What a process changes of the options that are not given."""
+    return PROCESSES[process].defaults if process in PROCESSES else {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +80,7 @@ class OnsetConfig(RunConfig):
     """Experiment."""
 
     split: int = option(0, "which draw of the data, the networks and the noise, for the grammar of the seed")
-    process: str = option("gaussian", f"noise: {', '.join(PROCESSES)}", moves=measured_at)
+    process: str = option("gaussian", f"noise: {', '.join(PROCESSES)}", moves=defaults_of)
     loss: Literal["cross-entropy", "bound"] = option(
         "cross-entropy", "what networks learn by: cross-entropy of what x_t does not show, or T terms of the bound"
     )
