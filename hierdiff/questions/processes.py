@@ -6,12 +6,14 @@ where training first brings that down to one value.
 """
 
 import argparse
+import functools
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from hierdiff.errors import require
 from hierdiff.noising import PROCESSES
@@ -20,6 +22,7 @@ from hierdiff.questions.configs import Both
 from hierdiff.questions.copying import COPYING, HEIGHT
 from hierdiff.runs import record
 from hierdiff.runs.options import rebuild
+from hierdiff.statistics.minima import locate_minimum
 from hierdiff.statistics.replicates import Curve, Statistics
 from hierdiff.worlds.finished import open_run
 from hierdiff.worlds.run_config import OnsetConfig
@@ -61,74 +64,78 @@ def row(process: str, summary: dict[str, Any]) -> dict[str, Any]:
         "noise": level["noise"],
         "bits": level["information"],
         **{name: summary[name] for name in names},
+        "copies_since": summary["copying"]["copies_since"],
     }
 
 
 def compare(found: dict[str, Statistics]) -> list[dict[str, Any]]:
-    """Copies of blocks above chance where the bound's excess first falls to each of some values, and differences."""
+    """Copies of blocks above chance, and how many more than under the first process, at equal excess of the bound.
+
+    That is where training first brings it down to one of some values; and where it is smallest, which is not equal.
+    """
     bounds = {name: each.curve("excess_bound") for name, each in found.items()}
     low, high = max(each.mean.min() for each in bounds.values()), min(each.mean[0] for each in bounds.values())
     # The smallest value is one that each run reaches clearly, the largest one that none has from the start.
     values = np.geomspace(0.9 * high, 1.1 * low, VALUES) if 1.1 * low < 0.9 * high else []
-    rows = []
-    for value in values:
-        for steps in next(iter(found.values())).mean.reverse_steps.values.tolist():
-            first = None
-            for name, each in found.items():
-                copied = each.curve("more_copies", reverse_steps=steps, height=min(HEIGHT, int(each.mean.height[-1])))
-                there, read = where_first(bounds[name], copied, float(value))
-                first = first or read
-                more = Curve(there, read.mean - first.mean, read.replicates - first.replicates)
-                rows.append(
-                    {"excess_bound": float(value), "reverse_steps": steps, "process": name, "step": float(there[0])}
-                    | {
-                        of: {"mean": float(x.mean[0]), "half_width": float(each.resampling.half_width(x.replicates)[0])}
-                        for of, x in (("copies", read), ("more", more))
-                    }
-                )
+    places: dict[str, Callable] = {f"{value:.2f} nats": functools.partial(falls_to, value) for value in values}
+    places["the smallest"] = lambda steps, curves: np.log(locate_minimum(steps, curves).step)
+    all_steps, rows = next(iter(found.values())).mean.reverse_steps.values.tolist(), []
+    for (at, place), number in itertools.product(places.items(), all_steps):
+        first = None
+        for name, each in found.items():
+            height = min(HEIGHT, int(each.mean.height[-1]))
+            step, copied = read_at(place, bounds[name], each.curve("more_copies", reverse_steps=number, height=height))
+            first = first or copied
+            more = Curve(copied.steps, copied.mean - first.mean, copied.replicates - first.replicates)
+            rows.append(
+                {"at": at, "reverse_steps": number, "process": name, "step": step}
+                | {
+                    of: {"mean": float(x.mean[0]), "half_width": float(each.resampling.half_width(x.replicates)[0])}
+                    for of, x in (("copies", copied), ("more", more))
+                }
+            )
     return rows
 
 
-def where_first(bound: Curve, curve: Curve, value: float) -> tuple[Float[np.ndarray, " 1"], Curve]:
-    """The step at which `bound` first falls to a value, and another curve there, in each replicate as well."""
+def falls_to(value: float, steps: np.ndarray, curves: np.ndarray) -> np.ndarray:
+    """Log(step) where each curve, `(*curves, steps)`, first falls to a value, nan where it does not or starts there."""
+    after, log_steps = np.argmax(curves <= value, -1), np.log(steps)
+    before = np.maximum(after - 1, 0)
+    low, high = (np.take_along_axis(curves, x[..., None], -1)[..., 0] for x in (after, before))
+    share = np.log(high / value) / np.log(high / np.where(after > 0, low, 0.5 * high))
+    return np.where(after > 0, (1 - share) * log_steps[before] + share * log_steps[after], np.nan)
 
-    def step(of: np.ndarray) -> float:
-        after = int(np.argmax(of <= value))
-        if after == 0:
-            return np.nan
-        return float(
-            np.interp(-np.log(value), -np.log(of[[after - 1, after]]), np.log(bound.steps[[after - 1, after]]))
-        )
 
-    log_steps, there = np.log(bound.steps), step(bound.mean)
-    replicates = [
-        np.interp(step(of), log_steps, one) for of, one in zip(bound.replicates, curve.replicates, strict=True)
-    ]
-    read = Curve(np.exp([there]), np.array([np.interp(there, log_steps, curve.mean)]), np.array(replicates)[:, None])
-    return read.steps, read
+def read_at(place: Callable, bound: Curve, curve: Curve) -> tuple[float, Curve]:
+    """The step that `place` finds on the bound, and another curve there, in each replicate as well."""
+    mean, replicates = place(bound.steps, bound.mean), place(bound.steps, bound.replicates)
+    log_steps, step = np.log(bound.steps), float(np.exp(mean))
+    each = [np.interp(x, log_steps, one) for x, one in zip(replicates, curve.replicates, strict=True)]
+    return step, Curve(np.array([step]), np.array([np.interp(mean, log_steps, curve.mean)]), np.array(each)[:, None])
 
 
 def table(landmarks: list[dict[str, Any]], copied: list[dict[str, Any]]) -> list[str]:
-    def at(found: dict[str, Any]) -> str:
-        return f"{found['step']:,.0f}" if found["reached"] else "not reached"
+    def at(step: float | None) -> str:
+        return "none" if step is None or np.isnan(step) else f"{step:,.0f}"
 
     of_runs = [
         {
             "process": row["process"],
             "t/T": row["noise"],
             "bits": f"{row['bits']:.1f}",
-            "split smallest": at(row["onset"]),
-            "excess loss smallest": at(row["best"]),
-            "bound's excess smallest": at(row["excess_bound_minimum"]),
+            "split smallest": at(row["onset"]["step"]),
+            "excess loss smallest": at(row["best"]["step"]),
+            "excess of bound smallest": at(row["excess_bound_minimum"]["step"]),
+            **{f"copies in {each['reverse_steps']} steps since": at(each["step"]) for each in row["copies_since"]},
         }
         for row in landmarks
     ]
     of_copies = [
         {
-            "excess of the bound": f"{row['excess_bound']:.2f}",
+            "excess of the bound": row["at"],
             "reverse steps": row["reverse_steps"],
             "process": row["process"],
-            "step": f"{row['step']:,.0f}",
+            "step": at(row["step"]),
             "copies": shown(row["copies"]),
             f"above {landmarks[0]['process']}": shown(row["more"]),
         }
@@ -148,13 +155,11 @@ def shown(x: dict[str, float]) -> str:
 
 
 def sentence(copied: list[dict[str, Any]], first: str) -> str:
-    """Which processes copy more than the first one, or less, at equal excess of the bound."""
+    """Which processes copy more than the first one, or less."""
     told = [
-        f"{row['process']} by {shown(row['more'])} at {row['excess_bound']:.2f} nats and {row['reverse_steps']} steps"
+        f"{row['process']} by {shown(row['more'])} at {row['at']} and {row['reverse_steps']} reverse steps"
         for row in copied
         if row["process"] != first and abs(row["more"]["mean"]) > row["more"]["half_width"]
     ]
-    at = f"At equal excess of the bound on -log p, networks copy blocks of height {HEIGHT}"
-    if not told:
-        return f"{at} no more and no less than under {first} noise, within the intervals."
-    return f"{at} otherwise than under {first} noise here: {'; '.join(told)}."
+    at = f"Against {first} noise, where the bound has the same excess, blocks of height {HEIGHT} are copied"
+    return f"{at} {'otherwise: ' + '; '.join(told) if told else 'as often, within the intervals'}."
