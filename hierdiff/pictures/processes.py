@@ -11,7 +11,14 @@ from matplotlib.figure import Figure
 from hierdiff.pictures import style
 from hierdiff.pictures.records import PROCESSES, Need, Records, needs, read
 
-NAMED = {"split": "sample split", "excess": "excess loss", "excess_bound": "excess of the bound on -log p"}
+# Of each curve, what it is called and the landmark of its minimum.
+NAMED = {
+    "split": ("sample split", "onset"),
+    "excess": ("excess loss", "best"),
+    "excess_bound": ("excess of the bound on -log p", "excess_bound_minimum"),
+}
+# Nats of the bound's excess that are shown: networks that have just begun lie far above.
+LIMITS = 1, 100
 
 
 @needs(Need(PROCESSES, PROCESSES))
@@ -22,23 +29,23 @@ def processes(records: Records) -> Figure:
     x_0 there; below, each noise has a panel, at its smallest excess loss or the last step, over its bits.
     """
     landmarks = records.read(PROCESSES, PROCESSES)["landmarks"]
-    figure, rows = plt.subplots(2, max(3, len(landmarks)), figsize=(7.0, 4.8), sharey="row")
+    figure = plt.figure(figsize=(7.0, 5.0))
+    upper, lower = figure.subfigures(2, 1)
+    rows = upper.subplots(1, len(NAMED)), lower.subplots(1, len(landmarks), sharex=True, sharey=True, squeeze=False)[0]
     for number, row in enumerate(landmarks):
         curves, summary = of_process(records, row["process"])
         at, colour = curves.sel(noise=row["noise"]), f"C{number}"
-        for axes, (name, words) in zip(rows[0], NAMED.items(), strict=False):
+        for axes, (name, (words, minimum)) in zip(rows[0], NAMED.items(), strict=True):
             style.curve(axes, at, name, f"{row['process']}, {row['bits']:.1f} bits", color=colour)
+            if row[minimum]["reached"]:
+                axes.plot(row[minimum]["step"], row[minimum]["value"], "o", color=colour)
             axes.set(title=words, xscale="log", yscale="log", xlabel="training step")
-        for name, axes in (("onset", rows[0, 0]), ("best", rows[0, 1]), ("excess_bound_minimum", rows[0, 2])):
-            if row[name]["reached"]:
-                axes.plot(row[name]["step"], row[name]["value"], "o", color=colour)
-        by_height(rows[1, number], curves.sel(step=summary["read_at"]["best"], method="nearest"), row["process"])
-    for axes in rows[1, len(landmarks) :]:
-        axes.set_visible(False)
-    rows[0, 0].set_ylabel("nats / sequence")
-    rows[1, 0].set_ylabel("data-dependent part\n[squared units / sequence]")
-    rows[0, 0].legend()
-    rows[1, 0].legend(ncols=2)
+        by_height(rows[1][number], curves.sel(step=summary["read_at"]["best"], method="nearest"), row["process"])
+    rows[0][0].set_ylabel("nats / sequence")
+    rows[0][-1].set_ylim(*LIMITS)
+    rows[1][0].set_ylabel("data-dependent part\n[squared units / sequence]")
+    upper.legend(*rows[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=len(landmarks))
+    lower.legend(*rows[1][0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
     return figure
 
 
@@ -66,7 +73,9 @@ def copies(records: Records) -> Figure:
         for i, (name, curves) in enumerate(found.items()):
             along(axes, curves.sel(reverse_steps=number, height=min(2, int(curves.height[-1]))), name, f"C{i}")
         axes.axhline(0, color="0.5", linewidth=0.8)
-        axes.set(title=f"{number} reverse steps", xscale="log", xlabel="excess of the bound  [nats]")
+        axes.set(
+            title=f"{number} reverse steps", xscale="log", xlabel="excess of the bound  [nats / sequence]", xlim=LIMITS
+        )
     panels[0, 0].set_ylabel("copied blocks, own minus other")
     panels[0, 0].legend()
     return figure
@@ -83,7 +92,7 @@ def along(axes: Axes, at: xr.Dataset, label: str, colour: str) -> None:
         color=colour,
         label=label,
         linewidth=0.8,
-        elinewidth=0.5,
+        elinewidth=0.4,
     )
 
 
