@@ -21,6 +21,7 @@ from hierdiff.pictures.records import (
     LARGE,
     MIDDLE,
     ONSET,
+    PROCESSES,
     SIZES,
     SMALL,
     STOPPING,
@@ -44,6 +45,7 @@ COORDINATES = {
     "start": KINDS,
     "inputs": INPUTS,
     "attack": ATTACKS,
+    "reverse_steps": [5, 50],
 }
 MEASURED = {
     "divergence": ("step", "noise", "filtered"),
@@ -56,6 +58,8 @@ MEASURED = {
     "error": ("step", "noise", "height"),
     "data_dependent": ("step", "noise", "height"),
     "share": ("step", "noise", "height"),
+    "excess_bound": ("step",),
+    "information": ("noise",),
 }
 # Of each question, the variables that figures read, and their dimensions.
 VARIABLES = {
@@ -68,6 +72,10 @@ VARIABLES = {
         "to_exact_average": ("step", "inputs"),
         "known_average": ("inputs", "step"),
     },
+    "copying": {
+        "more_copies": ("step", "reverse_steps", "height"),
+        "excess_bound": ("step",),
+    },
     "uturn": {
         "ratio_of_means": ("step", "turn", "start"),
         "overlap": ("step", "turn", "start"),
@@ -77,6 +85,7 @@ VARIABLES = {
 }
 FIGURES = command.albums(QUESTIONS)
 STOPS = Need(STOPPING, STOPPING)
+THREE = Need(PROCESSES, PROCESSES)
 
 MADE = {"command": "python -m experiments.made", "commit": "0123"}
 
@@ -90,8 +99,9 @@ def records(tmp_path_factory):
     """Records of all questions with values of their own, in the form of the program's."""
     rng = np.random.default_rng(0)
     records = Records(tmp_path_factory.mktemp("runs"), "smoke", QUESTIONS)
-    for number, size in enumerate(SIZES, 1):
-        records.run(size).mkdir()
+    three = [records.run(PROCESSES) / name for name in ("gaussian", "masking", "uniform")]
+    for number, folder in enumerate([*map(records.run, SIZES), *three], 1):
+        folder.mkdir(parents=True)
         for question, variables in VARIABLES.items():
             curves = xr.Dataset(attrs=MADE)
             for name, dims in variables.items():
@@ -100,7 +110,8 @@ def records(tmp_path_factory):
                 for end in ("error", "half"):
                     curves[f"{name}_{end}"] = dims, rng.uniform(0.01, 0.02, shape)
             used = {dim: COORDINATES[str(dim)] for dim in curves.dims}
-            record.write_results(records.file(Need(question, size)), curves.assign_coords(used))
+            file = "curves.nc" if question == ONSET else f"{question}.curves.nc"
+            record.write_results(folder / file, curves.assign_coords(used))
         summary = {
             "onset": found(30.0 * number),
             "best": found(400.0 * number),
@@ -110,7 +121,7 @@ def records(tmp_path_factory):
             "divergences": [{"filtered": k, "minimum": found(100.0)} for k in FILTERED],
             **{question: {} for question in VARIABLES if question != ONSET},
         }
-        record.write_json(records.run(size) / "summary.json", summary)
+        record.write_json(folder / "summary.json", summary)
     stops = [
         {"seed": seed, "size": size, "rule": rule, "reached": True, "step": 10.0 * (1 + seed)}
         | dict.fromkeys(stopping.COSTS, 0.1 * (1 + seed))
@@ -121,6 +132,9 @@ def records(tmp_path_factory):
     records.file(STOPS).parent.mkdir()
     rows = stopping.summarise(stops)
     record.write_json(records.file(STOPS), {"stops": stops, "table": rows, **MADE})
+    minima = {name: found(100.0) for name in ("onset", "best", "excess_bound_minimum")}
+    landmarks = [{"process": folder.name, "noise": 0.15, "bits": 20.0, **minima} for folder in three]
+    record.write_json(records.file(THREE), {"landmarks": landmarks, **MADE})
     return records
 
 
@@ -259,15 +273,34 @@ def test_growth_and_stopping(records):
             same(bars.lines[0], [row[cost]["mean"] for row in rows])
 
 
+def test_three_noises_beside_each_other(records):
+    folders = [records.run(PROCESSES) / name for name in ("gaussian", "masking", "uniform")]
+    axes = drawn("processes", records)
+    for panel, name in zip(axes[:3], ("split", "excess", "excess_bound"), strict=True):
+        for line, folder in zip(labelled(panel), folders, strict=True):
+            at = record.read_results(folder / "curves.nc").sel(noise=0.15)
+            same(line, at[name], STEPS)
+    for panel, folder, step in zip(axes[3:], folders, (1000, 1000, 1000), strict=True):
+        at = record.read_results(folder / "curves.nc").sel(step=step)
+        order = np.argsort(at.information.values)
+        for line, height in zip(labelled(panel), HEIGHTS[1:], strict=True):
+            same(line, at.data_dependent.sel(height=height)[order], at.information.values[order])
+    for panel, steps in zip(drawn("copies", records), (5, 50), strict=True):
+        for bars, folder in zip(panel.containers, folders, strict=True):
+            at = record.read_results(folder / "copying.curves.nc").sel(reverse_steps=steps, height=2)
+            same(bars.lines[0], at.more_copies, at.excess_bound)
+
+
 def test_a_minimum_that_is_not_reached_is_not_drawn(records, tmp_path):
     shutil.copytree(records.folder, tmp_path, dirs_exist_ok=True)
     without = Records(tmp_path, "smoke", QUESTIONS)
-    for size in SIZES:
-        summary = without.summary(size)
+    three = [without.run(PROCESSES) / name for name in ("gaussian", "masking", "uniform")]
+    for folder in [*map(without.run, SIZES), *three]:
+        summary = record.read_json(folder / "summary.json")
         for name in ("onset", "best"):
             summary[name] |= {"step": None, "low": None, "high": None, "reached": False}
         summary["read_at"] = {"onset": None, "best": 1000.0}
-        record.write_json(without.run(size) / "summary.json", summary)
+        record.write_json(folder / "summary.json", summary)
     for name in FIGURES:
         if name.startswith("image_"):
             continue

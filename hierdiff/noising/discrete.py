@@ -67,9 +67,9 @@ class Discrete(abc.ABC):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Masking(Discrete):
-    """A symbol is masked with probability t/T: absorbing noise (arXiv 2107.03006), as in MDLM and MD4.
+    """A symbol is masked with probability t/T: the absorbing noise of D3PM (arXiv 2107.03006, section 3.1).
 
-    A mask is `vocab` (arXiv 2406.07524, 2406.04329).
+    It is that of MDLM (arXiv 2406.07524) and MD4 (arXiv 2406.04329), with their linear schedule. A mask is `vocab`.
     """
 
     name: ClassVar[str] = "masking"
@@ -139,8 +139,7 @@ class Masking(Discrete):
     ) -> Float[Array, " n"]:
         """The divergence of the two posteriors on the masked leaves, of which one in t is shown.
 
-        T times that is the cross-entropy over t/T, where x_0 is known, and the divergence (arXiv 2406.07524, eq. 10;
-        2406.04329, eq. 5).
+        T times that, where x_0 is known, is the cross-entropy over t/T, by which MDLM and MD4 train.
         """
         of_leaves = jnp.where(self.known(x_t), 0, divergence(exact, posterior))
         return of_leaves.sum(-1) / jnp.asarray(t, float)
@@ -149,7 +148,7 @@ class Masking(Discrete):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Uniform(Discrete):
-    """A symbol is redrawn from all of them with probability t/T (arXiv 2107.03006, section 3.1)."""
+    """A symbol is redrawn from all of them with probability t/T: the uniform noise of D3PM (arXiv 2107.03006)."""
 
     name: ClassVar[str] = "uniform"
     defaults: ClassVar[Mapping[str, Any]] = {

@@ -40,7 +40,9 @@ def processes(records: Records) -> Figure:
             if row[minimum]["reached"]:
                 axes.plot(row[minimum]["step"], row[minimum]["value"], "o", color=colour)
             axes.set(title=words, xscale="log", yscale="log", xlabel="training step")
-        by_height(rows[1][number], curves.sel(step=summary["read_at"]["best"], method="nearest"), row["process"])
+        best = curves.sel(step=summary["read_at"]["best"], method="nearest")
+        when = "step" if summary["best"]["reached"] else "last step"
+        by_height(rows[1][number], best, f"{row['process']}, {when} {int(best.step):,}")
     rows[0][0].set_ylabel("nats / sequence")
     rows[0][-1].set_ylim(*LIMITS)
     rows[1][0].set_ylabel("data-dependent part\n[squared units / sequence]")
@@ -49,12 +51,12 @@ def processes(records: Records) -> Figure:
     return figure
 
 
-def by_height(axes: Axes, at: xr.Dataset, process: str) -> None:
+def by_height(axes: Axes, at: xr.Dataset, title: str) -> None:
     """The data-dependent part of each height over what x_t says of x_0."""
     over_bits = at.isel(height=slice(1, None)).assign_coords(bits=("noise", at.information.values))
     over_bits = over_bits.swap_dims(noise="bits").sortby("bits")
     style.curves(axes, over_bits, "data_dependent", "height", "height {}".format, along="bits", marker=".")
-    axes.set(title=f"{process}, step {int(at.step):,}", xlabel="I(x_0; x_t)  [bits]")
+    axes.set(title=title, xlabel="I(x_0; x_t)  [bits]")
 
 
 @needs(Need(PROCESSES, PROCESSES))
