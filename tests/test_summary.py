@@ -226,6 +226,26 @@ def test_two_seeds_on_one_data_set_tell_the_seeds_part_from_the_datas():
     assert "two seeds on one data set" in table(summary)
 
 
+def test_where_memorizers_rarely_have_an_answer_there_is_no_slope(tmp_path):
+    """At the first of two noise levels: null in the summary and a dash in the table; at the other both are as ever."""
+    results = planted(split=valley(800), excess=valley(3000), data_dependent=HEIGHTS)
+    results.empirical[0] = np.nan
+    shared = np.stack([np.full(results.empirical.shape[1:], each) for each in (0.125, 0.75)])
+    summary = summary_of(results.assign(shared=(results.empirical.dims, shared)))
+    record.write_json(tmp_path / "summary.json", summary.content(Sequences.STORY))
+    content = record.read_json(tmp_path / "summary.json")
+    of_first, of_second = content["noise"]
+    assert of_first["slope"] == dict.fromkeys(("at_onset", "at_onset_error", "at_best", "at_best_error"))
+    assert of_second["slope"]["at_best"] == content["slope"]["at_best"] == pytest.approx(0.05, rel=0.02)
+    assert [row["shared"] for row in content["noise"]] == [0.125, 0.75]
+    line = next(line for line in content["table"] if "both memorizers know" in line)
+    of_first, of_second = content["table"][content["table"].index(line) + 1 :][:2]
+    assert " - > - " in of_first
+    assert " 0.12 " in of_first
+    assert " - " not in of_second
+    assert " 0.75 " in of_second
+
+
 def held(read, x):
     """Of what JSON holds of `x`: numbers as they were, null where they are not finite; what is None is not there."""
     if dataclasses.is_dataclass(x):
