@@ -15,7 +15,7 @@ from hierdiff.grammar import GrammarConfig, random_grammar
 from hierdiff.keys import key_for
 from hierdiff.learning.network import TreeConfig, network_denoiser
 from hierdiff.measures.probe import at, make_pieces, make_reference, stacked
-from hierdiff.noising import Gaussian
+from hierdiff.noising import Gaussian, Masking
 from hierdiff.noising.process import noise_level
 from hierdiff.posterior import memorizer_of_numbers
 from hierdiff.runs.laboratory import label, make_measure, prepare, statistics
@@ -138,6 +138,106 @@ def test_memorizers_of_symbols_have_slope_one(sets, grammar):
     np.testing.assert_allclose(found.slope.sel(step=1), 1, atol=1e-4)
     np.testing.assert_allclose(found.slope.sel(step=2), 0, atol=1e-4)
     assert (found.split.sel(step=1) > 0.1).all()
+    # All have an answer, and nothing is said of it.
+    assert "shared" not in found
+
+
+MASKS = Masking(vocab=3, levels=100)
+MASKED = np.asarray(sample(jax.random.key(21), GRAMMAR, 500).leaves)
+RATES = (0.1, 0.5, 1.0)
+
+
+def agree(train, x_t):
+    """Which training sequences agree with what each x_t shows, `(n, P)`."""
+    return ((x_t[:, None] == train[None]) | (x_t[:, None] == 3)).all(-1)
+
+
+def of_masked(train, elsewhere, seen=None):
+    """The mean of the training sequences that agree with what is shown; where none does, what `elsewhere` says.
+
+    It answers nothing that is a number where a symbol is shown. `seen` gets x_t, by the level.
+    """
+
+    def denoiser(x_t, t):
+        if seen is not None:
+            seen.setdefault(t, x_t)
+        agreeing = agree(train, x_t)
+        known = agreeing.any(1)[:, None, None]
+        mean = np.einsum("np,plv->nlv", agreeing, np.eye(3)[train]) / np.maximum(agreeing.sum(1), 1)[:, None, None]
+        f = np.where(known, mean, elsewhere)
+        f[x_t != 3] = np.nan
+        return f
+
+    return denoiser
+
+
+@pytest.mark.parametrize(("grammar", "sets"), [(None, 3), (GRAMMAR, 2)], ids=["no grammar", "grammar"])
+def test_memorizers_of_masked_sequences_have_slope_one_where_both_know(grammar, sets):
+    """At the first level few have an answer, and there is no slope; at the last all have."""
+    train, seen, few = [each[:6] for each in SETS[:sets]], {}, np.array([0.7, 0.2, 0.1])
+    memories = [of_masked(each, np.roll(few, i), seen) for i, each in enumerate(train)]
+    same = [of_masked(train[0], few)] * sets
+    options = {"process": MASKS, "noise": RATES, "key": KEY, "grammar": grammar}
+    found = compare({1: memories, 2: same}, train, MASKED, **options).curves
+    both = {}
+    for rate in RATES:
+        known = [agree(each, seen[round(100 * rate)]).any(1) for each in train]
+        both[rate] = np.mean([known[a] & known[b] for a in range(sets) for b in range(a)])
+    np.testing.assert_allclose(found.shared, list(both.values()), rtol=1e-6)
+    assert 500 * both[0.1] < 200 < 500 * both[0.5] < 500 * both[1.0] == 500
+    assert np.isnan(found.slope.sel(noise=0.1)).all()
+    np.testing.assert_allclose(found.slope.sel(noise=[0.5, 1.0], step=1), 1, atol=1e-5)
+    np.testing.assert_allclose(found.slope.sel(noise=[0.5, 1.0], step=2), 0, atol=1e-5)
+
+
+def test_where_all_memorizers_know_even_few_sequences_define_a_slope():
+    """All is masked; where a little is shown and not all know it, a hundred are too few."""
+    train = [each[:6] for each in SETS[:2]]
+    memories = [of_masked(each, np.full(3, 1 / 3)) for each in train]
+    found = compare({1: memories}, train, MASKED[:100], process=MASKS, noise=(1.0,), key=KEY).curves
+    assert "shared" not in found
+    np.testing.assert_allclose(found.slope, 1, atol=1e-5)
+    found = compare({1: memories}, train, MASKED[:100], process=MASKS, noise=(0.9,), key=KEY).curves
+    assert 0.5 < found.shared < 1
+    assert np.isnan(found.slope).all()
+
+
+@pytest.mark.parametrize("grammar", [None, GRAMMAR], ids=["no grammar", "grammar"])
+def test_what_denoisers_answer_where_a_symbol_is_shown_is_never_read(grammar):
+    """Numbers that are none, probabilities of other symbols, and the truth come to the same."""
+
+    def answering(at_shown, tilt):
+        def denoiser(x_t, t):
+            assert np.issubdtype(x_t.dtype, np.integer)
+            f = np.tile(np.array([0.5, 0.3, 0.2]) + tilt, (*x_t.shape, 1))
+            f[x_t != 3] = np.eye(3)[x_t[x_t != 3]] if at_shown is None else at_shown
+            return f
+
+        return denoiser
+
+    tilts = np.array([[0.1, -0.1, 0], [0, -0.1, 0.1]])
+    ways = [None, np.array([0, 0, 1.0]), np.array([7.0, np.nan, -np.inf])]
+    measured = [
+        compare(
+            {1: [answering(way, tilt) for tilt in tilts]},
+            SETS[:2],
+            TOKENS,
+            process=MASKS,
+            noise=(0.5,),
+            key=KEY,
+            grammar=grammar,
+        ).curves
+        for way in ways
+    ]
+    for other in measured[1:]:
+        assert other.identical(measured[0])
+    assert measured[0].split > 0.03
+
+
+def test_little_noise_is_measured_without_a_warning():
+    """There the likelihood of a symbol is beyond what float32 holds."""
+    found = compare({1: (exact, uniform)}, SETS[:2], TOKENS, process=PROCESS, noise=(0.02,), key=KEY).curves
+    np.testing.assert_allclose(found.loss, 2 * np.log(3), rtol=1e-3)
 
 
 @pytest.mark.parametrize("grammar", [None, GRAMMAR], ids=["no grammar", "grammar"])

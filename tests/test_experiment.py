@@ -11,13 +11,15 @@ import optax
 import pytest
 import xarray as xr
 from runs import SMOKE as OPTIONS
-from runs import names
+from runs import asked, names
 
 from experiments import membership, onset
 from hierdiff.learning.network import TransformerConfig
+from hierdiff.noising import Masking, Uniform
 from hierdiff.pictures import style
 from hierdiff.pictures.command import draw_run
 from hierdiff.runs import record
+from hierdiff.runs.options import flat, options_of
 from hierdiff.runs.world import Inputs
 from hierdiff.worlds.run_config import OnsetConfig
 from hierdiff.worlds.sequences import Sequences
@@ -115,6 +117,9 @@ def test_a_foreign_folder_is_refused_and_left_as_it_is(content, tmp_path, capsys
         (["--noise", "0.15", "1e-12"], "--noise: got (0.15, 1e-12), needs values that are distinct among"),
         (["--noise-levels", "3000000000"], "--noise-levels: got 3000000000, needs an integer from 21"),
         (["--split", "-1"], "--split: got -1, needs an integer from 0"),
+        (["--process", "salt"], "--process: got salt, needs one of gaussian, masking, uniform"),
+        (["--process", "masking", "--noise", "0.1", "0.3"], "--onset-noise: got 0.4, needs one of the noise levels"),
+        (["--loss", "squares"], "--loss: invalid choice: 'squares'"),
     ],
 )
 def test_bad_input_ends_with_status_2_and_one_sentence(options, sentence, capsys):
@@ -138,6 +143,30 @@ def test_every_field_of_every_config_is_an_option(options, config, capsys):
     text = capsys.readouterr().out
     for name in names(config):
         assert re.search(rf"--{name.replace('_', '-')}\b", text)
+
+
+@pytest.mark.parametrize("process", [Masking, Uniform], ids=lambda each: each.name)
+def test_a_process_brings_its_options_and_those_that_are_given_win(process, monkeypatch, capsys):
+    """Those of the preset too, where they are asked for."""
+    chosen = ["--preset", "smoke", "--process", process.name]
+
+    def told(*options):
+        config = asked(monkeypatch, "onset", [*chosen, *options])[0]
+        return {name: flat(options_of(config))[name] for name in ("noise", "onset_noise", "first_checkpoint")}
+
+    own = {**process.defaults, "noise": list(process.defaults["noise"])}
+    of_preset = {"noise": [0.1, 0.15, 0.3], "onset_noise": 0.15, "first_checkpoint": 10}
+    assert told() == own
+    assert told("--noise", "0.1", "0.15", "0.3", "--onset-noise", "0.15") == of_preset
+    assert told("--onset-noise", "0.1") == own | {"onset_noise": 0.1}
+    assert told("--noise", str(own["onset_noise"]), "0.7") == own | {"noise": [own["onset_noise"], 0.7]}
+    assert told("--first-checkpoint", "50") == own | {"first_checkpoint": 50}
+    assert told("--process", "gaussian") == of_preset
+    with pytest.raises(SystemExit, match="0"):
+        onset.main([*chosen, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"noise levels, as shares t/T (default: {process.defaults['noise']})" in text
+    assert f"defines the onset (default: {own['onset_noise']})" in text
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from hierdiff.runs import laboratory, record
 from hierdiff.statistics import story
 from hierdiff.statistics.replicates import Statistics
 from hierdiff.statistics.story import Summary
+from hierdiff.statistics.words import interval
 from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
 from hierdiff.worlds.sequences import Sequences, spectrum_parts
 
@@ -65,6 +66,7 @@ def planted(*, split, excess, data_dependent, seed_share=0.0, seeds=1, sets=4, s
                 ("step", "noise", "filtered", "network", "group"),
                 noisy(np.stack(2 * [every_noise], 2), by_network),
             ),
+            "excess_bound": (("step", "network", "group"), noisy(10 * valley(1500), factor[data_set])),
             "scale": (("noise", "filtered", "group"), np.ones((len(NOISE), 2, GROUPS))),
             "increment": (("noise", "height", "group"), np.full((len(NOISE), 3, GROUPS), 2.0)),
             "empirical": (("noise", "pair", "group"), np.full((len(NOISE), len(first), GROUPS), 4.0)),
@@ -132,6 +134,15 @@ def test_values_and_errors_at_the_minima(summary):
         # 0.05 / 2 from each of 4 networks and 50 groups, in two points of which a value between checkpoints is made.
         assert 0.5 < row["learned"].at_best_error / (0.025 * 0.5 / np.sqrt(4 * 50 / 2)) < 2
     assert summary.values["slope"].at_best == pytest.approx(0.05, rel=0.02)
+
+
+def test_where_the_bound_is_smallest_is_said(summary):
+    least = summary.minima["excess_bound"]
+    assert least.low < 1500 < least.high
+    assert least.value == pytest.approx(3, rel=0.05)
+    line = next(line for line in table(summary).splitlines() if line.startswith("excess of the bound"))
+    assert line.endswith(f", smallest at step {interval(least)}")
+    assert table(summary).count("smallest at step") == 2
 
 
 def test_the_error_of_a_curve_counts_data_sets_and_sequences():
@@ -226,6 +237,26 @@ def test_two_seeds_on_one_data_set_tell_the_seeds_part_from_the_datas():
     assert "two seeds on one data set" in table(summary)
 
 
+def test_where_memorizers_rarely_have_an_answer_there_is_no_slope(tmp_path):
+    """At the first of two noise levels: null in the summary and a dash in the table; at the other both are as ever."""
+    results = planted(split=valley(800), excess=valley(3000), data_dependent=HEIGHTS)
+    results.empirical[0] = np.nan
+    shared = np.stack([np.full(results.empirical.shape[1:], each) for each in (0.125, 0.75)])
+    summary = summary_of(results.assign(shared=(results.empirical.dims, shared)))
+    record.write_json(tmp_path / "summary.json", summary.content(Sequences.STORY))
+    content = record.read_json(tmp_path / "summary.json")
+    of_first, of_second = content["noise"]
+    assert of_first["slope"] == dict.fromkeys(("at_onset", "at_onset_error", "at_best", "at_best_error"))
+    assert of_second["slope"]["at_best"] == content["slope"]["at_best"] == pytest.approx(0.05, rel=0.02)
+    assert [row["shared"] for row in content["noise"]] == [0.125, 0.75]
+    line = next(line for line in content["table"] if "both memorizers know" in line)
+    of_first, of_second = content["table"][content["table"].index(line) + 1 :][:2]
+    assert " - > - " in of_first
+    assert " 0.12 " in of_first
+    assert " - " not in of_second
+    assert " 0.75 " in of_second
+
+
 def held(read, x):
     """Of what JSON holds of `x`: numbers as they were, null where they are not finite; what is None is not there."""
     if dataclasses.is_dataclass(x):
@@ -262,11 +293,12 @@ def test_a_summary_on_disk_holds_the_numbers_and_the_words(shape, summary, world
     content = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert content == record.read_json(tmp_path / "summary.json")
     assert held(content, expected)
-    parts = {*vars(summary), *summary.values, *summary.rows, *ABOUT, "table", "verdict"} - {"values", "rows", "about"}
+    minima = {f"{name}_minimum": found for name, found in summary.minima.items()}
+    parts = {*vars(summary), *summary.values, *minima, *summary.rows, *ABOUT, "table", "verdict"} - {*story.NESTED}
     assert parts - {"data_onset"} <= set(content) <= parts
     for name in ("onset", "best", "ratio", "read_at"):
         assert held(content[name], getattr(summary, name))
-    assert all(held(content[name], value) for name, value in (summary.values | summary.rows | ABOUT).items())
+    assert all(held(content[name], value) for name, value in (summary.values | minima | summary.rows | ABOUT).items())
     assert (content["table"], content["verdict"]) == (table(summary).splitlines(), verdict(summary))
     assert ("data_onset" in content) == ("of_the_data" in content["heights"][0]) == (shape == "two seeds")
     assert (content["onset"]["step"] is None) == (shape == "none reached")

@@ -12,6 +12,7 @@ from experiments.onset import main
 from hierdiff.learning import loop as training
 from hierdiff.learning.devices import ensemble_mesh, over_networks
 from hierdiff.learning.loop import (
+    Sample,
     Training,
     TrainingSet,
     TrainState,
@@ -23,8 +24,8 @@ from hierdiff.learning.loop import (
 from hierdiff.learning.network import TransformerConfig, TreeConfig, network_log_posterior
 from hierdiff.learning.optimizer import average_exponent, learning_rate
 from hierdiff.learning.train_config import OPTIMIZERS, TrainConfig
-from hierdiff.noising import Gaussian
-from hierdiff.noising.process import cross_entropy, stratified_times
+from hierdiff.noising import Gaussian, Masking, Uniform
+from hierdiff.noising.process import corrupt_each, cross_entropy, stratified_times
 
 PROCESS = Gaussian(vocab=4, levels=100)
 TREE = TreeConfig(width=16).build(channels=4, vocab=4, depth=2, branching=2)
@@ -164,6 +165,55 @@ def test_the_loss_of_a_batch_is_that_of_its_samples_one_by_one(network):
 
     one_by_one = jax.jit(over_networks(of_all, ensemble_mesh(2), stacked=1))(both, samples, keys)[0]
     np.testing.assert_allclose(whole, one_by_one, rtol=1e-4)
+
+
+@pytest.mark.parametrize("process", [Gaussian, Masking, Uniform], ids=lambda each: each.name)
+def test_the_loss_by_the_bound_is_all_levels_times_its_term_and_has_a_gradient(process):
+    """Three samples at each level, of a network as drawn and of one that is sure; without noise nothing is to learn."""
+    process = process(vocab=4, levels=30)
+    network = TreeConfig(width=8).build(channels=process.channels, vocab=4, depth=1, branching=2)
+    tokens, t = jax.random.randint(jax.random.key(0), (90, 2), 0, 4), jnp.arange(90) % 30 + 1
+    samples, keys = Sample(jnp.arange(90), tokens, t, jnp.ones(90)), jax.random.split(jax.random.key(1), 90)
+    losses = token_losses(network, process, ensemble_mesh(1), bound=True)
+
+    def with_gradient(params, weight):
+        def weighed(params):
+            found = losses(params, samples, keys)
+            return (weight * found).sum(), found
+
+        return jax.grad(weighed, has_aux=True)(params)
+
+    with_gradient = jax.jit(over_networks(with_gradient, ensemble_mesh(1), stacked=1))
+    x_t, drawn = corrupt_each(process, keys, tokens, t), network.init(jax.random.key(2))
+    for scale in (1, 10):
+        params = jax.tree.map(lambda x, scale=scale: scale * x, drawn)
+        of_all, found = with_gradient(jax.tree.map(lambda x: x[None], params), jnp.ones(90))
+        f = jnp.exp(network_log_posterior(network, process)(params, x_t, t))
+        np.testing.assert_allclose(found[0], 30 * process.bound(tokens, x_t, t, f), rtol=2e-5, atol=1e-5)
+        assert np.isfinite(found).all()
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(of_all))
+        assert max(np.abs(x).max() for x in jax.tree.leaves(of_all)) > 0.1
+        known = process.known(x_t).all(-1)
+        of_known, _ = with_gradient(jax.tree.map(lambda x: x[None], params), known.astype(float))
+        jax.tree.map(lambda x: np.testing.assert_array_equal(x, 0), of_known)
+    assert known.any() == (process.name == "masking")
+
+
+def test_the_cross_entropy_is_that_of_masked_leaves_and_the_bound_weighs_it_by_its_level():
+    process, t = Masking(vocab=4, levels=30), jnp.arange(60) % 30 + 1
+    network = TreeConfig(width=8).build(channels=5, vocab=4, depth=2, branching=2)
+    tokens, params = jax.random.randint(jax.random.key(0), (60, 4), 0, 4), network.init(jax.random.key(1))
+    samples, keys = Sample(jnp.arange(60), tokens, t, jnp.ones(60)), jax.random.split(jax.random.key(2), 60)
+    x_t, mesh = corrupt_each(process, keys, tokens, t), ensemble_mesh(1)
+    log_f = np.asarray(network.forward(params, process.encode(x_t), t, None))
+    of_symbols = np.take_along_axis(log_f, np.asarray(tokens)[..., None], -1)[..., 0]
+    expected = -(of_symbols * (np.asarray(x_t) == 4)).sum(-1)
+    for bound, weight in ((False, 1), (True, 30 / np.asarray(t))):
+        losses = over_networks(token_losses(network, process, mesh, bound=bound), mesh, stacked=1)
+        found = jax.jit(losses)(jax.tree.map(lambda x: x[None], params), samples, keys)[0]
+        np.testing.assert_allclose(found, weight * expected, rtol=1e-5, atol=1e-6)
+    assert (expected == 0).any()
+    assert expected.max() > 2
 
 
 def test_training_with_a_weight_of_two_is_training_on_the_sequence_twice():

@@ -117,7 +117,7 @@ def times_of_bound(key: Array, n: int, levels: int) -> tuple[Int[Array, " n"], F
     """
     t = np.arange(1, levels + 1)
     p = 0.5 / levels + 0.5 / (t * (1 / t).sum())
-    u = (any_times(key, n, n) - jax.random.uniform(key_for(key, "offset"), (n,))) / n
+    u = (any_times(key, n, n).astype(float) - jax.random.uniform(key_for(key, "offset"), (n,))) / n
     drawn = jnp.minimum(jnp.searchsorted(jnp.asarray(np.cumsum(p), float), u), levels - 1)
     return drawn.astype(jnp.int32) + 1, jnp.asarray(1 / p, float)[drawn]
 

@@ -239,7 +239,7 @@ class Sequences(Plain):
         def of_step(f):
             return self.process.step_divergence(piece.x_t, piece.t, piece.exact, f)
 
-        return {"excess_bound": piece.weight * jax.vmap(of_step)(jnp.exp(answers))}
+        return {"excess_bound": piece.weight[None] * jax.vmap(of_step)(jnp.exp(answers))}
 
     def coordinates(self):
         depth = self.grammar.depth
