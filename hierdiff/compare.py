@@ -156,10 +156,8 @@ def _outputs(denoisers: Sequence[Denoiser], process: Process, x_t: Array, level:
     shape = (*x_t.shape[:2], process.vocab) if symbols else x_t.shape
     shown, answer = np.False_, np.float32(0)
     if symbols:
-        shown, answer = (
-            np.asarray(process.known(x_t))[..., None],
-            np.asarray(jnp.exp(process.log_likelihood(x_t, level))),
-        )
+        shown = np.asarray(process.known(x_t))[..., None]
+        answer = np.asarray(jnp.exp(process.log_likelihood(x_t, level)))
     for number, denoiser in enumerate(denoisers):
         output = np.asarray(denoiser(seen, level))
         require(output.shape == shape, f"denoiser {number}", output.shape, f"outputs of the shape {shape}")
