@@ -18,6 +18,7 @@ QUESTIONS = {
     "losses": ["--targets", "50"],
     "uturn": ["--starts", "50", "--turns", "0.5", "--reverse-steps", "4"],
     "neighbours": ["--samples", "50", "--reverse-steps", "4"],
+    "copying": ["--samples", "50", "--reverse-steps", "2", "4"],
     "noise": ["--sequences", "100", "--levels", "0.4", "0.8"],
 }
 
@@ -72,3 +73,19 @@ def test_every_question_is_answered(tiny, question):
     assert {str(name).split("_")[0] for name in curves if not np.isfinite(curves[name]).all()} == rare
     assert summary[question]["sentence"]
     assert curves.sizes["step"] == 2
+
+
+@pytest.mark.parametrize("order", ["random", "confidence"])
+def test_masked_symbols_are_shown_one_after_another(tiny, order, capsys):
+    """With the exact score no string is then wrong; noise that does not mask knows no order."""
+    process, _, folder = tiny
+    options = ["--samples", "50", "--reverse-steps", "4", "--order", order, "--run", str(folder)]
+    if process == "masking":
+        ask("neighbours", options)
+        exact = record.read_results(folder / "neighbours.results.nc").exact_validity
+        np.testing.assert_array_equal(exact, 1)
+    else:
+        with pytest.raises(SystemExit, match="2"):
+            ask("neighbours", options)
+        need = "needs level: noise that is uniform shows no symbols one after another"
+        assert f"--order: got '{order}', {need}" in capsys.readouterr().err
