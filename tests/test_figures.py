@@ -435,7 +435,7 @@ def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
         config, options = asked(monkeypatch, name, arguments)
         if name == "onset":
             configs[options.out] = config
-        elif name not in ("stopping", "images"):
+        elif name not in ("stopping", "processes", "images"):
             Both(training=configs[options.run], own=config)
     steps = {config.size: config.train.steps * config.train.batch / config.size for config in configs.values()}
     assert len(steps) == 3
