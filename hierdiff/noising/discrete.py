@@ -85,8 +85,8 @@ class Masking(Discrete):
     def log_likelihood(self, x_t: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
         """0 for the symbol that is shown and -inf for others; 0 for all where none is."""
         del t
-        shown = self.known(x_t)[..., None] & (x_t[..., None] != jnp.arange(self.vocab))
-        return jnp.where(shown, -jnp.inf, 0.0)
+        ruled_out = self.known(x_t)[..., None] & (jax.nn.one_hot(x_t, self.vocab) == 0)
+        return jnp.where(ruled_out, -jnp.inf, 0.0)
 
     def known(self, x_t: Int[Array, "n L"]) -> Bool[Array, "n L"]:
         return x_t != self.vocab
