@@ -5,7 +5,8 @@ exact posterior.
 """
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -57,8 +58,7 @@ class Neighbours:
     vocab: int
     levels: int = 500
     name: ClassVar[str] = "neighbours"
-    measured_at: ClassVar[tuple[float, ...]] = (0.3, 0.6)
-    onset_at: ClassVar[float] = 0.6
+    defaults: ClassVar[Mapping[str, Any]] = {}
 
     @property
     def channels(self):
