@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,7 +30,7 @@ def processes(records: Records) -> Figure:
     """
     landmarks = records.read(PROCESSES, PROCESSES)["landmarks"]
     figure = plt.figure(figsize=(7.0, 5.0))
-    upper, lower = np.ravel(figure.subfigures(2, 1))
+    upper, lower = map(figure.add_subfigure, figure.add_gridspec(2, 1))
     rows = upper.subplots(1, len(NAMED)), lower.subplots(1, len(landmarks), sharex=True, sharey=True, squeeze=False)[0]
     for number, row in enumerate(landmarks):
         curves, summary = of_process(records, row["process"])
