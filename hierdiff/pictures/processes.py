@@ -30,7 +30,8 @@ def processes(records: Records) -> Figure:
     """
     landmarks = records.read(PROCESSES, PROCESSES)["landmarks"]
     figure = plt.figure(figsize=(7.0, 5.0))
-    upper, lower = map(figure.add_subfigure, figure.add_gridspec(2, 1))
+    grid = figure.add_gridspec(2, 1)
+    upper, lower = (figure.add_subfigure(grid[row]) for row in range(2))
     rows = upper.subplots(1, len(NAMED)), lower.subplots(1, len(landmarks), sharex=True, sharey=True, squeeze=False)[0]
     for number, row in enumerate(landmarks):
         curves, summary = of_process(records, row["process"])
