@@ -26,6 +26,7 @@ from hierdiff.questions.configs import (
     Both,
     LossesConfig,
     MembershipConfig,
+    NeighboursConfig,
     NoiseConfig,
     UTurnConfig,
 )
@@ -38,7 +39,7 @@ from hierdiff.runs import record
 from hierdiff.runs.checkpoint import only_writer
 from hierdiff.sampling import coincidences, sample, sample_unseen
 from hierdiff.worlds.finished import open_run, snapshots
-from hierdiff.worlds.run_config import OnsetConfig, SamplesConfig
+from hierdiff.worlds.run_config import OnsetConfig
 from hierdiff.worlds.sequences import Sequences
 
 SMALL = {
@@ -155,7 +156,7 @@ def test_planted_networks_lean_to_their_own_sets_or_to_none(planted):
     """Own against other, copies, membership, loss and U-turns: the memorizer shows in each, the exact in none."""
     kind, run, weights = planted
     asked = {
-        NEIGHBOURS: SamplesConfig(samples=400, reverse_steps=20),
+        NEIGHBOURS: NeighboursConfig(samples=400, reverse_steps=20),
         MEMBERSHIP: MembershipConfig(targets=50, draws=8),
         LOSSES: LossesConfig(targets=50),
         UTURN: UTurnConfig(starts=50, turns=(0.25,), reverse_steps=20),
@@ -191,7 +192,7 @@ def test_planted_networks_lean_to_their_own_sets_or_to_none(planted):
 
 def test_samples_of_a_run_are_described_consistently(folder):
     run = open_run(folder, Sequences)
-    results = results_of(NEIGHBOURS, run, SamplesConfig(samples=100, reverse_steps=4))
+    results = results_of(NEIGHBOURS, run, NeighboursConfig(samples=100, reverse_steps=4))
     assert dict(results.own_distance.sizes) == {"step": 3, "pair": 3, "group": 50}
     np.testing.assert_allclose(results.own_histogram.sum("distance"), 1, atol=1e-6)
     mean = (results.own_histogram * results.distance).sum("distance")
@@ -222,10 +223,18 @@ def test_the_ratio_of_means_and_the_mean_of_ratios_are_two_things(folder):
     np.testing.assert_allclose(mean.mean_of_ratios, 1.0)
 
 
+def test_copies_are_not_put_beside_an_excess_that_a_run_has_not_measured(folder, tmp_path, capsys):
+    older = shutil.copytree(folder, tmp_path / "older")
+    record.write_results(older / "results.nc", record.read_results(folder / "results.nc").drop_vars("excess_bound"))
+    with pytest.raises(SystemExit, match="2"):
+        ask("copying", ["--run", str(older), "--samples", "100", "--reverse-steps", "3"])
+    assert "needs a run that has measured the excess of the bound" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_bad_input_ends_with_status_2_and_one_sentence(name, folder, tmp_path, capsys):
     (tmp_path / "damaged").mkdir()
-    for file in ("config.json", "summary.json", "curves.nc"):
+    for file in ("config.json", "summary.json", "curves.nc", "results.nc"):
         (tmp_path / "damaged" / file).write_bytes((folder / file).read_bytes())
     (tmp_path / "damaged" / "snapshots").mkdir()
     (tmp_path / "damaged" / "snapshots" / "00000010.npz").write_bytes(b"PK\x03\x04 half a file")
@@ -287,7 +296,7 @@ def test_noise_levels_of_the_run_itself_agree_with_its_record(folder):
 
 @pytest.mark.slow
 def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(QUESTIONS["neighbours"].presets, "smoke", SamplesConfig(samples=100, reverse_steps=6))
+    monkeypatch.setitem(QUESTIONS["neighbours"].presets, "smoke", NeighboursConfig(samples=100, reverse_steps=6))
     monkeypatch.setitem(QUESTIONS["membership"].presets, "smoke", MembershipConfig(targets=100, draws=2))
     first, last = SMOKE.index("--steps"), SMOKE.index("--steps") + 2
     epochs = [*SMOKE[:first], "--train-epochs", "64", *SMOKE[last:]]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from hierdiff.errors import require
 from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.network import network_denoiser
 from hierdiff.measures.blocks import copies, validity
@@ -63,11 +64,13 @@ def work(run: Run, config: CopyingConfig) -> Work:
         }
 
     exact = shares(jax.jit(lambda start: generate(exact_denoiser(grammar, process), start))(start))
-    measured = record.read_results(run.folder / "results.nc").excess_bound.sel(step=run.steps)
+    measured = record.read_results(run.folder / "results.nc")
+    need = "a run that has measured the excess of the bound; an older version has made this one"
+    require("excess_bound" in measured, "run", str(run.folder), need)
     known = xr.Dataset(
         {
             "exact_copies": (DIMENSIONS["validity"], exact[world.set_of]),
-            "excess_bound": (("step", "network", "group"), measured.values),
+            "excess_bound": (("step", "network", "group"), measured.excess_bound.sel(step=run.steps).values),
         },
         {"reverse_steps": list(config.reverse_steps), "height": np.arange(grammar.depth + 1)},
     )
