@@ -88,4 +88,4 @@ def test_masked_symbols_are_shown_one_after_another(tiny, order, capsys):
         with pytest.raises(SystemExit, match="2"):
             ask("neighbours", options)
         need = "needs level: noise that is uniform shows no symbols one after another"
-        assert f"--order: got '{order}', {need}" in capsys.readouterr().err
+        assert f"--order: got {order}, {need}" in capsys.readouterr().err
