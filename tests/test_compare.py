@@ -267,6 +267,7 @@ def test_the_onset_of_a_history_of_symbols_is_found(grammar):
     np.testing.assert_allclose(found.curves.split.sel(noise=0.15), split, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_networks_of_ones_own_are_measured_as_a_run_measures_them():
     """The compiled ensemble of a run, on the noise and the completions that the comparison draws."""
     noise = (0.1, 0.3)

@@ -23,7 +23,7 @@ QUESTIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=list(LOSSES))
+@pytest.fixture(scope="module", params=["masking", pytest.param("uniform", marks=pytest.mark.slow)])
 def tiny(request, tmp_path_factory):
     """The name of a process, the options of a run with it, and the folder of that run."""
     options = [*TINY, "--process", request.param, "--loss", LOSSES[request.param]]

@@ -328,6 +328,7 @@ def test_a_run_that_is_killed_goes_on_with_the_same_images(records, tmp_path, mo
     assert of_samples[0].drop_attrs().identical(of_samples[1].drop_attrs())
 
 
+@pytest.mark.slow
 def test_a_run_in_colour_makes_coloured_samples_and_keeps_to_its_images(tmp_path, monkeypatch, capsys):
     data, folder = tmp_path / "blobs.npz", tmp_path / "run"
     command = [*OPTIONS, "--sets", "2", "--steps", "20", "--checkpoints", "2", "--snapshots", "1", "--colour"]
