@@ -74,11 +74,7 @@ class Masking(Discrete):
 
     name: ClassVar[str] = "masking"
     # Of the default grammar, a mask rate of 0.4 leaves as many bits as t/T = 0.15 does under Gaussian noise.
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "noise": (0.1, 0.2, 0.4, 0.6, 0.8, 0.9),
-        "onset_noise": 0.4,
-        "first_checkpoint": 10,
-    }
+    defaults: ClassVar[Mapping[str, Any]] = {"noise": (0.1, 0.2, 0.4, 0.6, 0.8, 0.9), "onset_noise": 0.4}
 
     @property
     def channels(self) -> int:
@@ -151,11 +147,8 @@ class Uniform(Discrete):
     """A symbol is redrawn from all of them with probability t/T: the uniform noise of D3PM (arXiv 2107.03006)."""
 
     name: ClassVar[str] = "uniform"
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "noise": (0.02, 0.1, 0.2, 0.4, 0.6, 0.8),
-        "onset_noise": 0.2,
-        "first_checkpoint": 10,
-    }
+    # Here 0.2 does.
+    defaults: ClassVar[Mapping[str, Any]] = {"noise": (0.02, 0.1, 0.2, 0.4, 0.6, 0.8), "onset_noise": 0.2}
 
     @property
     def channels(self) -> int:
