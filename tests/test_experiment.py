@@ -152,15 +152,14 @@ def test_a_process_brings_its_options_and_those_that_are_given_win(process, monk
 
     def told(*options):
         config = asked(monkeypatch, "onset", [*chosen, *options])[0]
-        return {name: flat(options_of(config))[name] for name in ("noise", "onset_noise", "first_checkpoint")}
+        return {name: flat(options_of(config))[name] for name in ("noise", "onset_noise")}
 
     own = {**process.defaults, "noise": list(process.defaults["noise"])}
-    of_preset = {"noise": [0.1, 0.15, 0.3], "onset_noise": 0.15, "first_checkpoint": 10}
+    of_preset = {"noise": [0.1, 0.15, 0.3], "onset_noise": 0.15}
     assert told() == own
     assert told("--noise", "0.1", "0.15", "0.3", "--onset-noise", "0.15") == of_preset
     assert told("--onset-noise", "0.1") == own | {"onset_noise": 0.1}
     assert told("--noise", str(own["onset_noise"]), "0.7") == own | {"noise": [own["onset_noise"], 0.7]}
-    assert told("--first-checkpoint", "50") == own | {"first_checkpoint": 50}
     assert told("--process", "gaussian") == of_preset
     with pytest.raises(SystemExit, match="0"):
         onset.main([*chosen, "--help"])
