@@ -1,4 +1,4 @@
-"""What a noise process is; noise levels t = 1..T, as shares t/T and stratified over a batch; the cross-entropy."""
+"""What a noise process is; noise levels t = 1..T, as shares t/T and stratified; cross-entropy and divergence."""
 
 import abc
 from collections.abc import Callable, Mapping

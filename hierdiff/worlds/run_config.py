@@ -82,7 +82,7 @@ class OnsetConfig(RunConfig):
     split: int = option(0, "which draw of the data, the networks and the noise, for the grammar of the seed")
     process: str = option("gaussian", f"noise: {', '.join(PROCESSES)}", moves=defaults_of)
     loss: Literal["cross-entropy", "bound"] = option(
-        "cross-entropy", "what networks learn by: cross-entropy of what x_t does not show, or T terms of the bound"
+        "cross-entropy", "of what x_t does not show, or T times the term at t of the bound on -log p"
     )
     grammar: GrammarConfig = dataclasses.field(default_factory=GrammarConfig)
     network: NetworkConfig = kind(TreeConfig, NETWORKS, "architecture")
