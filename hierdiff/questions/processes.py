@@ -98,12 +98,17 @@ def compare(found: dict[str, Statistics]) -> list[dict[str, Any]]:
 
 
 def falls_to(value: float, steps: np.ndarray, curves: np.ndarray) -> np.ndarray:
-    """Log(step) where each curve, `(*curves, steps)`, first falls to a value, nan where it does not or starts there."""
-    after, log_steps = np.argmax(curves <= value, -1), np.log(steps)
-    before = np.maximum(after - 1, 0)
+    """Log(step) where each curve, `(*curves, steps)`, first falls to a value.
+
+    A replicate that does not come so far is read where it is smallest, and one that is there from the start at its
+    first snapshot.
+    """
+    below, log_steps = curves <= value, np.log(steps)
+    after = np.where(below.any(-1), np.argmax(below, -1), np.argmin(curves, -1))
+    before, falls = np.maximum(after - 1, 0), below.any(-1) & (after > 0)
     low, high = (np.take_along_axis(curves, x[..., None], -1)[..., 0] for x in (after, before))
-    share = np.log(high / value) / np.log(high / np.where(after > 0, low, 0.5 * high))
-    return np.where(after > 0, (1 - share) * log_steps[before] + share * log_steps[after], np.nan)
+    share = np.where(falls, np.log(high / value) / np.log(high / np.where(falls, low, 0.5 * high)), 1)
+    return (1 - share) * log_steps[before] + share * log_steps[after]
 
 
 def read_at(place: Callable, bound: Curve, curve: Curve) -> tuple[float, Curve]:
