@@ -108,7 +108,7 @@ def falls_to(value: float, steps: np.ndarray, curves: np.ndarray) -> np.ndarray:
     before, falls = np.maximum(after - 1, 0), below.any(-1) & (after > 0)
     low, high = (np.take_along_axis(curves, x[..., None], -1)[..., 0] for x in (after, before))
     share = np.where(falls, np.log(high / value) / np.log(high / np.where(falls, low, 0.5 * high)), 1)
-    return (1 - share) * log_steps[before] + share * log_steps[after]
+    return np.asarray((1 - share) * log_steps[before] + share * log_steps[after])
 
 
 def read_at(place: Callable, bound: Curve, curve: Curve) -> tuple[float, Curve]:
