@@ -76,9 +76,7 @@ def copies(records: Records) -> Figure:
         for i, (name, curves) in enumerate(found.items()):
             along(axes, curves.sel(reverse_steps=number, height=min(2, int(curves.height[-1]))), name, f"C{i}")
         axes.axhline(0, color="0.5", linewidth=0.8)
-        axes.set(
-            title=f"{number} reverse steps", xscale="log", xlabel="excess of the bound  [nats / sequence]", xlim=LIMITS
-        )
+        axes.set(title=f"{number} reverse steps", xscale="log", xlabel="excess of the bound  [nats]", xlim=LIMITS)
     panels[0, 0].set_ylabel("copied blocks, own minus other")
     panels[0, 0].legend()
     return figure
