@@ -76,6 +76,7 @@ def lower_training_and_measuring(network):
     assert "stablehlo.dot_general" in lower(measure, training.state.average, world.inputs(config.measure))
 
 
+@pytest.mark.slow
 def test_training_and_measuring_on_images():
     config = ImagesConfig(
         sets=2,

@@ -171,7 +171,9 @@ def of_masked(train, elsewhere, seen=None):
     return denoiser
 
 
-@pytest.mark.parametrize(("grammar", "sets"), [(None, 3), (GRAMMAR, 2)], ids=["no grammar", "grammar"])
+@pytest.mark.parametrize(
+    ("grammar", "sets"), [pytest.param(None, 3, marks=pytest.mark.slow), (GRAMMAR, 2)], ids=["no grammar", "grammar"]
+)
 def test_memorizers_of_masked_sequences_have_slope_one_where_both_know(grammar, sets):
     """At the first level few have an answer, and there is no slope; at the last all have."""
     train, seen, few = [each[:6] for each in SETS[:sets]], {}, np.array([0.7, 0.2, 0.1])
@@ -202,7 +204,9 @@ def test_where_all_memorizers_know_even_few_sequences_define_a_slope():
     assert np.isnan(found.slope).all()
 
 
-@pytest.mark.parametrize("grammar", [None, GRAMMAR], ids=["no grammar", "grammar"])
+@pytest.mark.parametrize(
+    "grammar", [None, pytest.param(GRAMMAR, marks=pytest.mark.slow)], ids=["no grammar", "grammar"]
+)
 def test_what_denoisers_answer_where_a_symbol_is_shown_is_never_read(grammar):
     """Numbers that are none, probabilities of other symbols, and the truth come to the same."""
 

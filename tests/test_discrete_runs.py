@@ -64,7 +64,10 @@ def test_all_that_is_measured_is_finite_but_a_slope_that_too_few_define(tiny):
         assert each[-1] < 0.9 * each[0], name
 
 
-@pytest.mark.parametrize("question", list(QUESTIONS))
+@pytest.mark.parametrize(
+    "question",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("losses", "noise") else name for name in QUESTIONS],
+)
 def test_every_question_is_answered(tiny, question):
     process, _, folder = tiny
     ask(question, [*QUESTIONS[question], "--run", str(folder)])

@@ -356,6 +356,7 @@ def test_a_run_in_colour_makes_coloured_samples_and_keeps_to_its_images(tmp_path
     assert all(np.isfinite(results[name]).all() for name in results)
 
 
+@pytest.mark.slow
 def test_a_plan_is_made_of_images_too(records, monkeypatch, capsys):
     monkeypatch.setattr(plan, "LONG_ENOUGH", 0.1)
     main([*OPTIONS, "--data-dir", str(records.folder / "blobs.npz"), "--plan"])

@@ -169,6 +169,7 @@ def test_plugins_train_and_ask_and_the_record_names_them(tmp_path, monkeypatch, 
     assert float(curves.apart[-1]) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_without_its_plugin_says_what_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(EXAMPLES)
     ask("onset", ["--plugin", "cosine", *TINY, "--process", "cosine", "--out", str(tmp_path / "run")])

@@ -442,7 +442,9 @@ def larger(right, *args):
 every_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
 
 
-@pytest.mark.parametrize("name", list(GRAMMARS))
+@pytest.mark.parametrize(
+    "name", [name if name in FOUR_LEAVES else pytest.param(name, marks=pytest.mark.slow) for name in GRAMMARS]
+)
 class TestLaws:
     """Of every process and every grammar."""
 

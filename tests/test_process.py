@@ -372,7 +372,10 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=list(CASES))
+@pytest.fixture(
+    scope="module",
+    params=["gaussian", "masking", *(pytest.param(name, marks=pytest.mark.slow) for name in ("neighbours", "uniform"))],
+)
 def case(request):
     process, t, define = CASES[request.param]
     process = process(vocab=3, levels=LEVELS)

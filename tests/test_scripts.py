@@ -131,7 +131,7 @@ def test_figures_are_drawn_from_what_the_program_records(folder, tmp_path):
     assert drawn == 11
 
 
-@pytest.fixture(params=[pytest.param("memorizer", marks=pytest.mark.slow), "exact"])
+@pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.slow) for kind in ("memorizer", "exact")])
 def planted(request, folder):
     """The run with networks in place of its own: each memorizes its own training set, or all are exact.
 

@@ -167,7 +167,9 @@ def test_the_loss_of_a_batch_is_that_of_its_samples_one_by_one(network):
     np.testing.assert_allclose(whole, one_by_one, rtol=1e-4)
 
 
-@pytest.mark.parametrize("process", [Gaussian, Masking, Uniform], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "process", [pytest.param(Gaussian, marks=pytest.mark.slow), Masking, Uniform], ids=lambda each: each.name
+)
 def test_the_loss_by_the_bound_is_all_levels_times_its_term_and_has_a_gradient(process):
     """Three samples at each level, of a network as drawn and of one that is sure; without noise nothing is to learn."""
     process = process(vocab=4, levels=30)
