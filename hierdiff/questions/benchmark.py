@@ -180,7 +180,7 @@ def noises(config: OnsetConfig) -> dict[str, dict[str, float]]:
             (name, "steps_back"): functools.partial(jax.jit(back), x_t),
             (name, "trained"): trainer(training),
         }
-    seconds = dict(zip(functions, seconds_in_turn(*functions.values()), strict=True))
+    seconds = dict(zip(functions, seconds_in_turn(*functions.values(), rounds=15), strict=True))
     return {name: {what: number / seconds[name, what] for what, number in work.items()} for name in PROCESSES}
 
 
