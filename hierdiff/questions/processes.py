@@ -7,7 +7,6 @@ where training first brings that down to one value.
 
 import argparse
 import functools
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,21 +78,24 @@ def compare(found: dict[str, Statistics]) -> list[dict[str, Any]]:
     values = np.geomspace(0.9 * high, 1.1 * low, VALUES) if 1.1 * low < 0.9 * high else []
     places: dict[str, Callable] = {f"{value:.2f} nats": functools.partial(falls_to, value) for value in values}
     places["the smallest"] = lambda steps, curves: np.log(locate_minimum(steps, curves).step)
-    all_steps, rows = next(iter(found.values())).mean.reverse_steps.values.tolist(), []
-    for (at, place), number in itertools.product(places.items(), all_steps):
-        first = None
-        for name, each in found.items():
-            height = min(HEIGHT, int(each.mean.height[-1]))
-            step, copied = read_at(place, bounds[name], each.curve("more_copies", reverse_steps=number, height=height))
-            first = first or copied
-            more = Curve(copied.steps, copied.mean - first.mean, copied.replicates - first.replicates)
-            rows.append(
-                {"at": at, "reverse_steps": number, "process": name, "step": step}
-                | {
-                    of: {"mean": float(x.mean[0]), "half_width": float(each.resampling.half_width(x.replicates)[0])}
-                    for of, x in (("copies", copied), ("more", more))
-                }
-            )
+    of_first, rows = next(iter(found.values())).mean, []
+    height, all_steps = min(HEIGHT, int(of_first.height[-1])), of_first.reverse_steps.values.tolist()
+    for at, place in places.items():
+        # In log(step): of the mean, and of each replicate.
+        there = {name: (float(place(x.steps, x.mean)), place(x.steps, x.replicates)) for name, x in bounds.items()}
+        for number in all_steps:
+            first = None
+            for name, each in found.items():
+                copied = read_at(each.curve("more_copies", reverse_steps=number, height=height), *there[name])
+                first = first or copied
+                more = Curve(copied.steps, copied.mean - first.mean, copied.replicates - first.replicates)
+                rows.append(
+                    {"at": at, "reverse_steps": number, "process": name, "step": float(copied.steps[0])}
+                    | {
+                        of: {"mean": float(x.mean[0]), "half_width": float(each.resampling.half_width(x.replicates)[0])}
+                        for of, x in (("copies", copied), ("more", more))
+                    }
+                )
     return rows
 
 
@@ -111,12 +113,11 @@ def falls_to(value: float, steps: np.ndarray, curves: np.ndarray) -> np.ndarray:
     return np.asarray((1 - share) * log_steps[before] + share * log_steps[after])
 
 
-def read_at(place: Callable, bound: Curve, curve: Curve) -> tuple[float, Curve]:
-    """The step that `place` finds on the bound, and another curve there, in each replicate as well."""
-    mean, replicates = place(bound.steps, bound.mean), place(bound.steps, bound.replicates)
-    log_steps, step = np.log(bound.steps), float(np.exp(mean))
+def read_at(curve: Curve, mean: float, replicates: np.ndarray) -> Curve:
+    """A curve at one log(step), and each of its replicates at its own."""
+    log_steps = np.log(curve.steps)
     each = [np.interp(x, log_steps, one) for x, one in zip(replicates, curve.replicates, strict=True)]
-    return step, Curve(np.array([step]), np.array([np.interp(mean, log_steps, curve.mean)]), np.array(each)[:, None])
+    return Curve(np.exp([mean]), np.array([np.interp(mean, log_steps, curve.mean)]), np.array(each)[:, None])
 
 
 def table(landmarks: list[dict[str, Any]], copied: list[dict[str, Any]]) -> list[str]:

@@ -91,6 +91,7 @@ def parse_config(
 
     def add(config: Any, field: dataclasses.Field, default: Any, **how: Any) -> None:
         title = (type(config).__doc__ or "").splitlines()[0].rstrip(".")
+        how = how or _reader(typing.get_type_hints(type(config))[field.name])
         group(title).add_argument(_name(field), default=default, help=field.metadata["help"], **how)
 
     kinds = [(config, field) for config, field in fields_of(preset) if "kinds" in field.metadata]
@@ -98,7 +99,7 @@ def parse_config(
         add(config, field, kind_of(field, getattr(config, field.name)), choices=field.metadata["kinds"])
     moving = [(config, field) for config, field in fields_of(preset) if "moves" in field.metadata]
     for config, field in moving:
-        add(config, field, getattr(config, field.name), **_reader(field.type))
+        add(config, field, getattr(config, field.name))
     given = vars(parser.parse_known_args(argv)[0])
     for config, field in moving:
         if given[field.name] != getattr(config, field.name):
@@ -106,7 +107,7 @@ def parse_config(
     preset = rebuild(preset, given)
     for config, field in fields_of(preset):
         if not {"kinds", "moves"} & set(field.metadata):
-            add(config, field, getattr(config, field.name), **_reader(typing.get_type_hints(type(config))[field.name]))
+            add(config, field, getattr(config, field.name))
     of_other_kinds = {
         _name(option): f"{_name(field)} {name}"
         for _, field in kinds
