@@ -23,8 +23,7 @@ from hierdiff.noising.process import noise_level, require_levels, require_shares
 from hierdiff.runs.laboratory import label, statistics
 from hierdiff.runs.world import Inputs, World
 from hierdiff.statistics.groups import require_groups
-from hierdiff.statistics.landmarks import Landmark, Ratio, estimate, ratio
-from hierdiff.statistics.minima import locate_minimum, locate_onset
+from hierdiff.statistics.landmarks import Landmark, Ratio, minimum, ratio, turning_point
 from hierdiff.statistics.replicates import Statistics
 from hierdiff.worlds.plain import Plain
 from hierdiff.worlds.sequences import Sequences
@@ -95,8 +94,8 @@ def compare(
     options = {"process": process, "train": sets, "held_out": x_0, "set_of": np.arange(len(sets)), "key": key}
     world = Plain(**options) if grammar is None else Sequences(grammar=grammar, **options)
     found = _measure(world, checkpoints, noise)
-    onset = estimate(found.curve("split", noise=noise[0]), found.resampling, locate_onset)
-    best = estimate(found.curve("to_stop_by"), found.resampling, locate_minimum)
+    onset = turning_point(found.curve("split", noise=noise[0]), found.resampling)
+    best = minimum(found.curve("to_stop_by"), found.resampling)
     return Comparison(found.curves(), onset, best, ratio(onset, best, found.resampling))
 
 

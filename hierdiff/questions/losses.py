@@ -18,8 +18,7 @@ from hierdiff.questions.configs import LossesConfig
 from hierdiff.questions.snapshots import Answer, Question, Work
 from hierdiff.sampling import coincidences, sample
 from hierdiff.statistics.groups import in_groups
-from hierdiff.statistics.landmarks import estimate, first_significant
-from hierdiff.statistics.minima import locate_minimum
+from hierdiff.statistics.landmarks import first_significant, minimum
 from hierdiff.statistics.replicates import Statistics
 from hierdiff.statistics.words import column, interval, lines_over
 from hierdiff.worlds.finished import Run, label_steps
@@ -110,7 +109,7 @@ def derive(x: xr.Dataset) -> xr.Dataset:
 
 def summarise(found: Statistics) -> Answer:
     since = first_significant(found.curve("known_average", inputs=TRAINING), found.resampling)
-    nearest = estimate(found.curve("to_exact_average", inputs=TRAINING), found.resampling, locate_minimum)
+    nearest = minimum(found.curve("to_exact_average", inputs=TRAINING), found.resampling)
     sentence = (
         "On training sequences, the part of the loss that measures the distance to the exact posterior is smallest at "
         f"step {interval(nearest)}; the network knows its own sequences, beyond what their noised form says, "

@@ -25,8 +25,7 @@ from hierdiff.questions.configs import NeighboursConfig, require_order
 from hierdiff.questions.snapshots import Answer, Question, Work
 from hierdiff.sampling import coincidences, sample
 from hierdiff.statistics.groups import in_groups
-from hierdiff.statistics.landmarks import estimate, first_significant
-from hierdiff.statistics.minima import locate_minimum, locate_onset
+from hierdiff.statistics.landmarks import first_significant, minimum, turning_point
 from hierdiff.statistics.replicates import Statistics, replicate
 from hierdiff.statistics.words import cell, column, interval, lines_over, with_interval
 from hierdiff.worlds.finished import Run, label_steps
@@ -195,7 +194,7 @@ def leaning(found: Statistics, apart: str, copied: str, unit: str = "") -> tuple
 
     The curve `apart` is how far two samples from the same noise lie apart; `copied` says in words what is copied.
     """
-    least = estimate(found.curve(apart), found.resampling, locate_onset)
+    least = turning_point(found.curve(apart), found.resampling)
     since = first_significant(found.curve("nearer"), found.resampling)
     when = f"from step {since:,.0f} on" if np.isfinite(since) else "at no step for good"
     nearer = with_interval(found.curves().isel(step=-1), "nearer", 3)
@@ -212,7 +211,7 @@ def summarise_sequences(found: Statistics) -> Answer:
     tall = [f"height {h} from step {step:,.0f} on" for h, step in zip(heights, steps, strict=True) if np.isfinite(step)]
     copied = f"they copy more blocks of it: {', '.join(tall)}" if tall else "they copy no more blocks of it"
     sentence, numbers = leaning(found, "unpaired", copied, " symbols")
-    nearest = estimate(found.curve("neighbour_divergence"), found.resampling, locate_minimum)
+    nearest = minimum(found.curve("neighbour_divergence"), found.resampling)
     since = [{"height": h, "step": step} for h, step in zip(heights, steps, strict=True)]
     return Answer(sentence, {**numbers, "neighbour_divergence": nearest, "copies_since": since})
 

@@ -16,7 +16,8 @@ from hierdiff.runs.laboratory import label, statistics
 from hierdiff.runs.plan import say_plan
 from hierdiff.runs.run import carry_out, in_folder, reporting
 from hierdiff.runs.world import World
-from hierdiff.statistics.story import summarise
+from hierdiff.statistics import words
+from hierdiff.statistics.story import Looked, summarise
 
 
 def answer(config: Any, options: argparse.Namespace) -> None:
@@ -66,17 +67,20 @@ def run(config: Any, world: World, folder: Path) -> None:
     along = {"step": config.train.checkpoint_steps(), "noise": list(measure.noise)}
     results, origin = label(along, world, inputs, measured), record.origin(config)
     found = statistics(type(world), results)
-    summary = summarise(
-        story,
-        found,
+    looked = Looked(
         onset_noise=measure.onset_noise,
-        epoch=config.size / config.train.batch,
-        about={**world.about, **seconds},
+        slope_noise=measure.slope_noise or measure.onset_noise,
+        slope_level=measure.slope_level,
+        members=min(measure.members, config.size),
+        networks=len(world.set_of),
     )
+    epoch = config.size / config.train.batch
+    summary = summarise(story, found, looked=looked, epoch=epoch, about={**world.about, **seconds})
+    said = {"table": words.table(story, summary).splitlines(), "verdict": words.verdict(story, summary)}
     with failing_together():
         record.write_results(folder / "results.nc", results.assign_attrs(origin | seconds))
         record.write_results(folder / "curves.nc", found.curves().assign_attrs(origin))
-        record.write_json(folder / "summary.json", summary.content(story))
+        record.write_json(folder / "summary.json", {**summary.content(), **said})
 
 
 def show(folder: Path, world: World) -> None:

@@ -1,24 +1,31 @@
-"""Onset and best: steps along training with their intervals."""
+"""Landmarks of training: steps with their intervals."""
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.special import stdtr
+from jaxtyping import Float
+from scipy.special import ndtri, stdtr, stdtrit
 
-from hierdiff.statistics.minima import Minima, after_transient, locate_minimum
+from hierdiff.statistics.local import WIDTH, LocalFit, local_fit
+from hierdiff.statistics.minima import after_transient, furthest_fall, locate_minimum
 from hierdiff.statistics.replicates import Curve, Resampling
+
+# A rise is claimed where noise alone makes such a one, at any place, in 2.5% of experiments.
+CONFIDENCE = 0.975
+# Places nearer to the end, in log(step), have too little after them.
+ROOM = WIDTH / 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Landmark:
     """A step along training with its 95% interval, which is open (0 or inf) where it leaves the run.
 
-    `step`, `low`, `high` and `value` are nan where the minimum is not reached; `from_start` says that the curve rises,
-    significantly, from the first checkpoint on. `log_steps` is its log(step) in each replicate, where it was located.
+    `step` and `value` are nan where there is none; `from_start` says that it lies before the first checkpoint. With two
+    data sets nothing is known of how the choice of the data moves it: `low` and `high` are nan and it is not `reached`.
+    Where the checkpoints are too far apart to resolve it, all that is known is that it lies between `low` and `high`.
+    `deviations` are those of its log(step) in each replicate, to first order.
     """
 
     step: float
@@ -27,35 +34,113 @@ class Landmark:
     value: float
     reached: bool
     from_start: bool
-    log_steps: Any = None
+    resolved: bool = True
+    deviations: Any = None
+
+    @property
+    def located(self) -> bool:
+        return math.isfinite(self.step)
 
 
-def estimate(curve: Curve, resampling: Resampling, locate: Callable[[ArrayLike, ArrayLike], Minima]) -> Landmark:
-    """Where `locate` finds the minimum of a curve, with its interval on log(step).
+def nowhere(*, from_start: bool = False) -> Landmark:
+    return Landmark(np.nan, np.nan, np.nan, np.nan, False, from_start)
 
-    A minimum counts only if the later checkpoints lie, on average, above it by more than noise makes them. A replicate
-    that does not reach its minimum counts as the first or the last step, where it is smallest; where more than 2.5% do
-    so at one end, or the interval leaves the run there, that end is open.
+
+def turning_point(curve: Curve, resampling: Resampling) -> Landmark:
+    """The minimum of a sample split after its initial transient, from which it falls further than noise makes it."""
+    falls = furthest_fall(resampling.noise(curve.replicates))[2]
+    return minimum(curve, resampling, int(after_transient(curve.mean, np.quantile(falls, 0.95))))
+
+
+def minimum(curve: Curve, resampling: Resampling, start: int = 0) -> Landmark:
+    """The minimum of a curve from checkpoint `start` on, to which the curve comes down and from which it rises.
+
+    Its interval holds the steps around it where the slope of the curve is not told from zero; an end is open where
+    these go on to the first or the last checkpoint.
     """
-    steps = curve.steps
-    minimum, found = locate(steps, curve.mean), locate(steps, curve.replicates)
-    log_steps, step = np.log(found.step), float(minimum.step)
-    rises = resampling.rises(curve, int(minimum.lowest), len(steps))
-    if not minimum.reached or not rises:
-        return Landmark(np.nan, np.nan, np.nan, np.nan, False, bool(rises and minimum.lowest == 0), log_steps)
-    early = np.mean(~found.reached & (found.step < step))
-    late = np.mean(~found.reached & (found.step > step))
-    half = float(resampling.half_width(log_steps))
-    low, high = step * math.exp(-half), step * math.exp(half)
-    return Landmark(
-        step,
-        0.0 if early > 0.025 or low < steps[0] else low,
-        np.inf if late > 0.025 or high > steps[-1] else high,
-        float(minimum.value),
-        True,
-        False,
-        log_steps,
-    )
+    after = curve.part(slice(start, None))
+    found = locate_minimum(after.steps, after.mean)
+    step, value, lowest = float(found.step), float(found.value), int(np.argmin(after.mean))
+    if resampling.sets == 2:
+        return Landmark(step, np.nan, np.nan, value, False, False) if found.reached else nowhere()
+    risen = rises(after, resampling, step)
+    drop, drops = (x[..., 0] - x[..., lowest] for x in (after.mean, after.replicates))
+    # From the peak of a transient it has fallen.
+    fallen = start > 0 or bool(resampling.significant(drop, drops))
+    if not (found.reached and risen and fallen):
+        return nowhere(from_start=risen and not fallen)
+    value = max(value, float(after.mean[lowest] - resampling.error(after.replicates[:, lowest])))
+    if not found.resolved:
+        return Landmark(step, *_between(after, resampling, lowest), value, True, False, resolved=False)
+    fit = local_fit(tuple(after.steps))
+    slope, slopes = after.mean @ fit.slope.T, after.replicates @ fit.slope.T
+    low, high = _around(step, fit, slope, resampling.half_width(slopes, of_pairs=False))
+    place = int(np.argmin(np.abs(fit.log_steps - math.log(step))))
+    bend = max(float(np.gradient(slope, fit.log_steps)[place]), np.finfo(float).tiny)
+    return Landmark(step, low, high, value, True, False, deviations=(slope - slopes)[:, place] / bend)
+
+
+def crossing(curve: Curve, resampling: Resampling, level: float) -> Landmark:
+    """Where a curve, fitted locally, passes a level for good; its interval holds the steps where it may be there."""
+    if len(curve.steps) < 3 or not np.isfinite(curve.mean).all():
+        return nowhere()
+    fit = local_fit(tuple(curve.steps))
+    above = curve.mean @ fit.level.T - level
+    below = np.flatnonzero(above < 0)
+    if len(below) == 0:
+        return nowhere(from_start=True)
+    if below[-1] + 1 == len(above):
+        return nowhere()
+    around = slice(below[-1], below[-1] + 2)
+    step = math.exp(np.interp(0, above[around], fit.log_steps[around]))
+    if resampling.sets == 2:
+        return Landmark(step, np.nan, np.nan, level, False, False)
+    low, high = _around(step, fit, above, resampling.half_width(curve.replicates @ fit.level.T))
+    return Landmark(step, low, high, level, True, False) if high < np.inf else nowhere()
+
+
+def _around(step: float, fit: LocalFit, mean: np.ndarray, half: np.ndarray) -> tuple[float, float]:
+    """The ends of the steps around one where a growing quantity is not told from zero; 0 and inf: it is nowhere."""
+    places = np.exp(fit.log_steps)
+    before, after = places[(mean < -half) & (places < step)], places[(mean > half) & (places > step)]
+    return max(before, default=0.0), min(after, default=np.inf)
+
+
+def _between(curve: Curve, resampling: Resampling, lowest: int) -> tuple[float, float]:
+    """The nearest checkpoints on both sides of the lowest one that are told from it; 0 and inf: there is none."""
+    lowered = curve.replicates - curve.replicates[:, [lowest]]
+    higher = curve.steps[resampling.significant(curve.mean - curve.mean[lowest], lowered)]
+    before, after = higher[higher < curve.steps[lowest]], higher[higher > curve.steps[lowest]]
+    return max(before, default=0.0), min(after, default=np.inf)
+
+
+def rises(curve: Curve, resampling: Resampling, step: float) -> bool:
+    """Whether the curve rises from a step: all later checkpoints lie, on average, above its local fit there.
+
+    A place is looked at because it is low, and noise alone may have made it lower than others. So the rise, in standard
+    errors, must exceed the largest from any place that is not significantly higher, in 97.5% of curves of noise alone
+    (a test with moment selection, as in Andrews and Soares, Econometrica 78:119, 2010).
+    """
+    places, number = np.log(curve.steps), len(curve.steps)
+    room = places[-1] - places >= ROOM
+    at = int(np.argmin(np.abs(places - math.log(step))))
+    if number < 3 or resampling.sets == 2 or not room[at]:
+        return False
+    level, later = local_fit(tuple(curve.steps), at_steps=True).level, np.triu(np.ones((number, number)), 1)
+    later /= later.sum(1, keepdims=True).clip(1)
+    higher = resampling.significant(curve.mean @ (level - level[at]).T, curve.replicates @ (level - level[at]).T)
+    rise = curve.replicates @ (later - level).T
+    variance, freedom = resampling.variance(rise, of_pairs=False)
+    # Few data sets tell a variance badly: it is averaged over neighbours.
+    near = (np.abs(np.subtract.outer(places, places)) < WIDTH) & room
+    error = np.sqrt(near @ variance / near.sum(1).clip(1))
+    rivals = room & ~higher & (error > 0)
+    largest = (resampling.noise(rise[:, rivals]) / error[rivals]).max(1, initial=0.0)
+    # Noise is drawn as normal: Student's quantile in place of the normal one.
+    factor = np.quantile(largest, CONFIDENCE) * stdtrit(freedom[at], CONFIDENCE) / ndtri(CONFIDENCE)
+    # Where a fit is too stiff it dips below all checkpoints.
+    here = max(curve.mean @ level[at], curve.mean.min())
+    return bool(curve.mean @ later[at] - here > factor * error[at])
 
 
 def last_significant_minimum(curve: Curve, resampling: Resampling, before: float) -> float:
@@ -64,11 +149,14 @@ def last_significant_minimum(curve: Curve, resampling: Resampling, before: float
     It is nan where there is none. Networks that learn the heights of the tree one after another show a bump each time,
     and the global minimum may lie before an early one. The rise is read up to `before`.
     """
-    steps, mean = curve.steps, curve.mean
-    end = int(np.searchsorted(steps, before, side="right"))
-    for i in reversed(range(max(int(after_transient(mean)), 1), end - 1)):
-        if mean[i - 1] > mean[i] <= mean[i + 1] and resampling.rises(curve, i, end):
-            return float(locate_minimum(steps[i - 1 : i + 2], mean[i - 1 : i + 2]).step)
+    until = curve.part(slice(int(np.searchsorted(curve.steps, before, side="right"))))
+    if len(until.steps) >= 3:
+        fit = local_fit(tuple(until.steps))
+        level = until.mean @ fit.level.T
+        lowest = 1 + np.flatnonzero((level[:-2] > level[1:-1]) & (level[1:-1] <= level[2:]))
+        for step in np.exp(fit.log_steps[lowest[::-1]]):
+            if rises(until, resampling, step):
+                return float(step)
     return float("nan")
 
 
@@ -81,33 +169,43 @@ def first_significant(curve: Curve, resampling: Resampling) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """How much later than the onset the test loss is smallest, with its 95% interval, and P(onset < best).
+    """How much later a second landmark lies than a first, with its 95% interval.
 
-    `ratio`, `low` and `high` are nan where one of the two is not reached, and `before` where there is no onset.
+    `confidence` is the one-sided confidence that the first comes before the second. All is nan where one of the two is
+    not located, and all but `ratio` with two data sets.
     """
 
     ratio: float
     low: float
     high: float
-    before: float
+    confidence: float
 
 
-def ratio(onset: Landmark, best: Landmark, resampling: Resampling) -> Ratio:
-    if not onset.reached:
-        return Ratio(np.nan, np.nan, np.nan, np.nan)
-    before = probability_before(onset, best, resampling)
-    if not best.reached:
-        return Ratio(np.nan, np.nan, np.nan, before)
-    half = float(resampling.half_width(best.log_steps - onset.log_steps))
-    middle = best.step / onset.step
-    low = middle * math.exp(-half) if onset.high < np.inf and best.low > 0 else 0.0
-    high = middle * math.exp(half) if best.high < np.inf and onset.low > 0 else np.inf
-    return Ratio(middle, low, high, before)
+def ratio(first: Landmark, second: Landmark, resampling: Resampling) -> Ratio:
+    """The interval is made of those of the two landmarks, which need not be symmetric, and of their correlation.
+
+    (Zou and Donner, Statistics in Medicine 27:1693, 2008.)
+    """
+    middle = second.step / first.step
+    if not (first.reached and second.reached):
+        return Ratio(middle, np.nan, np.nan, np.nan)
+    shared, confidence = 0.0, float("nan")
+    if first.resolved and second.resolved:
+        a, b = first.deviations, second.deviations
+        (of_a, _), (of_b, _), (of_gap, freedom) = (
+            resampling.variance(x, of_pairs=False) for x in (a, b, b - a)
+        )
+        shared = float((of_a + of_b - of_gap) / 2 / np.sqrt(of_a * of_b)) if of_a * of_b > 0 else 0.0
+        gap = math.log(middle)
+        confidence = float(stdtr(freedom, gap / np.sqrt(of_gap))) if of_gap > 0 else float(gap > 0)
+    low = _reach(second.step / second.low if second.low else np.inf, first.high / first.step, shared)
+    high = _reach(second.high / second.step, first.step / first.low if first.low else np.inf, shared)
+    return Ratio(middle, middle * math.exp(-low), middle * math.exp(high), confidence)
 
 
-def probability_before(first: Landmark, second: Landmark, resampling: Resampling) -> float:
-    """P(first < second) by the spread of their difference on log(step)."""
-    variance, freedom = resampling.variance(second.log_steps - first.log_steps)
-    late = np.log(second.step) if second.reached else second.log_steps.mean()
-    gap = late - np.log(first.step)
-    return float(stdtr(freedom, gap / np.sqrt(variance))) if variance > 0 else float(gap > 0)
+def _reach(one: float, other: float, shared: float) -> float:
+    """How far a difference reaches, in log(step), whose two sides reach by such factors and have this correlation."""
+    one, other = math.log(one), math.log(other)
+    if math.isinf(one) or math.isinf(other):
+        return math.inf
+    return math.sqrt(max(one**2 + other**2 - 2 * shared * one * other, 0.0))

@@ -6,54 +6,83 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
-from hierdiff.statistics.replicates import NEIGHBOURS
+from hierdiff.statistics.local import NEEDED, local_fit
+
+# Of a curve whose noise is not known: a transient falls by this share of its peak.
+FALL = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
 class Minima:
     """The minima of curves along training; where one is not reached, `step` is the first or the last checkpoint.
 
-    `lowest` is the number of the smallest checkpoint, beside which `step` lies.
+    `resolved` says whether the fit there holds enough checkpoints to tell the minimum from its neighbours.
     """
 
     step: Float[np.ndarray, "*curves"]
     value: Float[np.ndarray, "*curves"]
     reached: Bool[np.ndarray, "*curves"]
-    lowest: Int[np.ndarray, "*curves"]
+    resolved: Bool[np.ndarray, "*curves"]
 
 
 def locate_onset(steps: ArrayLike, splits: ArrayLike) -> Minima:
-    """The minimum of each sample split after its initial transient; not reached where the split never falls."""
-    return locate_minimum(steps, splits, after_transient(np.asarray(splits, float)))
+    """The minimum of each sample split after its initial transient: untrained networks agree, so a split first rises.
+
+    A rise that is not undone by a quarter is no transient.
+    """
+    splits = np.asarray(splits, float)
+    return locate_minimum(steps, splits, after_transient(splits, FALL * splits.max(-1)))
 
 
-def after_transient(curves: Float[np.ndarray, "*curves steps"]) -> np.ndarray:
-    """The index of the peak from which a curve falls furthest: untrained networks agree, so a split first rises."""
-    trough = np.argmax(np.maximum.accumulate(curves, -1) - curves, -1)
+def after_transient(curves: Float[np.ndarray, "*curves steps"], least: ArrayLike) -> Int[np.ndarray, "*curves"]:
+    """The first checkpoint that is half the way down from the peak from which a curve falls furthest.
+
+    It is 0 where the curve does not first rise, or falls by no more than `least`.
+    """
+    number, (peak, trough, fall) = np.arange(curves.shape[-1]), furthest_fall(curves)
+    high, low = (np.take_along_axis(curves, x[..., None], -1) for x in (peak, trough))
+    down = (number > peak[..., None]) & (curves <= 0.5 * (high + low))
+    return np.where((peak > 0) & (fall > least), np.argmax(down, -1), 0)
+
+
+def furthest_fall(curves: Float[np.ndarray, "*curves steps"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """From which checkpoint to which later one each curve falls furthest, and how far."""
+    falls = np.maximum.accumulate(curves, -1) - curves
+    trough = np.argmax(falls, -1)
     before = np.arange(curves.shape[-1]) <= trough[..., None]
-    return np.asarray(np.argmax(np.where(before, curves, -np.inf), -1))
+    return np.argmax(np.where(before, curves, -np.inf), -1), trough, falls.max(-1)
 
 
 def locate_minimum(steps: ArrayLike, curves: ArrayLike, start: ArrayLike = 0) -> Minima:
-    """The minimum of each curve, `(*curves, steps)`, between checkpoints by a parabola in log(step).
+    """The minimum of each curve, `(*curves, steps)`, by local quadratics of fixed width in log(step).
 
-    The parabola is the least-squares fit to the smallest point from checkpoint `start` on, of which each curve may have
-    its own, and up to two neighbours on each side. A smallest point that is the first of these or the last checkpoint
-    is no minimum: not reached.
+    They are fitted to the checkpoints from `start` on, of which each curve may have its own. Where the fitted curve is
+    smallest at the first of these or at the last checkpoint, there is no minimum: not reached.
     """
-    log_step, shape = np.log(np.asarray(steps, float)), np.shape(curves)[:-1]
-    curves, start = np.asarray(curves, float).reshape(-1, len(log_step)), np.broadcast_to(start, shape).ravel()
-    lowest = np.argmin(np.where(np.arange(len(log_step)) < start[:, None], np.inf, curves), 1)
-    step, value = log_step[lowest], curves[np.arange(len(curves)), lowest]
-    reached = (lowest > start) & (lowest < len(log_step) - 1)
-    # Curves with the same smallest checkpoint are fitted together.
-    for middle, first in {*zip(lowest[reached], np.maximum(start, lowest - NEIGHBOURS)[reached], strict=True)}:
-        rows = reached & (lowest == middle) & (np.maximum(start, lowest - NEIGHBOURS) == first)
-        near = slice(first, middle + NEIGHBOURS + 1)
-        bend, slope, level = np.polyfit(log_step[near] - log_step[middle], curves[rows, near].T, 2)
-        shift = np.where(bend > 0, -slope / np.where(bend > 0, 2 * bend, 1), np.inf)
-        left, right = log_step[middle - 1] - log_step[middle], log_step[middle + 1] - log_step[middle]
-        within = (left <= shift) & (shift <= right)
-        step[rows] += np.where(within, shift, 0)
-        value[rows] = np.where(within, level + slope * np.where(within, shift, 0) / 2, value[rows])
-    return Minima(*(np.asarray(x.reshape(shape)) for x in (np.exp(step), value, reached, lowest)))
+    steps, shape = np.asarray(steps, float), np.shape(curves)[:-1]
+    curves, start = np.asarray(curves, float).reshape(-1, len(steps)), np.broadcast_to(start, shape).ravel()
+    found = [np.empty(len(curves), dtype) for dtype in (float, float, bool, bool)]
+    # Curves that start together are fitted together.
+    for first in np.unique(start):
+        rows = start == first
+        for x, of_rows in zip(found, _minima(steps[first:], curves[rows, first:]), strict=True):
+            x[rows] = of_rows
+    return Minima(*(x.reshape(shape) for x in found))
+
+
+def _minima(steps: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Step, value, reached and resolved, as in `Minima`."""
+    every = np.arange(len(curves))
+    if len(steps) < 3:
+        lowest = np.argmin(curves, 1)
+        return steps[lowest], curves[every, lowest], np.zeros(len(curves), bool), np.zeros(len(curves), bool)
+    fit = local_fit(tuple(steps))
+    level, slope, bend = (curves @ x.T for x in (fit.level, fit.slope, fit.bend))
+    place = np.argmin(level, 1)
+    reached = (place > 0) & (place < len(fit.log_steps) - 1)
+    level, slope, bend = (x[every, place] for x in (level, slope, bend))
+    spacing = fit.log_steps[1] - fit.log_steps[0]
+    # The bottom of the parabola at that place.
+    shift = np.where(reached & (bend > 0), np.clip(-slope / np.where(bend > 0, bend, 1), -spacing, spacing), 0)
+    value = level + slope * shift + 0.5 * bend * shift**2
+    return np.exp(fit.log_steps[place] + shift), value, reached, fit.points[place] >= NEEDED

@@ -7,10 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
-from scipy.special import ndtri, stdtrit
-
-# A minimum is fitted to its smallest checkpoint and so many on each side.
-NEIGHBOURS = 2
+from scipy.special import stdtrit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,103 +23,118 @@ class Curve:
         weight = np.array([[np.interp(np.log(step), np.log(self.steps), one)] for one in np.eye(len(self.steps))])
         return Curve(np.array([step]), self.mean @ weight, self.replicates @ weight)
 
+    def part(self, part: slice) -> "Curve":
+        """Some checkpoints of it."""
+        return Curve(self.steps[part], self.mean[part], self.replicates[:, part])
+
 
 @dataclasses.dataclass(frozen=True)
 class Resampling:
-    """Replicates of an experiment: each leaves one data set out and draws the groups of test sequences anew.
+    """Replicates of an experiment: each leaves data sets out, and draws the groups of test sequences anew.
 
-    Replicate r leaves out data set `left_out[r]` (-1: none, where there are only two) and gives group g the weight
-    `weight[r, g]`. Each data set is left out with the same weights, so that leaving it out is all that differs.
+    Replicate r leaves out the data sets `left_out[r]`: one and -1, two, or, of an experiment with two data sets, none.
+    It gives group g the weight `weight[r, g]`. Each data set is left out with the same weights, so that leaving it out
+    is all that differs, and two are with the mean of these weights.
     """
 
-    left_out: Int[np.ndarray, " R"]
+    left_out: Int[np.ndarray, "R 2"]
     weight: Float[np.ndarray, "R groups"]
     sets: int
 
     def means(self, x: Float[np.ndarray, "*shape unit groups"], sets_of: Int[np.ndarray, "unit _"]) -> np.ndarray:
         """Mean over units and groups in each replicate, `(R, *shape)`; unit u uses the data sets `sets_of[u]`."""
         means = np.empty((len(self.weight), *x.shape[:-2]))
-        for left_out in np.unique(self.left_out):
-            kept = (sets_of != left_out).all(1)
-            rows = self.left_out == left_out
+        for left_out in np.unique(self.left_out, axis=0):
+            kept = ~np.isin(sets_of, left_out).any(1)
+            rows = (self.left_out == left_out).all(1)
             means[rows] = np.moveaxis(x[..., kept, :].mean(-2) @ self.weight[rows].T, -1, 0)
         return means
 
-    def variance(self, replicates: Float[np.ndarray, "R ..."]) -> tuple[np.ndarray, np.ndarray]:
+    def by_set(self, replicates: Float[np.ndarray, "R ..."]) -> Float[np.ndarray, "choices draws ..."]:
+        """The replicates that leave out one data set (of two: none), in turn."""
+        single = replicates[self.left_out[:, 1] < 0]
+        return single.reshape(len(np.unique(self.left_out[:, 0])), -1, *replicates.shape[1:])
+
+    def variance(
+        self, replicates: Float[np.ndarray, "R ..."], *, of_pairs: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Variance of a statistic over data sets (jackknife) and test sequences (bootstrap), and degrees of freedom.
 
-        These are Satterthwaite's. With two data sets only the test sequences count.
+        These are Satterthwaite's. What data sets and sequences make together is in both, and is taken from the second.
+        What pairs of data sets have beside the sum of two sets' effects counts twice in a jackknife; of four sets and
+        more it is counted once (Efron and Stein, Annals of Statistics 9:586, 1981), unless the statistic is far from a
+        mean over pairs. With two data sets only the test sequences count.
         """
-        parts = [replicates[self.left_out == i] for i in np.unique(self.left_out)]
-        sequences = np.mean([part.var(0, ddof=1) for part in parts], 0)
-        # Of one part, where no set is left out, this is zero.
-        sets = (self.sets - 1) * np.var([part.mean(0) for part in parts], 0)
+        n, single = self.sets, self.by_set(replicates)
+        means, of_draws = single.mean(1), single.mean(0)
+        sequences = of_draws.var(0, ddof=1)
+        if n == 2:
+            return np.asarray(sequences), np.full(np.shape(sequences), self.weight.shape[1] - 1.0)
+        together = single - means[:, None] - of_draws + means.mean(0)
+        sequences = np.maximum(sequences - (n - 1) * together.var(1, ddof=1).mean(0), 0)
+        sets = (n - 1) * means.var(0)
+        if of_pairs and n >= 4:
+            residual = self._of_pairs_alone(means, replicates[self.left_out[:, 1] >= 0])
+            sets = np.maximum(sets - 2 * residual / ((n - 1) * (n - 2)), 2 * residual / (n * (n - 1)))
         total = sets + sequences
-        groups = self.weight.shape[1]
         with np.errstate(invalid="ignore"):
-            freedom = total**2 / (sets**2 / max(self.sets - 1, 1) + sequences**2 / (groups - 1))
-        return np.asarray(total), np.asarray(np.nan_to_num(freedom, nan=groups - 1))
+            freedom = total**2 / (sets**2 / (n - 1) + sequences**2 / (self.weight.shape[1] - 1))
+        return np.asarray(total), np.asarray(np.nan_to_num(freedom, nan=n - 1))
+
+    def _of_pairs_alone(self, one: Float[np.ndarray, "sets ..."], two: Float[np.ndarray, "pairs ..."]) -> np.ndarray:
+        """Mean square of what pairs have beside the effects of their two sets, from leaving out one set and two."""
+        n, (a, b) = self.sets, self.left_out[self.left_out[:, 1] >= 0].T
+
+        def pairs_of(sets: int) -> float:
+            return sets * (sets - 1) / 2
+
+        # Sums over pairs: of all, and, of those with either set, by what is missing without it.
+        whole = pairs_of(n - 1) * one.sum(0) / (n - 2)
+        of_pair = whole - pairs_of(n - 1) * (one[a] + one[b]) + pairs_of(n - 2) * two
+        mean = whole / pairs_of(n)
+        effect = ((whole - pairs_of(n - 1) * one) / (n - 1) - mean) * (n - 1) / (n - 2)
+        return np.square(of_pair - mean - effect[a] - effect[b]).sum(0) / (n * (n - 3) / 2)
 
     def error(self, replicates: Float[np.ndarray, "R ..."]) -> np.ndarray:
+        """The standard error of a statistic; with two data sets that of the test sequences alone."""
         return np.asarray(np.sqrt(self.variance(replicates)[0]))
 
-    def half_width(self, replicates: Float[np.ndarray, "R ..."]) -> np.ndarray:
-        """Half the width of the 95% interval of a statistic, by Student's quantile."""
-        variance, freedom = self.variance(replicates)
-        return np.asarray(stdtrit(freedom, 0.975) * np.sqrt(variance))
+    def half_width(self, replicates: Float[np.ndarray, "R ..."], *, of_pairs: bool = True) -> np.ndarray:
+        """Half the width of the 95% interval of a statistic, by Student's quantile; nan with two data sets.
+
+        Of two sets nothing is known of how the choice of the data moves a statistic.
+        """
+        variance, freedom = self.variance(replicates, of_pairs=of_pairs)
+        return np.asarray(stdtrit(freedom, 0.975) * np.sqrt(variance)) * (np.nan if self.sets == 2 else 1)
 
     def significant(self, mean: Float[np.ndarray, "..."], replicates: Float[np.ndarray, "R ..."]) -> np.ndarray:
         """Whether a statistic lies above zero: its 95% interval does."""
         return np.asarray(mean > self.half_width(replicates))
 
-    def rises(self, curve: Curve, start: int, end: int) -> bool:
-        """Whether the curve rises from checkpoint `start`: those after it and before `end` lie above it, on average.
-
-        A checkpoint is looked at because it is low, and noise alone may have made it lower than others. So the rise, in
-        standard errors, must exceed the largest from any checkpoint that is not significantly higher, in 95% of curves
-        of noise alone (a test with moment selection, as in Andrews and Soares, Econometrica 78:119, 2010).
-        """
-        if start + 1 >= end:
-            return False
-        mean, replicates = curve.mean[:end], curve.replicates[:, :end]
-        higher = self.significant(mean - mean[start], replicates - replicates[:, [start]])
-        rise, rises = _rise(mean)[start], _rise(replicates)
-        variance, freedom = self.variance(rises)
-        # Few data sets tell a variance badly: it is averaged over neighbours, as many as a minimum is fitted to.
-        near = np.abs(np.subtract.outer(np.arange(end - 1), np.arange(end - 1))) <= NEIGHBOURS
-        error = np.sqrt(near @ variance / near.sum(1))
-        rivals = ~higher[:-1] & (error > 0)
-        largest = (self.noise(rises[:, rivals]) / error[rivals]).max(1, initial=0.0)
-        # Student's quantile in place of the normal one.
-        factor = np.quantile(largest, 0.95) * stdtrit(freedom[start], 0.95) / ndtri(0.95)
-        return bool(rise > factor * error[start])
-
-    def noise(self, replicates: Float[np.ndarray, "R ..."]) -> Float[np.ndarray, "R ..."]:
-        """What the replicates of a statistic without noise would be, were its own noise added: R draws of it.
+    def noise(self, replicates: Float[np.ndarray, "R ..."]) -> Float[np.ndarray, "draws ..."]:
+        """What a statistic without noise would be, were its own noise added: so many draws of it.
 
         The noise of the test sequences is that of the bootstrap, and that of the data sets a sum of the jackknife's
         deviations with normal weights, whose variance is the jackknife's (a multiplier bootstrap).
         """
-        choices = np.unique(self.left_out)
-        means = np.stack([replicates[self.left_out == i].mean(0) for i in choices])
-        sequences = replicates - means[np.searchsorted(choices, self.left_out)]
-        weights = np.random.default_rng(0).standard_normal((len(replicates), len(choices)))
-        scale = np.sqrt((len(choices) - 1) / len(choices))
+        single = self.by_set(replicates)
+        means = single.mean(1)
+        choices, draws = single.shape[:2]
+        weights = np.random.default_rng(0).standard_normal((choices * draws, choices))
+        sequences = (single - means[:, None]).reshape(choices * draws, *replicates.shape[1:])
+        scale = np.sqrt((choices - 1) / choices)
         return sequences + scale * np.tensordot(weights, means - means.mean(0), 1)
 
 
-def _rise(curves: Float[np.ndarray, "*curves steps"]) -> Float[np.ndarray, "*curves steps-1"]:
-    """How far the mean of all later checkpoints lies above each."""
-    later = np.cumsum(curves[..., :0:-1], -1)[..., ::-1] / np.arange(curves.shape[-1] - 1, 0, -1)
-    return later - curves[..., :-1]
-
-
 def resampling(*, sets: int, groups: int, replicates: int = 1000, seed: int = 0) -> Resampling:
-    """`replicates` replicates, spread evenly over the data sets to leave out."""
+    """About `replicates` replicates, spread evenly over the data sets to leave out, and one for each two of them."""
     choices = np.arange(sets) if sets > 2 else np.array([-1])
     draws = -(-replicates // len(choices))
     weight = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=draws) / groups
-    return Resampling(np.repeat(choices, draws), np.tile(weight, (len(choices), 1)), sets)
+    one = np.stack([np.repeat(choices, draws), np.full(len(choices) * draws, -1)], 1)
+    two = np.stack(np.triu_indices(sets if sets >= 4 else 0, 1), 1)
+    of_two = np.broadcast_to(weight.mean(0), (len(two), groups))
+    return Resampling(np.concatenate([one, two]), np.concatenate([np.tile(weight, (len(choices), 1)), of_two]), sets)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,16 +164,19 @@ class Statistics:
 
 
 def replicate(variables: Mapping[Any, xr.DataArray], sets_of: Mapping[str, Int[np.ndarray, "unit _"]]) -> Statistics:
-    """The means of `variables`, whose dimensions are `group`, one of those in `sets_of`, and any others.
+    """The means of `variables`, whose dimensions are one of those in `sets_of`, `group`, and any others.
 
-    `sets_of["network"]` are the data sets of each network, and so on for pairs of networks.
+    `sets_of["network"]` are the data sets of each network, and so on for pairs of networks. A variable without groups
+    was measured on what belongs to the data sets, and varies with these alone.
     """
     sets = np.unique(np.concatenate([of_unit.ravel() for of_unit in sets_of.values()]))
-    resample = resampling(sets=len(sets), groups=next(iter(variables.values())).sizes["group"])
+    groups = next(x.sizes["group"] for x in variables.values() if "group" in x.dims)
+    resample = resampling(sets=len(sets), groups=groups)
     means, replicates, coordinates = {}, {}, {}
     for name, x in variables.items():
         unit = next(str(dim) for dim in x.dims if dim in sets_of)
-        values = x.transpose(..., unit, "group").values.astype(float)
+        grouped = x if "group" in x.dims else x.expand_dims(group=groups)
+        values = grouped.transpose(..., unit, "group").values.astype(float)
         dims = [str(dim) for dim in x.dims if dim not in (unit, "group")]
         means[name] = dims, values.mean((-1, -2))
         replicates[name] = ["replicate", *dims], resample.means(values, sets_of[unit])

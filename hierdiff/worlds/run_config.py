@@ -25,11 +25,18 @@ class MeasureConfig:
     )
     noise: tuple[float, ...] = option((0.05, 0.08, 0.1, 0.15, 0.2, 0.3), "noise levels, as shares t/T")
     onset_noise: float = option(0.15, "the noise level t/T at which the distance of networks defines the onset")
+    slope_noise: float = option(
+        0.0, "the noise level t/T at which the memorization slope is read; 0: that of the onset"
+    )
+    slope_level: float = option(0.01, "the memorization slope that defines the onset of memorization")
 
     def __post_init__(self):
         require_groups("held_out", self.held_out, each=2)
         require_groups("members", self.members)
         require_noise(self.noise, self.onset_noise)
+        slope, need = self.slope_noise, f"0, or one of the noise levels {self.noise}"
+        require(slope in (0, *self.noise), "slope_noise", slope, need)
+        require(0 < self.slope_level < 1, "slope_level", self.slope_level, "a number between 0 and 1")
 
 
 def require_size(name: str, samples: int, size: int) -> None:
