@@ -101,12 +101,19 @@ def means(run: Run, results: xr.Dataset) -> Statistics:
 def summarise(found: Statistics) -> Answer:
     since = {name: first_significant(found.curve("advantage", attack=name), found.resampling) for name in ATTACKS}
     areas = {name: with_interval(found.curves().isel(step=-1).sel(attack=name), "area", 3) for name in ATTACKS}
-    when = {name: f"from step {step:,.0f} on" if np.isfinite(step) else "at no step" for name, step in since.items()}
-    sentence = (
-        f"Calibrated by the exact Bayes loss, the attack tells members from others {when['calibrated']} (area under "
-        f"the curve, at the last step, {areas['calibrated']}); without the exact loss {when['uncalibrated']} "
-        f"({areas['uncalibrated']})."
-    )
+    if found.resampling.sets == 2:
+        sentence = (
+            "From which step on the attack tells members from others is not estimated with two data sets; the area "
+            f"under the curve, at the last step, is {areas['calibrated']} calibrated by the exact Bayes loss, and "
+            f"{areas['uncalibrated']} without it."
+        )
+    else:
+        when = {name: f"from step {x:,.0f} on" if np.isfinite(x) else "at no step" for name, x in since.items()}
+        sentence = (
+            f"Calibrated by the exact Bayes loss, the attack tells members from others {when['calibrated']} (area "
+            f"under the curve, at the last step, {areas['calibrated']}); without the exact loss "
+            f"{when['uncalibrated']} ({areas['uncalibrated']})."
+        )
     return Answer(sentence, {"since": since["calibrated"], "since_uncalibrated": since["uncalibrated"]})
 
 

@@ -247,7 +247,7 @@ def _cell(x: Values | float | None, digits: int) -> str:
     if not isinstance(x, Values):
         return "-" if x is None else f"{x:.{digits}f}"
     shown = ((x.at_onset, x.at_onset_error), (x.at_best, x.at_best_error))
-    return " > ".join(with_error(x, error, digits) if np.isfinite(x) else "-" for x, error in shown)
+    return " > ".join(with_error(x, error, digits) for x, error in shown)
 
 
 def verdict(story: Story, summary: Summary) -> str:

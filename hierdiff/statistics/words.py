@@ -19,8 +19,8 @@ def interval(found: Landmark) -> str:
 
 
 def with_error(x: float, error: float, digits: int) -> str:
-    """A value with its standard error in units of the last digit."""
-    return f"{x:.{digits}f}({10**digits * error:.0f})"
+    """A value with its standard error in units of the last digit; '-' where there is none."""
+    return "-" if np.isnan(x) else f"{x:.{digits}f}({10**digits * error:.0f})"
 
 
 def cell(curves: xr.Dataset, name: str, digits: int) -> str:
@@ -34,9 +34,10 @@ def column(name: str, digits: int, **where: Any) -> Callable[[xr.Dataset], str]:
 
 
 def with_interval(curves: xr.Dataset, name: str, digits: int) -> str:
-    """One value of a record with its 95% interval."""
+    """One value of a record with its 95% interval, where that is estimated."""
     x, half = float(curves[name]), float(curves[f"{name}_half"])
-    return f"{x:.{digits}f} ({x - half:.{digits}f} to {x + half:.{digits}f})"
+    interval = "not estimated" if np.isnan(half) else f"{x - half:.{digits}f} to {x + half:.{digits}f}"
+    return f"{x:.{digits}f} ({interval})"
 
 
 def lines_over(dim: str, curves: xr.Dataset, columns: dict[str, Callable[[xr.Dataset], str]], width: int) -> list[str]:
