@@ -90,7 +90,7 @@ def means(run: Run, results: xr.Dataset) -> Statistics:
             vectorize=True,
         ).transpose("replicate", ...)
 
-    kept = run.world.set_of != found.resampling.left_out[:, None]
+    kept = [~np.isin(run.world.set_of, left_out) for left_out in found.resampling.left_out]
     drawn = rates(found.resampling.weight).where(xr.DataArray(kept, dims=("replicate", "network"))).mean("network")
     rate = rates(np.full((1, GROUPS), 1 / GROUPS)).mean(("replicate", "network"))
     return Statistics(
