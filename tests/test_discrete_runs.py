@@ -73,6 +73,9 @@ def test_every_question_is_answered(tiny, question):
     ask(question, [*QUESTIONS[question], "--run", str(folder)])
     curves, summary = record.read_results(folder / f"{question}.curves.nc"), record.read_json(folder / "summary.json")
     rare = {"empirical", "slope"} if (question, process) == ("noise", "masking") else set()
+    if question == "membership":
+        # Of 50 others none shows where 1% of all lie.
+        rare = {"true"}
     assert {str(name).split("_")[0] for name in curves if not np.isfinite(curves[name]).all()} == rare
     assert summary[question]["sentence"]
     assert curves.sizes["step"] == 2

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+import xarray as xr
 from scipy.spatial.distance import cdist
+from scipy.stats import norm
 
 from hierdiff.grammar import random_grammar
 from hierdiff.measures import neighbours
@@ -19,6 +21,7 @@ from hierdiff.noising import corrupt, leaf_log_likelihood
 from hierdiff.noising.process import cross_entropy
 from hierdiff.posterior import empirical_posterior, leaf_posterior
 from hierdiff.sampling import sample
+from hierdiff.statistics.replicates import replicate
 
 GRAMMAR = random_grammar(jax.random.key(0), depth=3, vocab=4, rules=2)
 LARGE = random_grammar(jax.random.key(0), depth=4)
@@ -88,32 +91,75 @@ def test_copies_and_validity_equal_plain_counts():
 
 def test_the_area_under_the_curve_is_the_share_of_pairs_in_order():
     rng = np.random.default_rng(0)
-    members, others = rng.integers(0, 8, 60).astype(float) + 2, rng.integers(0, 8, 90).astype(float)
+    members, others = rng.integers(0, 8, 61).astype(float) + 2, rng.integers(0, 8, 93).astype(float)
     pairs = (members[:, None] > others[None]) + 0.5 * (members[:, None] == others[None])
     by_group = area_under_curve(members, others, groups=10)
     assert by_group.mean() == pytest.approx(pairs.mean())
-    assert area_under_curve(np.zeros(50), np.zeros(50), groups=10).mean() == 0.5
+    assert area_under_curve(np.zeros(50), np.zeros(53), groups=10).mean() == 0.5
 
 
-def test_the_spread_of_the_area_over_groups_is_its_error():
+def test_the_spread_of_the_area_over_groups_is_the_error_that_the_others_make():
     rng = np.random.default_rng(1)
-    areas, errors = [], []
+    members, areas, errors = rng.normal(1, 1, 100), [], []
     for _ in range(300):
-        by_group = area_under_curve(rng.normal(1, 1, 500), rng.normal(0, 1, 500), groups=50)
+        by_group = area_under_curve(members, rng.normal(0, 1, 490), groups=50)
         areas.append(by_group.mean())
         errors.append(by_group.std(ddof=1) / np.sqrt(50))
-    assert np.mean(areas) == pytest.approx(0.7602, abs=0.003)
+    assert np.mean(areas) == pytest.approx(norm.cdf(members).mean(), abs=0.003)
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(areas), rel=0.15)
 
 
+def test_intervals_of_the_area_count_the_sampling_of_members_once():
+    """Four sets, each of a strength of its own: 95% intervals hold the truth in 93.5 to 96.5% of 2,000 experiments.
+
+    That is three standard errors of such a share.
+    """
+    rng, experiments, sets, spread = np.random.default_rng(2), 2000, 4, 0.05
+    strength = rng.normal(0.5, spread, (experiments, sets, 1))
+    members, others = strength + rng.standard_normal((experiments, sets, 100)), rng.standard_normal((experiments, 200))
+    areas = [[area_under_curve(x, other, groups=50) for x in own] for own, other in zip(members, others, strict=True)]
+    dims = ("experiment", "network", "group")
+    found = replicate({"area": xr.DataArray(areas, dims=dims)}, {"network": np.arange(sets)[:, None]}).curves()
+    error = found.area - norm.cdf(0.5 / np.sqrt(2 + spread**2))
+    assert np.sqrt((found.area_error**2).mean()) == pytest.approx(float(error.std()), rel=0.05)
+    assert (abs(error) <= found.area_half).mean() == pytest.approx(0.95, abs=0.015)
+
+
 def test_the_rate_of_true_positives():
-    others = np.arange(1000.0)[np.random.default_rng(0).permutation(1000)]
+    others = np.arange(999.0)[np.random.default_rng(0).permutation(999)]
     members = np.concatenate([np.full(300, 995.5), np.full(700, 500.0)])
     weight = np.full((1, 50), 1 / 50)
     assert true_positive_rate(members, others, weight, false_positive_rate=0.01)[0] == pytest.approx(0.3)
-    # The threshold lies at the 11th highest of the others, 989, so that ten of them pass.
+    # The threshold is the 10th highest of the others, 989: of all, ten in a thousand lie above, on average.
     above = np.where(np.arange(1000) < 500, 989.5, 988.5)
     assert true_positive_rate(above, others, weight, false_positive_rate=0.01)[0] == pytest.approx(0.5)
+    # At 1.05% half of the way to the 11th.
+    assert true_positive_rate(above, others, weight, false_positive_rate=0.0105)[0] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("n", [99, 150, 1000])
+def test_the_rate_of_true_positives_is_that_at_the_false_positives_named(n):
+    rng, weight = np.random.default_rng(n), np.full((1, 50), 1 / 50)
+    rates = [
+        true_positive_rate(rng.normal(0.2, 1, 400), rng.normal(0, 1, n), weight, false_positive_rate=0.01)
+        for _ in range(8000)
+    ]
+    assert np.mean(rates) == pytest.approx(norm.sf(norm.isf(0.01) - 0.2), abs=0.001)
+
+
+def test_groups_of_others_that_weigh_twice_count_twice_and_members_once():
+    rng = np.random.default_rng(3)
+    members, others, times = rng.normal(1, 1, 300), rng.normal(0, 1, 500), np.array([2, 0, 1, 1, 3, 1, 0, 0, 1, 1])
+    drawn, even = np.repeat(others.reshape(10, 50), times, axis=0).ravel(), np.full((1, 10), 1 / 10)
+    found = true_positive_rate(members, others, times[None] / 10, false_positive_rate=0.03)
+    np.testing.assert_allclose(found, true_positive_rate(members, drawn, even, false_positive_rate=0.03))
+    assert not np.allclose(found, true_positive_rate(members, others, even, false_positive_rate=0.03))
+
+
+def test_too_few_others_tell_no_rate():
+    rng, weight = np.random.default_rng(4), np.full((2, 50), 1 / 50)
+    assert np.isnan(true_positive_rate(np.ones(9), rng.normal(size=98), weight, false_positive_rate=0.01)).all()
+    assert (true_positive_rate(np.full(9, 9.0), rng.normal(size=99), weight, false_positive_rate=0.01) == 1).all()
 
 
 def test_membership_is_told_of_a_memorizer_and_not_of_the_exact_denoiser():

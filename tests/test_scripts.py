@@ -38,6 +38,8 @@ from hierdiff.questions.uturn import STARTS, UTURN
 from hierdiff.runs import record
 from hierdiff.runs.checkpoint import only_writer
 from hierdiff.sampling import coincidences, sample, sample_unseen
+from hierdiff.statistics.replicates import replicate
+from hierdiff.statistics.words import with_interval
 from hierdiff.worlds.finished import open_run, snapshots
 from hierdiff.worlds.run_config import OnsetConfig
 from hierdiff.worlds.sequences import Sequences
@@ -188,6 +190,34 @@ def test_planted_networks_lean_to_their_own_sets_or_to_none(planted):
     else:
         np.testing.assert_allclose(samples.own_distance, 0, atol=0.05)
         np.testing.assert_allclose(found[UTURN].overlap.sel(start="random"), found[UTURN].of_empirical, atol=0.02)
+
+
+def attacked(sets):
+    """An attack on a network of each data set, told from chance at the second step; too few others for a rate."""
+    known = {"step": [10, 100], "attack": ["calibrated", "uncalibrated"]}
+    noise = 0.01 * np.random.default_rng(0).standard_normal((2, 2, sets, 50))
+    area = xr.DataArray(noise, known, ("step", "attack", "network", "group")) + xr.DataArray([0.5, 0.7], dims="step")
+    found = {"area": area, "true_positives": xr.full_like(area, np.nan)}
+    return replicate(found, {"network": np.arange(sets)[:, None]}).derive(MEMBERSHIP.derive)
+
+
+def test_of_two_data_sets_the_attack_names_no_step():
+    sentence = MEMBERSHIP.summarise(attacked(2)).sentence
+    assert "is not estimated with two data sets" in sentence
+    assert "no step" not in sentence
+    assert "from step 100 on" in MEMBERSHIP.summarise(attacked(3)).sentence
+
+
+def test_a_rate_that_too_few_others_tell_is_left_blank():
+    lines = MEMBERSHIP.table(attacked(3).curves())
+    assert lines[-1].split()[2] == "-"
+    assert "nan" not in "".join(lines)
+
+
+def test_an_interval_that_is_not_known_is_said_to_be_not_estimated():
+    x = xr.Dataset({"a": 0.561, "a_half": 0.02, "b": 0.561, "b_half": np.nan})
+    assert with_interval(x, "a", 3) == "0.561 (0.541 to 0.581)"
+    assert with_interval(x, "b", 3) == "0.561 (not estimated)"
 
 
 def test_samples_of_a_run_are_described_consistently(folder):

@@ -1,25 +1,29 @@
-"""Membership inference: how well the loss of a sequence tells whether the network was trained on it."""
+"""Membership inference: how well the loss of a sequence tells whether the network was trained on it.
+
+Members belong to a data set, and vary with it; the others are the same for all networks, and are what is in groups.
+"""
+
+import math
 
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
+from hierdiff.statistics.groups import group_sizes, in_groups
+
 
 def area_under_curve(
     members: Float[np.ndarray, " a"], others: Float[np.ndarray, " b"], *, groups: int
 ) -> Float[np.ndarray, " groups"]:
-    """The area under the ROC curve of a score, as one value for each group of members and of others.
+    """The area under the ROC curve of a score, as one value for each group of others.
 
-    Their mean is the area: P(score of a member > that of another), ties counting half. Group g counts the placements of
-    its own members among all others, and of its own others among all members, and so carries its part of the area's
-    variance (DeLong et al., Biometrics 44:837, 1988).
+    Their mean is the area: P(score of a member > that of another), ties counting half. Their spread is that of the
+    others alone; that of the members shows where one data set is left out.
     """
-    a, b = len(members), len(others)
+    a = len(members)
     ranks = rankdata(np.concatenate([members, others]))
-    above = (ranks[:a] - rankdata(members)) / b
     below = 1 - (ranks[a:] - rankdata(others)) / a
-    by_group = above.reshape(groups, -1).mean(1) + below.reshape(groups, -1).mean(1)
-    return by_group - above.mean()
+    return in_groups(below, groups)
 
 
 def true_positive_rate(
@@ -29,15 +33,20 @@ def true_positive_rate(
     *,
     false_positive_rate: float,
 ) -> Float[np.ndarray, " R"]:
-    """The share of members whose score lies above the threshold that this share of others passes.
+    """The share of members whose score lies above a threshold that this share of others is expected to pass.
 
-    In each replicate the groups of members and of others have the weights of one row, in threshold and share alike.
+    In each replicate the groups of others have the weights of one row. It is nan with too few others: above the highest
+    of n lies 1 / (n + 1) of all.
     """
-    groups = weight.shape[1]
+    n, groups = len(others), weight.shape[1]
+    # Above the k-th highest of n lies k / (n + 1) of all, on average; between two ranks the rate is interpolated.
+    rank = false_positive_rate * (n + 1)
+    first = math.floor(rank + 1e-9)
+    if first == 0:
+        return np.full(len(weight), np.nan)
     order = np.argsort(-others)
-    group_of = np.repeat(np.arange(groups), len(others) // groups)[order]
-    passed = np.cumsum(weight[:, group_of], axis=1) * groups / len(others)
-    # The highest score that may not pass: that of the first other by which the share exceeds the rate.
-    first = np.argmax(passed > false_positive_rate + 1e-9, axis=1)
-    hits = members[None] > others[order][first][:, None]
-    return (hits.reshape(len(weight), groups, -1).mean(2) * weight).sum(1)
+    hits = 1 - np.searchsorted(np.sort(members), others[order], side="right") / len(members)
+    count = np.cumsum(weight[:, np.repeat(np.arange(groups), group_sizes(n, groups))[order]], axis=1)
+    count *= n / count[:, -1:]
+    at_first, at_next = (hits[np.argmax(count > k - 1e-9 * n, axis=1)] for k in (first, first + 1))
+    return at_first + (rank - first) * (at_next - at_first)

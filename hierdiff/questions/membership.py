@@ -90,7 +90,7 @@ def means(run: Run, results: xr.Dataset) -> Statistics:
             vectorize=True,
         ).transpose("replicate", ...)
 
-    kept = run.world.set_of != found.resampling.left_out[:, None]
+    kept = [~np.isin(run.world.set_of, left_out) for left_out in found.resampling.left_out]
     drawn = rates(found.resampling.weight).where(xr.DataArray(kept, dims=("replicate", "network"))).mean("network")
     rate = rates(np.full((1, GROUPS), 1 / GROUPS)).mean(("replicate", "network"))
     return Statistics(
@@ -101,12 +101,19 @@ def means(run: Run, results: xr.Dataset) -> Statistics:
 def summarise(found: Statistics) -> Answer:
     since = {name: first_significant(found.curve("advantage", attack=name), found.resampling) for name in ATTACKS}
     areas = {name: with_interval(found.curves().isel(step=-1).sel(attack=name), "area", 3) for name in ATTACKS}
-    when = {name: f"from step {step:,.0f} on" if np.isfinite(step) else "at no step" for name, step in since.items()}
-    sentence = (
-        f"Calibrated by the exact Bayes loss, the attack tells members from others {when['calibrated']} (area under "
-        f"the curve, at the last step, {areas['calibrated']}); without the exact loss {when['uncalibrated']} "
-        f"({areas['uncalibrated']})."
-    )
+    if found.resampling.sets == 2:
+        sentence = (
+            "From which step on the attack tells members from others is not estimated with two data sets; the area "
+            f"under the curve, at the last step, is {areas['calibrated']} calibrated by the exact Bayes loss, and "
+            f"{areas['uncalibrated']} without it."
+        )
+    else:
+        when = {name: f"from step {x:,.0f} on" if np.isfinite(x) else "at no step" for name, x in since.items()}
+        sentence = (
+            f"Calibrated by the exact Bayes loss, the attack tells members from others {when['calibrated']} (area "
+            f"under the curve, at the last step, {areas['calibrated']}); without the exact loss "
+            f"{when['uncalibrated']} ({areas['uncalibrated']})."
+        )
     return Answer(sentence, {"since": since["calibrated"], "since_uncalibrated": since["uncalibrated"]})
 
 
