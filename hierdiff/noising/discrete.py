@@ -74,7 +74,11 @@ class Masking(Discrete):
 
     name: ClassVar[str] = "masking"
     # Of the default grammar, a mask rate of 0.4 leaves as many bits as t/T = 0.15 does under Gaussian noise.
-    defaults: ClassVar[Mapping[str, Any]] = {"noise": (0.1, 0.2, 0.4, 0.6, 0.8, 0.9), "onset_noise": 0.4}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "noise": (0.1, 0.2, 0.4, 0.6, 0.8, 0.9),
+        "onset_noise": 0.4,
+        "slope_noise": 0.8,
+    }
 
     @property
     def channels(self) -> int:

@@ -5,7 +5,6 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from scipy.special import ndtri, stdtr, stdtrit
 
 from hierdiff.statistics.local import WIDTH, LocalFit, local_fit
@@ -64,9 +63,9 @@ def minimum(curve: Curve, resampling: Resampling, start: int = 0) -> Landmark:
     if resampling.sets == 2:
         return Landmark(step, np.nan, np.nan, value, False, False) if found.reached else nowhere()
     risen = rises(after, resampling, step)
-    drop, drops = (x[..., 0] - x[..., lowest] for x in (after.mean, after.replicates))
+    drop, drops = (x[..., [0]] - x[..., [lowest]] for x in (after.mean, after.replicates))
     # From the peak of a transient it has fallen.
-    fallen = start > 0 or bool(resampling.significant(drop, drops))
+    fallen = start > 0 or bool(resampling.significant(drop, drops)[0])
     if not (found.reached and risen and fallen):
         return nowhere(from_start=risen and not fallen)
     value = max(value, float(after.mean[lowest] - resampling.error(after.replicates[:, lowest])))
@@ -192,9 +191,7 @@ def ratio(first: Landmark, second: Landmark, resampling: Resampling) -> Ratio:
     shared, confidence = 0.0, float("nan")
     if first.resolved and second.resolved:
         a, b = first.deviations, second.deviations
-        (of_a, _), (of_b, _), (of_gap, freedom) = (
-            resampling.variance(x, of_pairs=False) for x in (a, b, b - a)
-        )
+        (of_a, _), (of_b, _), (of_gap, freedom) = (resampling.variance(x, of_pairs=False) for x in (a, b, b - a))
         shared = float((of_a + of_b - of_gap) / 2 / np.sqrt(of_a * of_b)) if of_a * of_b > 0 else 0.0
         gap = math.log(middle)
         confidence = float(stdtr(freedom, gap / np.sqrt(of_gap))) if of_gap > 0 else float(gap > 0)

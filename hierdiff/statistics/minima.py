@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from hierdiff.statistics.local import NEEDED, local_fit
@@ -28,13 +28,14 @@ class Minima:
 def locate_onset(steps: ArrayLike, splits: ArrayLike) -> Minima:
     """The minimum of each sample split after its initial transient: untrained networks agree, so a split first rises.
 
-    A rise that is not undone by a quarter is no transient.
+    A rise that does not fall again by a quarter of its peak is no transient.
     """
     splits = np.asarray(splits, float)
-    return locate_minimum(steps, splits, after_transient(splits, FALL * splits.max(-1)))
+    peak = np.take_along_axis(splits, furthest_fall(splits)[0][..., None], -1)[..., 0]
+    return locate_minimum(steps, splits, after_transient(splits, FALL * peak))
 
 
-def after_transient(curves: Float[np.ndarray, "*curves steps"], least: ArrayLike) -> Int[np.ndarray, "*curves"]:
+def after_transient(curves: Float[np.ndarray, "*curves steps"], least: ArrayLike) -> np.ndarray:
     """The first checkpoint that is half the way down from the peak from which a curve falls furthest.
 
     It is 0 where the curve does not first rise, or falls by no more than `least`.
@@ -42,15 +43,16 @@ def after_transient(curves: Float[np.ndarray, "*curves steps"], least: ArrayLike
     number, (peak, trough, fall) = np.arange(curves.shape[-1]), furthest_fall(curves)
     high, low = (np.take_along_axis(curves, x[..., None], -1) for x in (peak, trough))
     down = (number > peak[..., None]) & (curves <= 0.5 * (high + low))
-    return np.where((peak > 0) & (fall > least), np.argmax(down, -1), 0)
+    return np.asarray(np.where((peak > 0) & (fall > least), np.argmax(down, -1), 0))
 
 
 def furthest_fall(curves: Float[np.ndarray, "*curves steps"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """From which checkpoint to which later one each curve falls furthest, and how far."""
     falls = np.maximum.accumulate(curves, -1) - curves
-    trough = np.argmax(falls, -1)
+    trough = np.asarray(np.argmax(falls, -1))
     before = np.arange(curves.shape[-1]) <= trough[..., None]
-    return np.argmax(np.where(before, curves, -np.inf), -1), trough, falls.max(-1)
+    peak = np.argmax(np.where(before, curves, -np.inf), -1)
+    return np.asarray(peak), trough, np.asarray(falls.max(-1))
 
 
 def locate_minimum(steps: ArrayLike, curves: ArrayLike, start: ArrayLike = 0) -> Minima:

@@ -93,7 +93,7 @@ class Resampling:
         of_pair = whole - pairs_of(n - 1) * (one[a] + one[b]) + pairs_of(n - 2) * two
         mean = whole / pairs_of(n)
         effect = ((whole - pairs_of(n - 1) * one) / (n - 1) - mean) * (n - 1) / (n - 2)
-        return np.square(of_pair - mean - effect[a] - effect[b]).sum(0) / (n * (n - 3) / 2)
+        return np.asarray(np.square(of_pair - mean - effect[a] - effect[b]).sum(0) / (n * (n - 3) / 2))
 
     def error(self, replicates: Float[np.ndarray, "R ..."]) -> np.ndarray:
         """The standard error of a statistic; with two data sets that of the test sequences alone."""

@@ -20,7 +20,7 @@ from hierdiff.statistics.landmarks import (
     ratio,
     turning_point,
 )
-from hierdiff.statistics.replicates import Curve, Statistics
+from hierdiff.statistics.replicates import Statistics
 
 # The curves of any world that landmarks and the price of stopping late are read from.
 OWN, SLOPE = "own_against_other", "slope"

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from hierdiff.statistics.landmarks import Landmark, Ratio
-from hierdiff.statistics.story import OWN, Column, Story, Summary, Table, Values
+from hierdiff.statistics.story import OWN, Story, Summary, Table, Values
 
 NOT_ESTIMATED = "not estimated"
 # What gives an interval to two data sets.
@@ -118,7 +118,7 @@ def _step(table: Table, found: Landmark) -> str:
 
 def _shown(found: Landmark) -> bool:
     """Whether an indicative onset is shown: both ends of its interval lie inside the run."""
-    return found.reached and 0 < found.low and found.high < np.inf
+    return found.reached and found.low > 0 and found.high < np.inf
 
 
 def _confidence(table: Table, row: dict[str, Any]) -> str:
@@ -215,7 +215,9 @@ def _price(story: Story, summary: Summary) -> str:
         return level
     if np.isnan(summary.own_since):
         return f"{level}; {counts} it is not told from zero for good"
-    return f"{level}; {counts} it is told from zero from step {summary.own_since:,.0f} on, with more from an earlier one"
+    return (
+        f"{level}; {counts} it is told from zero from step {summary.own_since:,.0f} on, with more from an earlier one"
+    )
 
 
 def _grown(story: Story, axis: Table, summary: Summary) -> str:

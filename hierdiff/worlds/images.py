@@ -27,6 +27,7 @@ SCALES = Table(
     axis="scale",
     heading="pixels",
     minimum="scale_distance",
+    indicative=True,
     columns=(Column("scale_distance", "at this scale", name="distance"),),
     place="the scale of {} pixels",
 )
@@ -56,10 +57,13 @@ class Images(Plain):
         split="distance",
         split_words="the distance of the predicted noises",
         loss="test_loss",
+        unit="squared error per pixel",
+        digits=5,
         values=(
             Column("distance", "distance of the predicted noises, 1 - cosine"),
             Column("seed_distance", "of it, what two seeds on one set make"),
             Column("data_distance", "and what the images make"),
+            Column("own_against_other", "own against other, squared error per pixel", 5),
             Column("test_loss", "test loss, squared error of the noise per pixel", 4),
             Column("train_loss", "training loss", 4),
         ),
@@ -72,6 +76,7 @@ class Images(Plain):
                 columns=(
                     Column("distance", "held-out"),
                     Column("member_distance", "training images"),
+                    Column("own_against_other", "own against other", 5),
                     Column("slope", "slope", 4),
                 ),
             ),

@@ -52,10 +52,12 @@ class Plain(World):
         split="split",
         split_words="the sample split",
         loss="test_loss",
+        unit="of loss",
         values=(
             Column("split", "sample split"),
             Column("seed_split", "of it, what two seeds on one set make"),
             Column("data_split", "and what the data make"),
+            Column("own_against_other", "own against other, of loss"),
             Column("test_loss", "test loss"),
             Column("train_loss", "training loss"),
         ),
@@ -68,6 +70,7 @@ class Plain(World):
                 columns=(
                     Column("split", "held-out"),
                     Column("member_split", "training samples"),
+                    Column("own_against_other", "own against other"),
                     Column("slope", "memorization slope", 4),
                     Column("shared", "both memorizers know", 2),
                 ),
