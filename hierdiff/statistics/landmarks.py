@@ -125,7 +125,8 @@ def rises(curve: Curve, resampling: Resampling, step: float) -> bool:
     at = int(np.argmin(np.abs(places - math.log(step))))
     if number < 3 or resampling.sets == 2 or not room[at]:
         return False
-    level, later = local_fit(tuple(curve.steps), at_steps=True).level, np.triu(np.ones((number, number)), 1)
+    level = local_fit(tuple(curve.steps), at_steps=True).level
+    later = (places - places[:, None] >= ROOM).astype(float)
     later /= later.sum(1, keepdims=True).clip(1)
     higher = resampling.significant(curve.mean @ (level - level[at]).T, curve.replicates @ (level - level[at]).T)
     rise = curve.replicates @ (later - level).T
