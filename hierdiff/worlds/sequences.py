@@ -175,10 +175,11 @@ class Sequences(Plain):
     def inputs(self, measure: MeasureConfig) -> Inputs:
         """The same of training sequences, and of both at t uniform."""
         levels, key = self.process.levels, self.key
-        members = self.train[:, : measure.members].reshape(-1, self.grammar.leaves)
+        of_each = self.train[:, : measure.members]
+        members = of_each.reshape(-1, self.grammar.leaves)
         at_levels = [self.at_level("members'", members, noise_level(share, levels)) for share in measure.noise]
         of_sets = keys_of(key_for(key, "members' any level"), range(len(self.train)))
-        t_members = jnp.concatenate([any_times(each, measure.members, levels) for each in of_sets])
+        t_members = jnp.concatenate([any_times(each, of_each.shape[1], levels) for each in of_sets])
         t_held_out = any_times(key_for(key, "held-out any level"), len(self.held_out), levels)
         t_bound, weight = times_of_bound(key_for(key, "levels of the bound"), len(self.held_out), levels)
         of_bound = self.noised("noise of the bound", self.held_out, t_bound, filtered=(0,))
