@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hierdiff.measures import spectrum
+from hierdiff.measures.times import any_times, times_of_bound
 from hierdiff.statistics.groups import GROUPS, group_sizes, in_groups, require_groups
 
 
@@ -84,3 +85,43 @@ def test_a_group_has_at_least_one_sample_or_two():
         require_groups("held_out", 99, each=2)
     with pytest.raises(ValueError, match="groups: got 50, needs at most half of 99"):
         spectrum.ends(jnp.zeros((1, 99, 2, 3)), groups=GROUPS)
+
+
+@pytest.mark.parametrize(("n", "groups"), [(800, 50), (137, 50), (60, 1), (40, 1), (120, 3)])
+def test_the_noise_levels_of_each_group_are_stratified(n, groups):
+    """One in each m-th of the range of the m samples of a group; of many levels, so that rounding tells them apart."""
+    t, levels = np.asarray(any_times(jax.random.key(n), n, 10_000, groups)), 10_000
+    assert t.min() >= 1
+    assert t.max() <= levels
+    starts = np.cumsum(group_sizes(n, groups))[:-1]
+    shifts = []
+    for each in np.split(t, starts):
+        strata = (each - 1) * len(each) / levels
+        np.testing.assert_array_equal(np.sort(np.floor(strata + 1e-3 * len(each))), np.arange(len(each)))
+        shifts.append(strata[0] % 1)
+    # Groups are shifted independently, and in random order.
+    assert groups < 50 or 0.2 < np.std(shifts) < 0.4
+    assert abs(np.corrcoef(t[:-1], t[1:])[0, 1]) < 4 / np.sqrt(n)
+
+
+@pytest.mark.parametrize("n", [800, 830, 120])
+def test_the_standard_error_of_a_mean_over_levels_is_the_true_one(n):
+    """Of a function of t alone, over many draws of the levels: what groups show of it is what it has."""
+    draws = 2000
+    t = jax.lax.map(lambda key: any_times(key, n, 500), jax.random.split(jax.random.key(n), draws))
+    x = in_groups(np.square(np.asarray(t) / 500))
+    claimed, spread = x.std(1, ddof=1) / np.sqrt(GROUPS), x.mean(1).std(ddof=1)
+    # Two thousand draws tell a standard deviation to 1.6%.
+    assert np.sqrt(np.mean(np.square(claimed))) == pytest.approx(spread, rel=0.08)
+    assert x.mean() == pytest.approx(np.square(np.arange(1, 501) / 500).mean(), abs=4 * spread / np.sqrt(draws))
+    # Levels drawn at random would leave it far larger.
+    assert spread < 0.35 * np.sqrt(4 / 45 / n) * (2.5 if n == 120 else 1)
+
+
+def test_the_levels_of_the_bound_are_stratified_in_each_group():
+    """1/p(t) at them: its mean over the samples of a group is nearly T, whatever the group."""
+    _, weight = times_of_bound(jax.random.key(0), 2000, 500)
+    by_group = in_groups(np.asarray(weight, np.float64))
+    random = np.asarray(weight).std() / np.sqrt(2000 / GROUPS)
+    assert by_group.std() < 0.5 * random
+    assert by_group.mean() == pytest.approx(500, rel=0.01)

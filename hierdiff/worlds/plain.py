@@ -14,7 +14,8 @@ from hierdiff.learning.network import network_log_posterior
 from hierdiff.measures.divergence import sample_split
 from hierdiff.measures.probe import at, stacked
 from hierdiff.measures.slope import answered, slope_products, where_enough
-from hierdiff.noising.process import any_times, cross_entropy, noise_level
+from hierdiff.measures.times import any_times
+from hierdiff.noising.process import cross_entropy, noise_level
 from hierdiff.posterior import memorizer, memorizer_of_numbers
 from hierdiff.runs.world import Inputs, Variable, World, of_members
 from hierdiff.statistics.groups import in_groups

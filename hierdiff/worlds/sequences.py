@@ -16,7 +16,8 @@ from hierdiff.measures import spectrum
 from hierdiff.measures.divergence import divergence, log_of
 from hierdiff.measures.probe import Piece, at, information, make_pieces, make_reference, stacked
 from hierdiff.measures.slope import slope_products
-from hierdiff.noising.process import any_times, noise_level, times_of_bound
+from hierdiff.measures.times import any_times, times_of_bound
+from hierdiff.noising.process import noise_level
 from hierdiff.runs.world import Inputs, Variable
 from hierdiff.sampling import data_sets
 from hierdiff.statistics.groups import GROUPS, in_groups
