@@ -152,16 +152,19 @@ class Statistics:
 
 
 def replicate(variables: Mapping[Any, xr.DataArray], sets_of: Mapping[str, Int[np.ndarray, "unit _"]]) -> Statistics:
-    """The means of `variables`, whose dimensions are `group`, one of those in `sets_of`, and any others.
+    """The means of `variables`, whose dimensions are one of those in `sets_of`, `group`, and any others.
 
-    `sets_of["network"]` are the data sets of each network, and so on for pairs of networks.
+    `sets_of["network"]` are the data sets of each network, and so on for pairs of networks. A variable without groups
+    was measured on what belongs to the data sets, and varies with these alone.
     """
     sets = np.unique(np.concatenate([of_unit.ravel() for of_unit in sets_of.values()]))
-    resample = resampling(sets=len(sets), groups=next(iter(variables.values())).sizes["group"])
+    groups = next(x.sizes["group"] for x in variables.values() if "group" in x.dims)
+    resample = resampling(sets=len(sets), groups=groups)
     means, replicates, coordinates = {}, {}, {}
     for name, x in variables.items():
         unit = next(str(dim) for dim in x.dims if dim in sets_of)
-        values = x.transpose(..., unit, "group").values.astype(float)
+        grouped = x if "group" in x.dims else x.expand_dims(group=groups)
+        values = grouped.transpose(..., unit, "group").values.astype(float)
         dims = [str(dim) for dim in x.dims if dim not in (unit, "group")]
         means[name] = dims, values.mean((-1, -2))
         replicates[name] = ["replicate", *dims], resample.means(values, sets_of[unit])

@@ -21,7 +21,7 @@ class MeasureConfig:
 
     held_out: int = option(800, f"held-out samples on which the networks are measured, at least {2 * GROUPS}")
     members: int = option(
-        100, "training samples of each set on which the networks are measured, or as many as there are"
+        1000, "training samples of each set on which the networks are measured, or as many as there are"
     )
     noise: tuple[float, ...] = option((0.05, 0.08, 0.1, 0.15, 0.2, 0.3), "noise levels, as shares t/T")
     onset_noise: float = option(0.15, "the noise level t/T at which the distance of networks defines the onset")
@@ -116,7 +116,7 @@ class ImageMeasureConfig(MeasureConfig):
     """Measurement."""
 
     held_out: int = option(200, f"held-out images on which the networks are measured, at least {2 * GROUPS}")
-    members: int = option(50, "images of each set on which the networks are measured, or as many as there are")
+    members: int = option(200, "images of each set on which the networks are measured, or as many as there are")
     noise: tuple[float, ...] = option((0.05, 0.1, 0.2), "noise levels, as shares t/T")
     onset_noise: float = option(0.1, "the noise level t/T at which the distance of networks defines the onset")
     draws: int = option(4, "noise levels at which the loss of each image is read")
