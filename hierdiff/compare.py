@@ -67,7 +67,7 @@ def compare(
       checkpoints: the denoisers at each training step; one step will do where there is no history.
       train: what each was trained on, an array `(P, L)` of symbols, or `(P, *shape)` of numbers if `process.vocab` is
         None.
-      held_out: samples of no set, `(n, L)` or `(n, *shape)`, n a multiple of 50 and at least 100.
+      held_out: samples of no set, `(n, L)` or `(n, *shape)`, n at least 100.
       process: the noise that they were trained with; where x_t shows a symbol, that is taken for the answer.
       noise: the noise levels, as shares t/T.
       key: of the noise, which all checkpoints share.

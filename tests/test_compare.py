@@ -314,7 +314,7 @@ def test_networks_of_ones_own_are_measured_as_a_run_measures_them():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"held_out": HELD_OUT[:70]}, "held_out: got 70, needs a multiple of 50"),
+        ({"held_out": HELD_OUT[:70]}, "held_out: got 70, needs at least 100"),
         ({"train": (TRAIN[0], TRAIN[1][:, :2])}, r"train: got \(40, 2, 2\), needs samples of the shape \(3, 2\)"),
         ({"noise": (0.5, 1.5)}, r"noise: got \(0.5, 1.5\), needs distinct numbers above 0 and up to 1"),
         ({"noise": (0.5, 0.501)}, r"noise: got \(0.5, 0.501\), needs values that are distinct among the 100 noise"),

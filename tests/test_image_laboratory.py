@@ -146,18 +146,23 @@ def test_a_memorizer_has_slope_one_and_copies(world):
     assert (found.distance > 0.01).all()
     assert float(found.train_loss) < 0.5 * float(found.test_loss)
     inputs = planted.inputs(MEASURE)
-    of_member = inputs.any_members.target.reshape(SETS, -1, SIDE, SIDE, 1)
-    np.testing.assert_array_equal(of_member[0], of_member[2])
-    any_level = [noise(params, inputs.any_held_out.x_t, inputs.any_held_out.t) for params in train]
-    losses = [np.square(np.asarray(z) - np.asarray(inputs.any_held_out.target)).mean() for z in any_level]
-    assert float(found.test_loss) == pytest.approx(np.mean(losses), rel=1e-4)
-    x_t, t = (np.split(np.asarray(x[0]), SETS) for x in (inputs.members.x_t, inputs.members.t))
-    z = [
-        [np.asarray(noise(params, jnp.asarray(x), jnp.asarray(s))).reshape(50, -1) for x, s in zip(x_t, t, strict=True)]
+    any_level = inputs.any_held_out
+    assert any_level.t.shape == (MEASURE.draws, len(world.held_out))
+    losses = [
+        np.square(np.asarray(noise(params, any_level.x_t[draw], any_level.t[draw])) - any_level.target[draw]).mean()
         for params in train
+        for draw in range(MEASURE.draws)
     ]
+    assert float(found.test_loss) == pytest.approx(np.mean(losses), rel=1e-4)
+    x_t, t = inputs.members.x_t[0], inputs.members.t[0]
+    z = [[np.asarray(noise(params, x, s)).reshape(50, -1) for x, s in zip(x_t, t, strict=True)] for params in train]
     plain = [np.diag(cdist(z[a][on], z[b][on], "cosine")).mean() for a, b in ((0, 1), (0, 2), (1, 2)) for on in (a, b)]
     assert float(found.member_distance.sel(noise=0.1)) == pytest.approx(np.mean(plain), rel=1e-3)
+    own = [
+        [np.square(z[a][on] - inputs.members.target[0, on].reshape(50, -1)).mean() for on in range(3)] for a in range(3)
+    ]
+    apart = [own[b][a] - own[a][a] + own[a][b] - own[b][b] for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert float(found.own_against_other.sel(noise=0.1)) == pytest.approx(np.mean(apart) / 2, rel=1e-3)
     results, of_samples = sampled(planted, train)
     assert results.copied.mean() > 0.95
     assert results.own_nearest.mean() < 0.1 * results.other_nearest.mean()
@@ -267,7 +272,7 @@ def test_figures_show_what_the_record_holds(records):
     [
         (["--data-dir", "/nowhere"], "--data-dir: got /nowhere, needs a folder or a file that exists"),
         (["--side", "10"], "--side: got 10, needs a multiple of 4, for 3 grids"),
-        (["--members", "200"], "--members: got 200, needs at most the size of a data set, 128"),
+        (["--members", "0"], "--members: got 0, needs an integer of at least 1"),
         (["--noise", "0.1", "0.1004"], "--noise: got (0.1, 0.1004), needs values that are distinct"),
         (["--onset-noise", "0.3"], "--onset-noise: got 0.3, needs one of the noise levels"),
         (["--depth", "4"], "--depth is not an option of python -m experiments.images"),

@@ -54,13 +54,17 @@ def world():
     return Vectors.set_up(config)
 
 
-def measured(world, answer, params):
-    """What is found of networks that answer so, at one step."""
+def results_of(world, answer, params):
+    """What is measured of networks that answer so, at one step, and on what."""
     planted = dataclasses.replace(world, network=Network(None, lambda params, x_t, t, _: answer(params, x_t, t)))  # pyright: ignore[reportArgumentType]
     inputs = planted.inputs(MEASURE)
     values = {name: np.asarray(x) for name, x in make_measure(planted)(params, inputs).items()}
-    results = label({"step": [1], "noise": list(MEASURE.noise)}, planted, inputs, [values])
-    return statistics(Vectors, results).mean.isel(step=0)
+    return label({"step": [1], "noise": list(MEASURE.noise)}, planted, inputs, [values]), inputs
+
+
+def measured(world, answer, params):
+    """The means of it."""
+    return statistics(Vectors, results_of(world, answer, params)[0]).mean.isel(step=0)
 
 
 def test_the_exact_mean_of_the_mixture_is_that_of_monte_carlo(world):
@@ -95,6 +99,69 @@ def test_planted_differences_are_split_and_loss(world):
     np.testing.assert_allclose(found.split, 3 * (0.01 + 0.04 + 0.09) / 3, rtol=1e-4)
     np.testing.assert_allclose(found.member_split, found.split, rtol=1e-4)
     assert float(found.excess) == pytest.approx(3 * (0 + 0.01 + 0.04) / 3, rel=1e-4)
+
+
+def test_own_against_other_is_what_the_others_lose_on_a_networks_own_members(world):
+    """Of memorizers, in NumPy float64: by the losses of all on the members of all; nothing of what is alike."""
+    results, inputs = results_of(
+        world, lambda train, x_t, t: memorizer_of_numbers(world.process, train, x_t, t), world.train
+    )
+    assert results.member_loss.dims == ("step", "noise", "network", "members_of")
+    assert inputs.members.x_t.shape == (2, 3, 50, 3)
+    train, alpha_bar = np.asarray(world.train, np.float64), np.asarray(world.process.alpha_bar, np.float64)
+    loss = np.zeros((2, 3, 3))
+    for level, network, members_of in np.ndindex(2, 3, 3):
+        piece = [np.asarray(x[level, members_of], np.float64) for x in inputs.members]
+        x_0, x_t, ab = piece[0], piece[1], alpha_bar[piece[2].astype(int) - 1][:, None, None]
+        np.testing.assert_allclose(x_0, train[members_of, :50], rtol=1e-6)
+        distance = np.square(x_t[:, None] - np.sqrt(ab) * train[network]).sum(-1) / (2 * (1 - ab[:, 0]))
+        weight = np.exp(distance.min(1, keepdims=True) - distance)
+        mean = weight @ train[network] / weight.sum(1, keepdims=True)
+        loss[level, network, members_of] = np.square(mean - x_0).sum(-1).mean()
+    np.testing.assert_allclose(results.member_loss[0], loss, rtol=1e-3)
+    curves = statistics(Vectors, results).curves().isel(step=0)
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    expected = [0.5 * (loss[:, b, a] - loss[:, a, a] + loss[:, a, b] - loss[:, b, b]) for a, b in pairs]
+    np.testing.assert_allclose(curves.own_against_other, np.mean(expected, 0), rtol=1e-3)
+    assert (curves.own_against_other > 0.04).all()
+    assert "member_loss" not in curves
+    alike, _ = results_of(world, lambda by, x_t, t: x_t + by, jnp.zeros(3))
+    np.testing.assert_array_equal(Vectors.curves(alike)["own_against_other"], 0)
+
+
+def test_networks_on_one_data_set_are_not_each_others_others(world):
+    """However far they lie apart; and a record that has no losses on members has no such curve."""
+    two_seeds = dataclasses.replace(world, set_of=np.repeat(np.arange(2), 2), train=world.train[:2])
+    results, _ = results_of(two_seeds, lambda by, x_t, t: x_t * (1 + by), jnp.array([0.0, 0.3, -0.2, 0.7]))
+    between = Vectors.curves(results)["own_against_other"].isel(step=0)
+    same = results.data_set.values[results["first"]] == results.data_set.values[results["second"]]
+    np.testing.assert_array_equal(between[:, same], 0)
+    assert (between[:, ~same] != 0).all()
+    assert "own_against_other" not in Vectors.curves(results.drop_vars("member_loss"))
+
+
+def test_members_of_each_set_meet_noise_of_their_own_and_are_as_many_as_there_are(world):
+    """Measured on average: they are no groups of test samples."""
+    many = dataclasses.replace(MEASURE, members=1000)
+    inputs = world.inputs(many)
+    assert inputs.members.t.shape == (2, 3, 60)
+    assert inputs.any_members.t.shape == (1, 3, 60)
+    ab = world.process.alpha_bar
+    for piece in (inputs.members, inputs.any_members):
+        scale = jnp.sqrt(ab[piece.t - 1])[..., None]
+        noise = np.asarray((piece.x_t - scale * piece.target) / jnp.sqrt(1 - scale**2))
+        for a, b in ((0, 1), (0, 2), (1, 2)):
+            assert abs(np.corrcoef(noise[:, a].ravel(), noise[:, b].ravel())[0, 1]) < 0.25
+    # The levels of each set are stratified, each set's by themselves.
+    for t in np.asarray(inputs.any_members.t[0]):
+        assert np.histogram(t, 20, (0.5, 100.5))[0].tolist() == 20 * [3]
+    assert (inputs.any_members.t[0, 0] != inputs.any_members.t[0, 1]).any()
+    assert {name for name, each in Vectors.VARIABLES.items() if "group" not in each.dims} == {
+        "member_split",
+        "member_loss",
+        "member_excess",
+        "train_loss",
+    }
 
 
 def test_a_third_world_goes_through_all_of_it(tmp_path, monkeypatch, capsys):
@@ -156,7 +223,7 @@ def test_plugins_train_and_ask_and_the_record_names_them(tmp_path, monkeypatch, 
     assert content["options"]["network"] == {"network": "per_leaf", "hidden": 8}
     assert content["options"]["train"]["optimizer"] == "warm"
     # The updates grow from nothing: after ten of forty steps, weights have hardly moved.
-    rows = record.read_results(out / "results.nc").train_loss.mean(("network", "group"))
+    rows = record.read_results(out / "results.nc").train_loss.mean("network")
     assert rows[0] - rows[1] < 0.5 * (rows[0] - rows[-1])
     capsys.readouterr()
     hierdiff(monkeypatch, "weights", *plugins, "--plugin", "weights", "--run", out)

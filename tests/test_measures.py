@@ -13,8 +13,9 @@ from hierdiff.measures.divergence import divergence, log_of, pairs, sample_split
 from hierdiff.measures.losses import decomposition
 from hierdiff.measures.probe import at, information, make_pieces
 from hierdiff.measures.slope import where_enough
+from hierdiff.measures.times import any_times, times_of_bound
 from hierdiff.noising import Gaussian, Masking, Uniform, leaf_log_likelihood
-from hierdiff.noising.process import any_times, cross_entropy, times_of_bound
+from hierdiff.noising.process import cross_entropy
 from hierdiff.posterior import leaf_posterior
 from hierdiff.sampling import sample
 from hierdiff.worlds.run_config import MeasureConfig
@@ -69,7 +70,7 @@ def test_excess_loss_is_the_cross_entropy_above_its_bayes_value():
 def test_the_probe_holds_each_level_and_the_exact_posteriors():
     grammar = random_grammar(jax.random.key(0), depth=2, vocab=4, rules=2)
     leaves = sample(jax.random.key(1), grammar, 50).leaves
-    any_level = any_times(jax.random.key(3), 50, PROCESS.levels)
+    any_level = any_times(jax.random.key(3), 50, PROCESS.levels, groups=1)
     t = jnp.stack([jnp.full(50, 5), jnp.full(50, 30), any_level])
     pieces = make_pieces(keys_of(jax.random.key(2), range(len(t))), grammar, PROCESS, leaves, t, filtered=(0, 1, 2))
     np.testing.assert_array_equal(pieces.t[:2], np.repeat([[5], [30]], 50, 1))
@@ -182,8 +183,8 @@ def test_the_levels_of_the_bound_are_drawn_as_often_as_their_weights_say():
     levels = np.arange(1, LEVELS + 1)
     p = 0.5 / LEVELS + 0.5 / levels / (1 / levels).sum()
     np.testing.assert_allclose(weight, 1 / p[t - 1], rtol=1e-5)
-    # Stratified: a level is drawn as often as it is probable, but for one draw at each end.
-    np.testing.assert_allclose(np.bincount(t, minlength=LEVELS + 1)[1:], 100_000 * p, atol=2)
+    # Stratified: a level is drawn as often as it is probable, in each of fifty groups but for a draw at each end.
+    np.testing.assert_allclose(np.bincount(t, minlength=LEVELS + 1)[1:], 100_000 * p, atol=20)
     assert abs(np.corrcoef(t[:-1], t[1:])[0, 1]) < 0.02
 
 

@@ -149,11 +149,6 @@ def test_the_learned_fraction_is_one_up_to_what_a_window_sees(case):
         assert (np.abs(fraction - expected) < 4.5 * error + 0.06).all(), height
 
 
-def test_groups_must_divide_the_sequences(case):
-    with pytest.raises(ValueError, match="groups: got 7, needs a divisor of 8000"):
-        spectrum.ends(case[1].x_t[None], groups=7)
-
-
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_memorization_slope_of_a_mixture_is_its_share(share):
     grammar = random_grammar(jax.random.key(0), depth=3, vocab=4, rules=2)

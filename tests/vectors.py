@@ -63,7 +63,7 @@ class Vectors(Plain):
     VARIABLES: ClassVar = {
         **Plain.VARIABLES,
         "excess": Variable(("network", "group"), UNITS, "|f - E[x_0 | x_t]|^2, held-out, t uniform"),
-        "member_excess": Variable(("network", "group"), UNITS, "the same on the network's own training vectors"),
+        "member_excess": Variable(("network",), UNITS, "the same on the network's own training vectors"),
     }
     STORY = dataclasses.replace(Plain.STORY, samples="vectors", loss="excess")
 

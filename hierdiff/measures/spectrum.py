@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from hierdiff.errors import require
+from hierdiff.statistics.groups import in_groups, split_groups
 
 
 def ends(
@@ -27,15 +28,18 @@ def ends(
 ) -> tuple[Float[Array, "S S groups"], Float[Array, "S S groups"]]:
     """`E<E[e_A | F_h], E[e_B | F_h]>` of S denoisers at h = -1, where F says nothing, and h = depth: `<e_A, e_B>`.
 
-    The estimates are means over each of `groups` groups of sequences, independent of each other.
+    The estimates are in groups of sequences, independent of each other.
     """
-    size = error.shape[1] // groups
-    require(size >= 2 and size * groups == error.shape[1], "groups", groups, f"a divisor of {error.shape[1]}, and less")
+    require(error.shape[1] >= 2 * groups, "groups", groups, f"at most half of {error.shape[1]}")
     everywhere = jnp.ones_like(error[0, ..., 0])
-    # Without a block every other sequence is a completion.
-    grouped = error.reshape(len(error), groups, size, *error.shape[2:])
-    others = ((grouped.sum(2, keepdims=True) - grouped) / (size - 1)).reshape(error.shape)
+    others = jnp.concatenate([_of_others(of_size) for of_size in split_groups(error, groups, 1)], axis=1)
     return on_blocks(error, others, everywhere, groups=groups), on_blocks(error, error, everywhere, groups=groups)
+
+
+def _of_others(error: Float[Array, "S groups size L v"]) -> Float[Array, "S n L v"]:
+    """The mean over a group's other sequences: without a block each of them is a completion."""
+    others = (error.sum(2, keepdims=True) - error) / (error.shape[2] - 1)
+    return others.reshape(len(error), -1, *error.shape[3:])
 
 
 def on_blocks(
@@ -43,7 +47,7 @@ def on_blocks(
 ) -> Float[Array, "S S groups"]:
     """The same at a height from 0 to depth - 1, from the errors on x_t and those on a completion of that height."""
     cross = jnp.einsum("anlv,bnlv,nl->abn", error, completed, weight, precision="highest")
-    return 0.5 * (cross + cross.swapaxes(0, 1)).reshape(*cross.shape[:2], groups, -1).mean(-1)
+    return 0.5 * in_groups(cross + cross.swapaxes(0, 1), groups)
 
 
 def by_height(
@@ -54,7 +58,7 @@ def by_height(
     """`E<d_h e_A, d_h e_B>`, h = -1..depth, of the cumulative products: given nothing, a block of each height, and all.
 
     In squared units a sequence. The diagonal is each denoiser's error at height h, and the sum over h is the group's
-    mean of <e_A, e_B>, exactly.
+    part of <e_A, e_B>, exactly.
     """
     none, whole = (jnp.expand_dims(x, -4) for x in (none, whole))
     return jnp.concatenate([none, jnp.diff(blocks, axis=-4, prepend=none, append=whole)], axis=-4)

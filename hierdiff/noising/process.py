@@ -6,12 +6,10 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.special import rel_entr
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from hierdiff.errors import require
-from hierdiff.keys import key_for
 
 # `(x_t, t) -> p(x_0 | x_t)`, of shape `(n, L, v)`: a network, the exact posterior, BP_k, a window or the memorizer.
 Denoiser = Callable[[Array, Array], Array]
@@ -109,19 +107,6 @@ def stratified_times(key: Array, n: int, levels: int) -> Int[Array, " n"]:
     return jnp.minimum(jnp.floor(u * levels).astype(jnp.int32) + 1, levels)
 
 
-def times_of_bound(key: Array, n: int, levels: int) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
-    """Noise levels for `n` samples, in random order, and 1/p(t): the mean of terms, so weighted, is their sum over t.
-
-    Half of the probability is uniform and half falls as 1/t: under Gaussian noise the first terms are the largest.
-    Consumes `key`.
-    """
-    t = np.arange(1, levels + 1)
-    p = 0.5 / levels + 0.5 / (t * (1 / t).sum())
-    u = (any_times(key, n, n).astype(float) - jax.random.uniform(key_for(key, "offset"), (n,))) / n
-    drawn = jnp.minimum(jnp.searchsorted(jnp.asarray(np.cumsum(p), float), u), levels - 1)
-    return drawn.astype(jnp.int32) + 1, jnp.asarray(1 / p, float)[drawn]
-
-
 def require_shares(name: str, shares: tuple[float, ...]) -> None:
     """Raise `OptionError` unless these are distinct noise levels t/T."""
     good = all(0 < share <= 1 for share in shares) and len(set(shares)) == len(shares) >= 1
@@ -144,8 +129,3 @@ def require_levels(name: str, shares: tuple[float, ...], levels: int) -> None:
 def noise_level(share: float, levels: int) -> int:
     """The level t in 1..levels nearest to the share t/T."""
     return round(share * levels)
-
-
-def any_times(key: Array, n: int, levels: int) -> Int[Array, " n"]:
-    """`stratified_times` in random order. Consumes `key`."""
-    return jax.random.permutation(key_for(key, "order"), stratified_times(key_for(key, "levels"), n, levels))

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from hierdiff.errors import OptionError
 from hierdiff.pictures import style
 from hierdiff.runs import record
-from hierdiff.statistics.groups import GROUPS
 
 SMALL, MIDDLE, LARGE = SIZES = ("small", "middle", "large")
 ONSET, STOPPING, PROCESSES, IMAGES, SAMPLES = "onset", "stopping", "processes", "images", "samples"
@@ -151,5 +150,5 @@ class Records(NamedTuple):
                 steps = math.ceil(presets[self.preset].train.steps * size / middle)
                 options, minutes = ("--size", size, "--steps", steps), 2 + 8 * size / middle
             elif size < getattr(presets.get(self.preset), "targets", 0):
-                options = ("--targets", size // GROUPS * GROUPS)
+                options = ("--targets", size)
         return self.command(question, run, *options), minutes

@@ -62,7 +62,7 @@ ONSET = {
         grammar=GrammarConfig(depth=3),
         network=TreeConfig(width=24),
         train=TrainConfig(steps=600, checkpoints=12, batch=64, first_checkpoint=10),
-        measure=MeasureConfig(held_out=200, members=50, noise=(0.1, 0.15, 0.3)),
+        measure=MeasureConfig(held_out=200, members=100, noise=(0.1, 0.15, 0.3)),
     ),
     "laptop": OnsetConfig(),
     "paper": OnsetConfig(

@@ -14,7 +14,7 @@ from hierdiff.worlds.run_config import ImageConfig, SamplesConfig, require_size
 class UTurnConfig:
     """U-turns."""
 
-    starts: int = option(200, f"sequences of each kind from which each network starts, a multiple of {GROUPS}")
+    starts: int = option(200, f"sequences of each kind from which each network starts, at least {GROUPS}")
     turns: tuple[float, ...] = option((0.1, 0.2, 0.3, 0.5), "noise levels t/T at which to turn")
     reverse_steps: int = option(50, "steps of the way back")
 
@@ -43,7 +43,7 @@ def require_order(order: str, process: str) -> None:
 class CopyingConfig:
     """Samples."""
 
-    samples: int = option(1000, f"samples that each network generates at each snapshot, a multiple of {GROUPS}")
+    samples: int = option(1000, f"samples that each network generates at each snapshot, at least {GROUPS}")
     reverse_steps: tuple[int, ...] = option((5, 20, 100), "numbers of steps of the reverse diffusion")
 
     def __post_init__(self):
@@ -69,7 +69,7 @@ class ProcessesConfig:
 class LossesConfig:
     """Sequences."""
 
-    targets: int = option(500, f"training sequences of each set, and as many others, a multiple of {GROUPS}")
+    targets: int = option(500, f"training sequences of each set, and as many others, at least {GROUPS}")
 
     def __post_init__(self):
         require_groups("targets", self.targets)
@@ -79,7 +79,7 @@ class LossesConfig:
 class MembershipConfig:
     """Attack."""
 
-    targets: int = option(1000, f"training sequences of each set, and as many others, a multiple of {GROUPS}")
+    targets: int = option(1000, f"training sequences of each set, and as many others, at least {GROUPS}")
     draws: int = option(8, "draws of the noise, at a uniform level, over which a sequence's loss is averaged")
 
     def __post_init__(self):
@@ -91,7 +91,7 @@ class MembershipConfig:
 class NoiseConfig:
     """Noise."""
 
-    sequences: int = option(800, f"sequences on which the networks are measured, a multiple of {GROUPS}")
+    sequences: int = option(800, f"sequences on which the networks are measured, at least {2 * GROUPS}")
     levels: tuple[float, ...] = option(
         (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7), "noise levels, as shares t/T"
     )

@@ -13,7 +13,8 @@ from hierdiff.learning.network import network_log_posterior
 from hierdiff.measures.divergence import log_of
 from hierdiff.measures.losses import decomposition
 from hierdiff.measures.probe import stacked
-from hierdiff.noising.process import any_times, noise_level
+from hierdiff.measures.times import any_times
+from hierdiff.noising.process import noise_level
 from hierdiff.questions.configs import LossesConfig
 from hierdiff.questions.snapshots import Answer, Question, Work
 from hierdiff.sampling import coincidences, sample

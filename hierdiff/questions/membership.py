@@ -15,7 +15,8 @@ from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.network import network_log_posterior
 from hierdiff.measures.divergence import log_of
 from hierdiff.measures.membership import area_under_curve, true_positive_rate
-from hierdiff.noising.process import any_times, cross_entropy
+from hierdiff.measures.times import any_times
+from hierdiff.noising.process import cross_entropy
 from hierdiff.posterior import exact_denoiser
 from hierdiff.questions.configs import MembershipConfig
 from hierdiff.questions.losses import targets_of

@@ -14,7 +14,6 @@ from hierdiff.questions.configs import NoiseConfig
 from hierdiff.questions.snapshots import Answer, Question, Work
 from hierdiff.runs import laboratory
 from hierdiff.sampling import sample_unseen
-from hierdiff.statistics.groups import GROUPS
 from hierdiff.statistics.replicates import Statistics
 from hierdiff.statistics.words import column, lines_over, with_interval
 from hierdiff.worlds.finished import Run
@@ -23,12 +22,12 @@ from hierdiff.worlds.run_config import MeasureConfig
 
 def work(run: Run, config: NoiseConfig) -> Work:
     """The measures of an onset run at other noise levels, on sequences that are in no training set."""
-    world, n, levels = run.world, config.sequences, config.levels
+    world, members, n, levels = run.world, run.config.measure.members, config.sequences, config.levels
     require_levels("levels", levels, world.process.levels)
     key = key_for(world.key, "noise question")
     fresh = sample_unseen(key_for(key, "new sequences"), world.grammar, n, world.train, name="sequences")
     world = dataclasses.replace(world, held_out=fresh, about={}, key=key)
-    inputs = world.inputs(MeasureConfig(held_out=n, members=GROUPS, noise=levels, onset_noise=levels[0]))
+    inputs = world.inputs(MeasureConfig(held_out=n, members=members, noise=levels, onset_noise=levels[0]))
     of_weights, along = laboratory.make_measure(world), {"step": run.steps, "noise": list(levels)}
     return Work(
         lambda weights: to_host(of_weights(weights, inputs)),

@@ -22,7 +22,6 @@ from hierdiff.questions.membership import MEMBERSHIP
 from hierdiff.questions.samples import NEIGHBOURS
 from hierdiff.runs import record
 from hierdiff.runs.options import flat, options_of
-from hierdiff.statistics.groups import GROUPS
 from hierdiff.statistics.minima import locate_minimum, locate_onset
 from hierdiff.worlds.finished import open_run
 from hierdiff.worlds.run_config import OnsetConfig
@@ -70,7 +69,7 @@ def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list
     training.train(config, Sequences.set_up(config), place)
     run, attack = open_run(place, Sequences), QUESTIONS["membership"].presets[preset]
     snapshots.extend(NEIGHBOURS, run, QUESTIONS["neighbours"].presets[preset])
-    targets = min(attack.targets, config.size // GROUPS * GROUPS)
+    targets = min(attack.targets, config.size)
     snapshots.extend(MEMBERSHIP, run, dataclasses.replace(attack, targets=targets))
     files = {name: record.read_results(place / f"{name}.nc") for name, *_ in COSTS.values()}
     at = {"noise": config.measure.onset_noise, "height": min(2, config.grammar.depth), "attack": "calibrated"}

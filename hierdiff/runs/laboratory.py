@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax.stages import Wrapped
+from jaxtyping import Array
 
 from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.devices import over_networks
@@ -39,6 +40,7 @@ def make_measure(world: World) -> Wrapped:
     It gives an array for each name in the world's `VARIABLES`, where its dimensions are.
     """
     run = over_networks(world.answer, world.mesh, stacked=1)
+    run_each = over_networks(world.answer, world.mesh, stacked=3)
 
     def on_held_out(params, level):
         piece, reference = level
@@ -50,34 +52,55 @@ def make_measure(world: World) -> Wrapped:
         of_parts = None if parts is None else jax.lax.map(on_part, parts)
         return world.on_held_out(piece, reference, answers, of_parts)
 
-    def own(name, x):
-        """Of values on the members of all sets in turn, those on the own set of a network, or on both of a pair."""
-        x = x.reshape(*x.shape[:-1], len(world.train), -1)
-
-        def on(sets):
-            return in_groups(x[..., np.arange(len(sets)), sets, :])
-
-        if "pair" in world.VARIABLES[name].dims:
-            return 0.5 * (on(world.set_of[world.pairs[0]]) + on(world.set_of[world.pairs[1]]))
-        return on(world.set_of)
-
-    def on(params, piece, measures):
-        return measures(piece, run(params, piece.x_t, piece.t))
-
     @jax.jit
     def measure(params, inputs):
-        members = jax.lax.map(lambda piece: on(params, piece, world.on_members), inputs.members)
-        members |= {of_members(name): x for name, x in on(params, inputs.any_members, world.losses).items()}
-        held_out = on(params, inputs.any_held_out, world.losses)
+        def on_members(of_sets):
+            return own_members(
+                world,
+                jax.lax.map(lambda piece: world.on_members(piece, run(params, piece.x_t, piece.t)), of_sets),
+            )
+
+        def losses(piece):
+            return world.losses(piece, run(params, piece.x_t, piece.t))
+
+        def own_losses(of_sets):
+            own = jax.tree.map(lambda x: x[world.set_of], of_sets)
+            answers = run_each(params, own.x_t, own.t)
+            found = jax.vmap(lambda piece, answer: world.losses(piece, answer[None]))(own, answers)
+            return {of_members(name): x.mean((1, 2)) for name, x in found.items()}
+
+        def over_draws(of_losses, pieces):
+            return {name: x.mean(0) for name, x in jax.lax.map(of_losses, pieces).items()}
+
+        held_out = over_draws(losses, inputs.any_held_out)
         if inputs.bound is not None:
-            held_out |= on(params, inputs.bound, world.on_bound)
+            held_out |= world.on_bound(inputs.bound, run(params, inputs.bound.x_t, inputs.bound.t))
         return {
             **jax.lax.map(lambda level: on_held_out(params, level), (inputs.held_out, inputs.reference)),
             **{name: in_groups(x) for name, x in held_out.items()},
-            **{name: own(name, x) for name, x in members.items()},
+            **jax.lax.map(on_members, inputs.members),
+            **over_draws(own_losses, inputs.any_members),
         }
 
     return measure
+
+
+def own_members(world: World, of_sets: dict[str, Array]) -> dict[str, Array]:
+    """Means over members, of `(sets, ..., unit, members)` on each set: on a network's own, or on both of a pair.
+
+    What has the dimension `members_of` is kept of all sets.
+    """
+    first, second = (world.set_of[ends] for ends in world.pairs)
+
+    def of(dims, x):
+        def on(sets):
+            return jnp.moveaxis(x[sets, ..., np.arange(len(sets))], 0, -1)
+
+        if "members_of" in dims:
+            return jnp.moveaxis(x, 0, -1)
+        return 0.5 * (on(first) + on(second)) if "pair" in dims else on(world.set_of)
+
+    return {name: of(world.VARIABLES[name].dims, x.mean(-1)) for name, x in of_sets.items()}
 
 
 def label(along: dict[str, list], world: World, inputs: Inputs, measured: list[dict[str, np.ndarray]]) -> xr.Dataset:
@@ -102,6 +125,7 @@ def label(along: dict[str, list], world: World, inputs: Inputs, measured: list[d
         {
             **along,
             "network": np.arange(len(world.set_of)),
+            "members_of": np.arange(len(world.train)),
             "first": ("pair", first),
             "second": ("pair", second),
             "data_set": ("network", world.set_of),

@@ -32,9 +32,10 @@ class Variable(NamedTuple):
 class Inputs(NamedTuple):
     """Where the networks are measured: pieces at the noise levels asked for, and at t uniform on 1..T (`any_...`).
 
-    A mean over the latter is the mean over the noise that training sees. `reference` is what they are compared with on
-    each of the `held_out` pieces, and `members` hold the first training samples of each set in turn. Where the bound on
-    -log p is known, `bound` is a piece of held-out samples at levels of its own.
+    A mean over the latter is the mean over the noise that training sees; they are stacked, a piece for each draw of the
+    levels. `reference` is what the networks are compared with on each of the `held_out` pieces. Of the members, the
+    first training samples of each set, there is a piece for each set, on the second axis. Where the bound on -log p is
+    known, `bound` is a piece of held-out samples at levels of its own.
     """
 
     held_out: Any
@@ -95,6 +96,10 @@ class World(abc.ABC):
         """Pieces of the held-out samples at each noise level t/T, stacked, and of what denoisers are compared with."""
 
     @abc.abstractmethod
+    def member_pieces(self, noise: tuple[float, ...], members: int) -> Any:
+        """Pieces of the first samples of each set at each noise level, `(levels, sets, ...)`: so many, or all."""
+
+    @abc.abstractmethod
     def inputs(self, measure: Any) -> Inputs:
         """All on which networks are measured; `measure` is a `MeasureConfig`."""
 
@@ -120,11 +125,11 @@ class World(abc.ABC):
 
     @abc.abstractmethod
     def on_members(self, piece: Any, answers: Array) -> dict[str, Array]:
-        """What the answers on the members of all sets say, of each network or pair: `(..., unit, sets * members)`."""
+        """What the answers on the members of one set say, of each network or pair: `(..., unit, members)`."""
 
     @abc.abstractmethod
     def losses(self, piece: Any, answers: Array) -> dict[str, Array]:
-        """`test_loss` and others like it, `(S, n)`; on members they have the names that `of_members` gives."""
+        """`test_loss` and others like it, `(S, n)`; on the own members they have the names that `of_members` gives."""
 
     def on_bound(self, piece: Any, answers: Array) -> dict[str, Array]:
         """What the answers where the bound is read say, `(S, n)`."""

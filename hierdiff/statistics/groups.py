@@ -12,9 +12,8 @@ GROUPS = 50
 
 
 def require_groups(name: str, sequences: int, *, each: int = 1) -> None:
-    """Raise `OptionError` unless the sequences make groups of one size, of at least `each` sequences."""
-    good = sequences >= each * GROUPS and sequences % GROUPS == 0
-    require(good, name, sequences, f"a multiple of {GROUPS}, and at least {each * GROUPS}")
+    """Raise `OptionError` unless the sequences make groups of at least `each` sequences."""
+    require(sequences >= each * GROUPS, name, sequences, f"at least {each * GROUPS}")
 
 
 def group_sizes(n: int, groups: int = GROUPS) -> Int[np.ndarray, " groups"]:
@@ -22,16 +21,31 @@ def group_sizes(n: int, groups: int = GROUPS) -> Int[np.ndarray, " groups"]:
     return n // groups + (np.arange(groups) < n % groups)
 
 
+def split_groups(x: Array | np.ndarray, groups: int, axis: int) -> list[Any]:
+    """The groups of sequences along an axis, which becomes two, `(groups, size)`: one array for each of their sizes."""
+    n = x.shape[axis]
+    size, larger = divmod(n, groups)
+    of_larger = larger * (size + 1)
+    before, after = x.shape[:axis], x.shape[axis + 1 :]
+    parts = ((0, of_larger, larger, size + 1), (of_larger, n, groups - larger, size))
+    return [
+        x[(*axis * (slice(None),), slice(start, end))].reshape(*before, number, each, *after)
+        for start, end, number, each in parts
+        if number
+    ]
+
+
 def in_groups(x: Array | np.ndarray, groups: int = GROUPS) -> Any:
     """Means over the groups of sequences, the last axis: `(..., n)` becomes `(..., groups)`.
 
-    Where the sizes differ, a group's distance from the mean has the weight of its size, so that the mean over groups is
-    that over sequences.
+    Where the sizes differ, a group's distance from the mean has the weight of its size: the mean over groups is that
+    over sequences, and varies under a bootstrap of groups, to first order, as that over the sequences drawn.
     """
-    n = x.shape[-1]
-    if n % groups == 0:
-        return x.reshape(*x.shape[:-1], groups, -1).mean(-1)
-    sizes = group_sizes(n, groups)
-    member_of = np.repeat(np.arange(groups), sizes)[:, None] == np.arange(groups)
+    means = [of_size.mean(-1) for of_size in split_groups(x, groups, x.ndim - 1)]
+    if len(means) == 1:
+        return means[0]
+    xp: Any = x.__array_namespace__()
     mean = x.mean(-1, keepdims=True)
-    return mean + (x - mean) @ member_of * (groups / n)
+    distance, sizes = xp.concatenate(means, -1) - mean, group_sizes(x.shape[-1], groups)
+    weight = xp.asarray(sizes / sizes.mean(), dtype=distance.dtype)
+    return mean + xp.broadcast_to(weight, distance.shape) * distance

@@ -15,7 +15,7 @@ from hierdiff.runs.world import Variable
 from hierdiff.statistics.groups import in_groups
 from hierdiff.statistics.story import Column, Story, Table
 from hierdiff.worlds.image_files import draw_images
-from hierdiff.worlds.plain import Noised, Plain
+from hierdiff.worlds.plain import MEMBERS, Noised, Plain
 from hierdiff.worlds.run_config import ImagesConfig
 
 # Images that a network reads at a time, where it is measured.
@@ -40,7 +40,8 @@ class Images(Plain):
     CONFIG, COMMAND = ImagesConfig, "images"
     VARIABLES: ClassVar = {
         "distance": Variable(("noise", "pair", "group"), ANGLE, "of the noises that two networks predict, held-out"),
-        "member_distance": Variable(("noise", "pair", "group"), ANGLE, "the same on the pair's training images"),
+        "member_distance": Variable(("noise", "pair"), ANGLE, "the same on the pair's training images"),
+        "member_loss": Variable(MEMBERS, ERROR, "on training images of each set"),
         "scale_split": Variable(("noise", "pair", "scale", "group"), SQUARED, "|z_A - z_B|^2 by Haar scale, held-out"),
         "scale_power": Variable(
             ("noise", "pair", "scale", "group"), SQUARED, "(|z_A|^2 + |z_B|^2) / 2 by Haar scale, held-out"
@@ -49,7 +50,7 @@ class Images(Plain):
         "empirical": Variable(("noise", "pair", "group"), SQUARED, "|emp_A - emp_B|^2, held-out"),
         "loss": Variable(("noise", "network", "group"), ERROR, "held-out"),
         "test_loss": Variable(("network", "group"), ERROR, "held-out, t uniform"),
-        "train_loss": Variable(("network", "group"), ERROR, "the network's own training images, t uniform"),
+        "train_loss": Variable(("network",), ERROR, "the network's own training images, t uniform"),
     }
     SEEDS: ClassVar = {"distance": ("seed_distance", "data_distance")}
     STORY = Story(

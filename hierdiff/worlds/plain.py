@@ -1,10 +1,12 @@
 """Symbols or numbers of no known law: split, slope and loss need none."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import xarray as xr
 from jaxtyping import Array, Int
 
 from hierdiff.keys import key_for, keys_of
@@ -14,13 +16,15 @@ from hierdiff.learning.network import network_log_posterior
 from hierdiff.measures.divergence import sample_split
 from hierdiff.measures.probe import at, stacked
 from hierdiff.measures.slope import answered, slope_products, where_enough
-from hierdiff.noising.process import any_times, cross_entropy, noise_level
+from hierdiff.measures.times import any_times
+from hierdiff.noising.process import cross_entropy, noise_level
 from hierdiff.posterior import memorizer, memorizer_of_numbers
 from hierdiff.runs.world import Inputs, Variable, World, of_members
-from hierdiff.statistics.groups import in_groups
+from hierdiff.statistics.groups import GROUPS, in_groups
 from hierdiff.statistics.story import Column, Story, Table
 
 UNITS = "nats, or squared units, per sample"
+MEMBERS = ("noise", "network", "members_of")
 SHARED = Variable(("noise", "pair", "group"), "share", "held-out, where both memorizers have an answer")
 
 
@@ -38,13 +42,14 @@ class Plain(World):
 
     VARIABLES: ClassVar = {
         "split": Variable(("noise", "pair", "group"), UNITS, "symmetrised KL(f_A || f_B), or |f_A - f_B|^2, held-out"),
-        "member_split": Variable(("noise", "pair", "group"), UNITS, "the same on the pair's training samples"),
+        "member_split": Variable(("noise", "pair"), UNITS, "the same on the pair's training samples"),
+        "member_loss": Variable(MEMBERS, UNITS, "the loss on training samples of each set"),
         "slope": Variable(("noise", "pair", "group"), "squared units", "<f_A - f_B, emp_A - emp_B>, held-out"),
         "empirical": Variable(("noise", "pair", "group"), "squared units", "|emp_A - emp_B|^2, held-out"),
         "shared": SHARED,
         "loss": Variable(("noise", "network", "group"), UNITS, "cross-entropy, or |f - x_0|^2, held-out"),
         "test_loss": Variable(("network", "group"), UNITS, "the same, t uniform"),
-        "train_loss": Variable(("network", "group"), UNITS, "the same on the network's own training samples"),
+        "train_loss": Variable(("network",), UNITS, "the same on the network's own training samples"),
     }
     SEEDS: ClassVar = {"split": ("seed_split", "data_split")}
     STORY = Story(
@@ -123,36 +128,48 @@ class Plain(World):
         return self.squares(answers - target[None])
 
     def probe(self, noise):
-        pieces = self.at_levels("held-out noise", self.held_out, noise)
+        pieces = self.at_levels("held-out", self.held_out, noise)
         memories = [
             jnp.stack([self.remembered(train, at(pieces, i)) for train in self.train]) for i in range(len(noise))
         ]
         return pieces, jnp.stack(memories)
 
-    def at_levels(self, name: str, samples: Array, noise: tuple[float, ...]) -> Noised:
-        """The samples at each noise level t/T; their noise has a name."""
+    def at_levels(self, whose: str, samples: Array, noise: tuple[float, ...]) -> Any:
+        """Pieces of the samples at each noise level t/T, stacked; their noise has a name."""
         t = [jnp.full(len(samples), noise_level(share, self.process.levels), jnp.int32) for share in noise]
-        keys = keys_of(key_for(self.key, name), range(len(t)))
+        keys = keys_of(key_for(self.key, f"{whose} noise"), range(len(t)))
         return stacked(self.corrupted(each, samples, level) for each, level in zip(keys, t, strict=True))
 
+    def noised(self, name: str, samples: Array, t: Int[Array, " n"]) -> Any:
+        """A piece with sample i at level `t[i]`; its noise has a name."""
+        return self.corrupted(key_for(self.key, name), samples, t)
+
+    def at_any_level(self, whose: str, samples: Array, draws: int, groups: int = GROUPS) -> Any:
+        """Pieces of the samples at t uniform, stratified within groups; stacked, one for each draw."""
+        names = [f"{whose} noise at any level, draw {draw}" for draw in range(draws)]
+        keys = [key_for(self.key, f"levels of {name}") for name in names]
+        times = [any_times(key, len(samples), self.process.levels, groups) for key in keys]
+        return stacked(self.noised(name, samples, t) for name, t in zip(names, times, strict=True))
+
+    def of_each_set(self, pieces: Callable[[str, Array], Any], members: int) -> Any:
+        """Pieces of the first samples of each set, so many or all that each has, stacked on the second axis."""
+        least = min(members, *map(len, self.train))
+        of_sets = [pieces(f"set {i}'s", each[:least]) for i, each in enumerate(self.train)]
+        return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *of_sets)
+
+    def member_pieces(self, noise, members):
+        return self.of_each_set(lambda whose, samples: self.at_levels(whose, samples, noise), members)
+
     def inputs(self, measure):
-        """Sample number i of every training set meets the same noise at the same levels, with several draws of t."""
-        members = self.train[:, : measure.members]
+        """Members are no groups, and of images there are several draws of t."""
         draws = getattr(measure, "draws", 1)
-
-        def at_any_level(name, samples):
-            key = key_for(self.key, name)
-            t = any_times(key_for(key, "levels"), len(samples) * draws, self.process.levels)
-            return self.corrupted(key_for(key, "noise"), samples.repeat(draws, 0), t)
-
-        def of_all_sets(each, axis):
-            return jax.tree.map(lambda *x: jnp.concatenate(x, axis), *each)
-
         return Inputs(
             *self.probe(measure.noise),
-            members=of_all_sets([self.at_levels("members' noise", each, measure.noise) for each in members], 1),
-            any_held_out=at_any_level("held-out noise at any level", self.held_out),
-            any_members=of_all_sets([at_any_level("members' noise at any level", each) for each in members], 0),
+            members=self.member_pieces(measure.noise, measure.members),
+            any_held_out=self.at_any_level("held-out", self.held_out, draws),
+            any_members=self.of_each_set(
+                lambda whose, samples: self.at_any_level(whose, samples, draws, groups=1), measure.members
+            ),
         )
 
     def example_losses(self):
@@ -192,7 +209,7 @@ class Plain(World):
 
     def on_members(self, piece, answers):
         apart = jax.lax.map(lambda pair: self.apart(answers[pair[0]], answers[pair[1]]), self.pairs)
-        return {of_members(self.STORY.split): apart}
+        return {of_members(self.STORY.split): apart, "member_loss": self.losses(piece, answers)["test_loss"]}
 
     def losses(self, piece, answers):
         return {"test_loss": self.errors(piece.target, answers)}
@@ -209,5 +226,29 @@ class Plain(World):
         return {"empirical": where_enough(squares, both), **shared}
 
     @classmethod
+    def curves(cls, results):
+        variables = dict(super().curves(results))
+        # Older records do not have it.
+        if variables.pop("member_loss", None) is not None:
+            variables["own_against_other"] = own_against_other(results)
+        return variables
+
+    @classmethod
     def ratios(cls, x):
         return x.assign(slope=x.slope / x.empirical)
+
+
+def own_against_other(results: xr.Dataset) -> xr.DataArray:
+    """How much lower the loss of each network of a pair is than the other's on members of its set: their mean.
+
+    In the units of the loss, with the same noise; 0 for networks that ignore which sample they saw.
+    """
+    loss = results.member_loss.drop_vars(("network", "members_of", "data_set"), errors="ignore")
+    ends = [results[end].values for end in ("first", "second")]
+    a, b = (xr.DataArray(each, dims="pair") for each in ends)
+    of_a, of_b = (xr.DataArray(results.data_set.values[each], dims="pair") for each in ends)
+
+    def on(members_of, other, own):
+        return loss.isel(network=other, members_of=members_of) - loss.isel(network=own, members_of=members_of)
+
+    return 0.5 * (on(of_a, b, a) + on(of_b, a, b))

@@ -19,9 +19,9 @@ from hierdiff.statistics.groups import GROUPS, require_groups
 class MeasureConfig:
     """Measurement."""
 
-    held_out: int = option(800, f"held-out samples on which the networks are measured, a multiple of {GROUPS}")
+    held_out: int = option(800, f"held-out samples on which the networks are measured, at least {2 * GROUPS}")
     members: int = option(
-        100, f"training samples of each set on which the networks are measured, a multiple of {GROUPS}"
+        1000, "training samples of each set on which the networks are measured, or as many as there are"
     )
     noise: tuple[float, ...] = option((0.05, 0.08, 0.1, 0.15, 0.2, 0.3), "noise levels, as shares t/T")
     onset_noise: float = option(0.15, "the noise level t/T at which the distance of networks defines the onset")
@@ -32,7 +32,7 @@ class MeasureConfig:
 
     def __post_init__(self):
         require_groups("held_out", self.held_out, each=2)
-        require_groups("members", self.members)
+        require_counts(self, "members")
         require_noise(self.noise, self.onset_noise)
         slope, need = self.slope_noise, f"0, or one of the noise levels {self.noise}"
         require(slope in (0, *self.noise), "slope_noise", slope, need)
@@ -65,7 +65,6 @@ class RunConfig:
             self.make_process()
         except OptionError as error:
             raise OptionError("noise_levels", error.got, error.need) from None
-        require_size("members", self.measure.members, self.size)
         require_levels("noise", self.measure.noise, self.noise_levels)
 
     @property
@@ -123,8 +122,8 @@ class ImageConfig:
 class ImageMeasureConfig(MeasureConfig):
     """Measurement."""
 
-    held_out: int = option(200, f"held-out images on which the networks are measured, a multiple of {GROUPS}")
-    members: int = option(50, f"images of each set on which the networks are measured, a multiple of {GROUPS}")
+    held_out: int = option(200, f"held-out images on which the networks are measured, at least {2 * GROUPS}")
+    members: int = option(200, "images of each set on which the networks are measured, or as many as there are")
     noise: tuple[float, ...] = option((0.05, 0.1, 0.2), "noise levels, as shares t/T")
     onset_noise: float = option(0.1, "the noise level t/T at which the distance of networks defines the onset")
     draws: int = option(4, "noise levels at which the loss of each image is read")
@@ -138,7 +137,7 @@ class ImageMeasureConfig(MeasureConfig):
 class SamplesConfig:
     """Samples."""
 
-    samples: int = option(1000, f"samples that each network generates at each snapshot, a multiple of {GROUPS}")
+    samples: int = option(1000, f"samples that each network generates at each snapshot, at least {GROUPS}")
     reverse_steps: int = option(50, "steps of the reverse diffusion")
 
     def __post_init__(self):

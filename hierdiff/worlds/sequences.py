@@ -10,18 +10,19 @@ import xarray as xr
 from jaxtyping import Array, Float, Int
 
 from hierdiff.grammar import Grammar, random_grammar
-from hierdiff.keys import key_for, keys_of
+from hierdiff.keys import key_for
 from hierdiff.learning.loop import token_losses
 from hierdiff.measures import spectrum
 from hierdiff.measures.divergence import divergence, log_of
 from hierdiff.measures.probe import Piece, at, information, make_pieces, make_reference, stacked
 from hierdiff.measures.slope import slope_products
-from hierdiff.noising.process import any_times, noise_level, times_of_bound
+from hierdiff.measures.times import times_of_bound
+from hierdiff.noising.process import noise_level
 from hierdiff.runs.world import Inputs, Variable
 from hierdiff.sampling import data_sets
 from hierdiff.statistics.groups import GROUPS, in_groups
 from hierdiff.statistics.story import Column, Story, Table
-from hierdiff.worlds.plain import SHARED, Plain
+from hierdiff.worlds.plain import MEMBERS, SHARED, Plain
 from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
 
 NATS, SQUARED = "nats per sequence", "squared units per sequence"
@@ -68,12 +69,11 @@ class Sequences(Plain):
     VARIABLES: ClassVar = {
         "divergence": Variable(("noise", "filtered", "network", "group"), NATS, "KL(BP_k || f), held-out"),
         "split": Variable(("noise", "pair", "group"), NATS, "symmetrised KL(f_A || f_B), held-out"),
-        "member_divergence": Variable(
-            ("noise", "filtered", "network", "group"), NATS, "KL(BP_k || f), own training sequences"
-        ),
+        "member_divergence": Variable(("noise", "filtered", "network"), NATS, "KL(BP_k || f), own training sequences"),
         "member_split": Variable(
-            ("noise", "pair", "group"), NATS, "symmetrised KL(f_A || f_B) on the pair's training sequences"
+            ("noise", "pair"), NATS, "symmetrised KL(f_A || f_B) on the pair's training sequences"
         ),
+        "member_loss": Variable(MEMBERS, NATS, "cross-entropy on training sequences of each set"),
         "loss": Variable(("noise", "network", "group"), NATS, "cross-entropy, held-out"),
         "excess": Variable(
             ("network", "group"), NATS, "KL(BP_0 || f), held-out, t uniform: the test loss above its Bayes value"
@@ -82,10 +82,8 @@ class Sequences(Plain):
             ("network", "group"), NATS, "the bound on -log p above that of the exact posterior, held-out"
         ),
         "test_loss": Variable(("network", "group"), NATS, "cross-entropy, held-out, t uniform"),
-        "member_excess": Variable(("network", "group"), NATS, "KL(BP_0 || f) on its own training sequences, t uniform"),
-        "train_loss": Variable(
-            ("network", "group"), NATS, "cross-entropy on the network's own training sequences, t uniform"
-        ),
+        "member_excess": Variable(("network",), NATS, "KL(BP_0 || f) on its own training sequences, t uniform"),
+        "train_loss": Variable(("network",), NATS, "cross-entropy on the network's own training sequences, t uniform"),
         "learned": Variable(("noise", "height", "network", "group"), SQUARED, "<f, D_h>, held-out"),
         "slope": Variable(("noise", "pair", "group"), SQUARED, "<f_A - f_B, emp_A - emp_B>, held-out"),
         "spectrum": Variable(("noise", "height", "network", "other", "group"), SQUARED, "<d_h e_A, d_h e_B>, held-out"),
@@ -167,44 +165,37 @@ class Sequences(Plain):
         )
 
     def probe(self, noise):
-        levels = [noise_level(share, self.process.levels) for share in noise]
-        pieces = [self.at_level("held-out", self.held_out, level) for level in levels]
+        levels, pieces = self.levels_of(noise), self.at_levels("held-out", self.held_out, noise)
         references = [
             make_reference(
-                key_for(self.key, f"completions at t = {level}"), self.grammar, self.process, piece, self.train
+                key_for(self.key, f"completions at t = {level}"), self.grammar, self.process, at(pieces, i), self.train
             )
-            for level, piece in zip(levels, pieces, strict=True)
+            for i, level in enumerate(levels)
         ]
-        return stacked(pieces), stacked(references)
+        return pieces, stacked(references)
 
     def inputs(self, measure: MeasureConfig) -> Inputs:
-        """The same of training sequences, and of both at t uniform."""
-        levels, key = self.process.levels, self.key
-        members = self.train[:, : measure.members].reshape(-1, self.grammar.leaves)
-        at_levels = [self.at_level("members'", members, noise_level(share, levels)) for share in measure.noise]
-        of_sets = keys_of(key_for(key, "members' any level"), range(len(self.train)))
-        t_members = jnp.concatenate([any_times(each, measure.members, levels) for each in of_sets])
-        t_held_out = any_times(key_for(key, "held-out any level"), len(self.held_out), levels)
-        t_bound, weight = times_of_bound(key_for(key, "levels of the bound"), len(self.held_out), levels)
-        of_bound = self.noised("noise of the bound", self.held_out, t_bound, filtered=(0,))
-        return Inputs(
-            *self.probe(measure.noise),
-            members=stacked(at_levels),
-            any_held_out=self.noised("held-out noise at any level", self.held_out, t_held_out),
-            any_members=self.noised("members' noise at any level", members, t_members),
-            bound=Weighted(of_bound.x_t, t_bound, of_bound.exact[0], weight),
+        """The same of training sequences, of both at t uniform, and where the bound is read."""
+        t, weight = times_of_bound(key_for(self.key, "levels of the bound"), len(self.held_out), self.process.levels)
+        piece = self.noised("noise of the bound", self.held_out, t, filtered=(0,))
+        return super().inputs(measure)._replace(bound=Weighted(piece.x_t, t, piece.exact[0], weight))
+
+    def levels_of(self, noise: tuple[float, ...]) -> list[int]:
+        return [noise_level(share, self.process.levels) for share in noise]
+
+    def at_levels(self, whose, samples, noise):
+        levels = self.levels_of(noise)
+        return stacked(
+            self.noised(f"{whose} noise at t = {level}", samples, jnp.full(len(samples), level)) for level in levels
         )
 
-    def at_level(self, whose: str, tokens: Int[Array, "n L"], level: int) -> Piece:
-        return self.noised(f"{whose} noise at t = {level}", tokens, jnp.full(len(tokens), level))
-
     def noised(
-        self, name: str, tokens: Int[Array, "n L"], t: Int[Array, " n"], filtered: tuple[int, ...] = ()
+        self, name: str, samples: Int[Array, "n L"], t: Int[Array, " n"], filtered: tuple[int, ...] = ()
     ) -> Piece:
         """A piece with sequence i at level `t[i]`; its noise has a name. It holds BP_k for each k asked for, or all."""
         filtered = filtered or tuple(range(self.grammar.depth + 1))
         keys = key_for(self.key, name)[None]
-        return at(make_pieces(keys, self.grammar, self.process, tokens, t[None], filtered=filtered), 0)
+        return at(make_pieces(keys, self.grammar, self.process, samples, t[None], filtered=filtered), 0)
 
     def example_losses(self):
         return token_losses(self.network, self.process, self.mesh, bound=self.loss == "bound")
@@ -267,7 +258,7 @@ class Sequences(Plain):
 
     @classmethod
     def curves(cls, results):
-        variables = {**results.drop_vars("spectrum").data_vars, **spectrum_parts(results).data_vars}
+        variables = {**super().curves(results.drop_vars("spectrum")), **spectrum_parts(results).data_vars}
         # Older records have no information.
         for name in {"increment", "scale", "information"} & set(variables):
             variables[name] = variables[name].expand_dims(network=results.network)
