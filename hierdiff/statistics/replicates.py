@@ -96,8 +96,9 @@ class Resampling:
         return np.asarray(np.square(of_pair - mean - effect[a] - effect[b]).sum(0) / (n * (n - 3) / 2))
 
     def error(self, replicates: Float[np.ndarray, "R ..."]) -> np.ndarray:
-        """The standard error of a statistic; with two data sets that of the test sequences alone."""
-        return np.asarray(np.sqrt(self.variance(replicates)[0]))
+        """The standard error of a statistic; with two data sets that of the test sequences alone, nan without these."""
+        variance = self.variance(replicates)[0]
+        return np.asarray(np.sqrt(np.where((self.sets == 2) & (variance == 0), np.nan, variance)))
 
     def half_width(self, replicates: Float[np.ndarray, "R ..."], *, of_pairs: bool = True) -> np.ndarray:
         """Half the width of the 95% interval of a statistic, by Student's quantile; nan with two data sets.

@@ -25,8 +25,10 @@ def interval(found: Landmark) -> str:
 
 
 def with_error(x: float, error: float, digits: int) -> str:
-    """A value with its standard error in units of the last digit; '-' where there is none."""
-    return "-" if np.isnan(x) else f"{x:.{digits}f}({10**digits * error:.0f})"
+    """A value with its standard error in units of the last digit, where that is known; '-' where there is no value."""
+    if np.isnan(x):
+        return "-"
+    return f"{x:.{digits}f}" + ("" if np.isnan(error) else f"({10**digits * error:.0f})")
 
 
 def around(x: float, half_width: float, digits: int) -> str:
@@ -164,10 +166,8 @@ def _turning(story: Story, summary: Summary) -> str:
     if not onset.located:
         if onset.from_start:
             return "networks on different data part from the first checkpoint on"
-        return (
-            f"there is no turning point within {summary.steps:,} steps: {story.split_words} does not rise "
-            "significantly from its smallest value after the transient"
-        )
+        rises = "is nowhere smallest" if summary.sets == 2 else "does not rise significantly from its smallest value"
+        return f"there is no turning point within {summary.steps:,} steps: {story.split_words} {rises} after the transient"
     if not onset.resolved:
         where = f"the turning point lies {interval(onset)} of the training steps, which no checkpoint tells apart"
     else:
@@ -203,8 +203,8 @@ def _stopping(summary: Summary) -> str:
 def _price(story: Story, summary: Summary) -> str:
     """Own against other at the turning point, what it gains until best, and since when it is told from zero."""
     looked, own, price = summary.looked, summary.values[OWN], summary.price
-    until = "then" if summary.best.located else "the end"
-    level = f"own against other is {around(own.at_best, np.nan, story.digits).split()[0]} {story.unit} {until}"
+    until = "best" if summary.best.located else "the end"
+    level = f"own against other is {own.at_best:.{story.digits}f} {story.unit} at {until}"
     if summary.onset.located and price is not None:
         level = (
             f"own against other, {own.at_onset:.{story.digits}f} {story.unit} at the turning point, grows by "
