@@ -117,8 +117,10 @@ def experiment(
 
     `jitter` is the noise of each network at each checkpoint, as a share of its curve.
     """
-    x, effects, drawn = np.log(steps), _effects(rng, sets), resampling(
-        sets=sets, groups=GROUPS, replicates=REPLICATES, seed=int(rng.integers(2**31))
+    x, effects, drawn = (
+        np.log(steps),
+        _effects(rng, sets),
+        resampling(sets=sets, groups=GROUPS, replicates=REPLICATES, seed=int(rng.integers(2**31))),
     )
     near, far = (_smooth(steps.tobytes(), width) for width in (0.8, 2.0))
     pairs = np.stack(np.triu_indices(sets, 1), 1)
