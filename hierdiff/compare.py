@@ -20,16 +20,18 @@ from hierdiff.measures.divergence import log_of
 from hierdiff.measures.probe import at, stacked
 from hierdiff.noising import Process
 from hierdiff.noising.process import noise_level, require_levels, require_shares
-from hierdiff.runs.laboratory import label, statistics
+from hierdiff.runs.laboratory import label, own_members, statistics
 from hierdiff.runs.world import Inputs, World
 from hierdiff.statistics.groups import require_groups
 from hierdiff.statistics.landmarks import Landmark, Ratio, minimum, ratio, turning_point
-from hierdiff.statistics.replicates import Statistics
 from hierdiff.worlds.plain import Plain
 from hierdiff.worlds.sequences import Sequences
 
 # `(x_t, t) -> p(x_0 | x_t)`, of shape `(n, L, v)`, at one level t for all; of data that are no symbols, E[x_0 | x_t].
 Denoiser = Callable[[np.ndarray, int], ArrayLike]
+
+# So many samples of each training set are looked at, or as many as the smallest has.
+MEMBERS = 400
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +40,13 @@ class Comparison:
 
     `curves` holds, by step and noise level, `split` (of pairs: symmetrised KL divergence in nats, or |f_A - f_B|^2 of
     data that are no symbols), `slope` (0: the difference of two ignores which data they saw; 1: it is that of
-    memorizers), `loss` (cross-entropy, or |f - x_0|^2, on held-out samples) and, with a grammar, `divergence` from
-    every BP_k and the level spectrum (`error`, `data_dependent`, `learned`, by height), with standard errors,
-    `X_error`, and half the width of 95% intervals, `X_half`. `onset` is the minimum of the split along the steps at the
-    first noise level, `best` that of the loss averaged over all of them (with a grammar, of its excess over the exact
-    posterior's), and `ratio` how much later the latter is; with one step, or two, none is reached.
+    memorizers), `loss` (cross-entropy, or |f - x_0|^2, on held-out samples), `own_against_other` (how much lower the
+    loss of one is than another's on what it was trained on itself), `member_split` (the split there) and, with a
+    grammar, `divergence` from every BP_k and the level spectrum (`error`, `data_dependent`, `learned`, by height), with
+    standard errors, `X_error`, and half the width of 95% intervals, `X_half`; and `member_loss` of each denoiser on
+    each training set. `onset` is the minimum of the split along the steps at the first noise level, `best` that of the
+    loss averaged over all of them (with a grammar, of its excess over the exact posterior's), and `ratio` how much
+    later the latter is; with one step, or two, none is reached.
     """
 
     curves: xr.Dataset
@@ -93,16 +97,19 @@ def compare(
     require_levels("noise", noise, process.levels)
     options = {"process": process, "train": sets, "held_out": x_0, "set_of": np.arange(len(sets)), "key": key}
     world = Plain(**options) if grammar is None else Sequences(grammar=grammar, **options)
-    found = _measure(world, checkpoints, noise)
+    results = _measure(world, checkpoints, noise)
+    found = statistics(type(world), results).derive(_to_stop_by)
     onset = turning_point(found.curve("split", noise=noise[0]), found.resampling)
     best = minimum(found.curve("to_stop_by"), found.resampling)
-    return Comparison(found.curves(), onset, best, ratio(onset, best, found.resampling))
+    curves = found.curves().assign(member_loss=results.member_loss.drop_vars("data_set"))
+    return Comparison(curves, onset, best, ratio(onset, best, found.resampling))
 
 
-def _measure(world: World, checkpoints: Mapping[int, Sequence[Denoiser]], noise: tuple[float, ...]) -> Statistics:
+def _measure(world: World, checkpoints: Mapping[int, Sequence[Denoiser]], noise: tuple[float, ...]) -> xr.Dataset:
     """All that a run measures at fixed noise levels."""
     (pieces, references), steps = world.probe(noise), sorted(checkpoints)
-    on_held_out, on_part = jax.jit(world.on_held_out), jax.jit(world.on_part)
+    of_members = world.member_pieces(noise, MEMBERS)
+    on_held_out, on_part, on_members = map(jax.jit, (world.on_held_out, world.on_part, world.on_members))
 
     def at_level(denoisers, number, level):
         def answers(x_t):
@@ -110,12 +117,13 @@ def _measure(world: World, checkpoints: Mapping[int, Sequence[Denoiser]], noise:
             return outputs if world.process.vocab is None else log_of(outputs)
 
         piece, reference = at(pieces, number), at(references, number)
-        there, parts = answers(piece.x_t), world.parts(reference)
-        if parts is None:
-            return on_held_out(piece, reference, there, None)
-        each = [at(parts, i) for i in range(len(parts.x_t))]
-        of_parts = stacked(on_part(reference, there, part, answers(part.x_t)) for part in each)
-        return on_held_out(piece, reference, there, of_parts)
+        there, parts, of_parts = answers(piece.x_t), world.parts(reference), None
+        if parts is not None:
+            each = [at(parts, i) for i in range(len(parts.x_t))]
+            of_parts = stacked(on_part(reference, there, part, answers(part.x_t)) for part in each)
+        of_sets = [at(at(of_members, number), i) for i in range(len(world.train))]
+        members = stacked(on_members(each, answers(each.x_t)) for each in of_sets)
+        return {**on_held_out(piece, reference, there, of_parts), **own_members(world, members)}
 
     levels = [noise_level(share, world.process.levels) for share in noise]
     measured = [
@@ -123,13 +131,12 @@ def _measure(world: World, checkpoints: Mapping[int, Sequence[Denoiser]], noise:
         for step in steps
     ]
     along = {"step": steps, "noise": list(noise)}
-    results = label(along, world, Inputs(pieces, references, None, None, None), measured)
+    return label(along, world, Inputs(pieces, references, None, None, None), measured)
 
-    def to_stop_by(x):
-        loss = x.divergence.sel(filtered=0, drop=True) if "divergence" in x else x.loss
-        return x.assign(to_stop_by=loss.mean("noise"))
 
-    return statistics(type(world), results).derive(to_stop_by)
+def _to_stop_by(x: xr.Dataset) -> xr.Dataset:
+    loss = x.divergence.sel(filtered=0, drop=True) if "divergence" in x else x.loss
+    return x.assign(to_stop_by=loss.mean("noise"))
 
 
 def _samples(name: str, given: ArrayLike, vocab: int | None) -> Array:

@@ -142,6 +142,63 @@ def test_memorizers_of_symbols_have_slope_one(sets, grammar):
     assert "shared" not in found
 
 
+def keeping(denoiser, seen):
+    """The same, which keeps what it is shown."""
+
+    def denoise(x_t, t):
+        seen.append((x_t, t))
+        return denoiser(x_t, t)
+
+    return denoise
+
+
+def leaning(loss):
+    """Own against other of all pairs, of losses `(networks, sets)`."""
+    pairs = [(a, b) for a in range(len(loss)) for b in range(a)]
+    return np.mean([0.5 * (loss[b, a] - loss[a, a] + loss[a, b] - loss[b, b]) for a, b in pairs])
+
+
+@pytest.mark.parametrize("grammar", [None, GRAMMAR], ids=["no grammar", "grammar"])
+def test_memorizers_of_symbols_lean_towards_their_own(grammar):
+    """As in NumPy on what they are shown, all twenty of each set; those that are alike do not, to the bit."""
+    seen, memories = [], [of_sequences(each, np.zeros(20)) for each in SETS]
+    # They think possible what they have not seen.
+    of_each = [lambda x_t, t, f=f: 0.9 * f(x_t, t) + 0.1 / 3 for f in memories]
+    found = on_symbols({1: [keeping(of_each[0], seen), *of_each[1:]], 2: 3 * [exact]}, 3, grammar=grammar).curves
+    assert found.member_loss.dims == ("step", "noise", "network", "members_of")
+    for share in (0.15, 0.3):
+        shown = [x_t for x_t, t in seen if len(x_t) == 20 and t == round(100 * share)]
+        assert len(shown) == 3
+        answers = np.array([[f(x, round(100 * share)) for x in shown] for f in of_each])
+        loss = -np.log((answers * np.eye(3)[np.array(SETS)]).sum(-1)).sum(-1).mean(-1)
+        at = found.sel(noise=share)
+        np.testing.assert_allclose(at.member_loss.sel(step=1), loss, rtol=1e-4)
+        assert float(at.own_against_other.sel(step=1)) == pytest.approx(leaning(loss), rel=1e-3)
+        assert leaning(loss) > 0.1
+    np.testing.assert_array_equal(found.own_against_other.sel(step=2), 0)
+    np.testing.assert_array_equal(found.member_split.sel(step=2), 0)
+    assert (found.member_split.sel(step=1) > 0.1).all()
+
+
+@pytest.mark.parametrize("sizes", [(40, 30), (500, 450)])
+def test_memorizers_of_numbers_lean_towards_the_first_members_of_all_sets(sizes):
+    """As many as the smallest set has, and no more than four hundred."""
+    rng, seen, members = np.random.default_rng(1), [], min(400, *sizes)
+    train = [rng.standard_normal((size, 3, 2)).astype(np.float32) for size in sizes]
+    memories = [memorizer(each) for each in train]
+    checkpoints = {1: [keeping(memories[0], seen), memories[1]], 2: 2 * [shifted(0.1)]}
+    found = compare(checkpoints, train, HELD_OUT, process=NUMBERS, noise=(0.22,), key=KEY).curves.sel(noise=0.22)
+    shown = [x_t for x_t, _ in seen if len(x_t) == members]
+    assert len(shown) == 2
+    loss = [
+        [np.square(f(x, 22) - each[:members]).sum((-1, -2)).mean() for x, each in zip(shown, train, strict=True)]
+        for f in memories
+    ]
+    assert float(found.own_against_other.sel(step=1)) == pytest.approx(leaning(np.array(loss)), rel=1e-3)
+    assert leaning(np.array(loss)) > 0.1
+    assert found.own_against_other.sel(step=2) == 0
+
+
 MASKS = Masking(vocab=3, levels=100)
 MASKED = np.asarray(sample(jax.random.key(21), GRAMMAR, 500).leaves)
 RATES = (0.1, 0.5, 1.0)

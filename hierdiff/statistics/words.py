@@ -167,7 +167,9 @@ def _turning(story: Story, summary: Summary) -> str:
         if onset.from_start:
             return "networks on different data part from the first checkpoint on"
         rises = "is nowhere smallest" if summary.sets == 2 else "does not rise significantly from its smallest value"
-        return f"there is no turning point within {summary.steps:,} steps: {story.split_words} {rises} after the transient"
+        return (
+            f"there is no turning point within {summary.steps:,} steps: {story.split_words} {rises} after the transient"
+        )
     if not onset.resolved:
         where = f"the turning point lies {interval(onset)} of the training steps, which no checkpoint tells apart"
     else:
