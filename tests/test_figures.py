@@ -1,6 +1,7 @@
 """What the figures plot is what the records hold; what is missing is said, and made."""
 
 import importlib
+import itertools
 import json
 import os
 import shlex
@@ -94,6 +95,9 @@ def found(step, **more):
     return {"step": step, "low": 0.5 * step, "high": None, "value": 0.3, "reached": True, **more}
 
 
+NOWHERE = {"step": None, "low": None, "high": None, "reached": False}
+
+
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     """Records of all questions with values of their own, in the form of the program's."""
@@ -114,6 +118,7 @@ def records(tmp_path_factory):
             record.write_results(folder / file, curves.assign_coords(used))
         summary = {
             "onset": found(30.0 * number),
+            "memorization": found(60.0 * number),
             "best": found(400.0 * number),
             "read_at": {"onset": 30.0 * number, "best": 400.0 * number},
             "onset_noise": 0.15,
@@ -257,11 +262,12 @@ def test_heights_and_noise(records):
 def test_growth_and_stopping(records):
     (axes,) = drawn("growth", records)
     sizes = list(records.sizes.values())
-    onset_bars, best_bars = axes.containers
-    same(onset_bars.lines[0], [30.0, 60.0, 90.0], sizes)
-    same(best_bars.lines[0], [400.0, 800.0, 1200.0], sizes)
+    named = {str(line.get_label()): line for line in axes.lines}
+    same(named["turning point, 95%"], [30.0, 60.0, 90.0], sizes)
+    same(named["best, 95%"], [400.0, 800.0, 1200.0], sizes)
     # Down to half the step; an open end reaches to the end of the run.
-    ends = [segment[:, 1].tolist() for segment in onset_bars.lines[2][0].get_segments()]
+    bars = axes.collections[: len(sizes)]
+    ends = [segment[:, 1].tolist() for each in bars for segment in each.get_segments()]
     assert ends == [[step / 2, 1000] for step in (30.0, 60.0, 90.0)]
     crosses = [line for line in axes.lines if line.get_marker() == "x"]
     same(crosses[0], [10.0, 10.0, 20.0, 20.0, 30.0, 30.0], 3 * [200, 300])
@@ -291,14 +297,45 @@ def test_three_noises_beside_each_other(records):
             same(bars.lines[0], at.more_copies, at.excess_bound)
 
 
-def test_a_minimum_that_is_not_reached_is_not_drawn(records, tmp_path):
+def marks(found):
+    """The lines and the bands at the turning point of a run, in the panel of a record."""
+    figure, axes = plt.subplots()
+    axes.plot(STEPS, STEPS)
+    style.mark(axes, {"onset": found, "best": NOWHERE}, ["turning point"])
+    lines = [float(np.asarray(line.get_xdata())[0]) for line in axes.lines[1:]]
+    boxes = [patch.get_path().get_extents(patch.get_patch_transform()) for patch in axes.patches]
+    plt.close(figure)
+    return lines, [(float(box.x0), float(box.x1)) for box in boxes], [text.get_text() for text in axes.texts]
+
+
+def test_landmarks_are_marked_by_what_is_known_of_them():
+    """An open end reaches to the end of the panel; without an interval there is a line, unresolved a band alone."""
+    assert marks(found(100.0, high=200.0)) == ([100.0], [(50.0, 200.0)], ["turning point"])
+    assert marks(found(100.0, low=0.0)) == ([100.0], [(10.0, 1000.0)], ["turning point"])
+    assert marks(found(100.0, low=None, reached=False)) == ([100.0], [], ["turning point"])
+    assert marks(found(100.0, high=200.0, resolved=False)) == ([], [(50.0, 200.0)], ["turning point"])
+    assert marks(NOWHERE) == ([], [], [])
+
+
+def test_names_of_landmarks_that_are_near_do_not_overlap():
+    figure, axes = plt.subplots()
+    axes.plot(STEPS, STEPS)
+    near = {"onset": found(100.0), "memorization": found(105.0), "best": found(500.0)}
+    style.over_training(axes, near, None)
+    boxes = [text.get_window_extent() for text in axes.texts]
+    plt.close(figure)
+    assert len(boxes) == 3
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+def test_a_minimum_that_is_not_located_is_not_drawn(records, tmp_path):
     shutil.copytree(records.folder, tmp_path, dirs_exist_ok=True)
     without = Records(tmp_path, "smoke", QUESTIONS)
     three = [without.run(PROCESSES) / name for name in ("gaussian", "masking", "uniform")]
     for folder in [*map(without.run, SIZES), *three]:
         summary = record.read_json(folder / "summary.json")
         for name in ("onset", "best"):
-            summary[name] |= {"step": None, "low": None, "high": None, "reached": False}
+            summary[name] |= NOWHERE
         summary["read_at"] = {"onset": None, "best": 1000.0}
         record.write_json(folder / "summary.json", summary)
     for name in FIGURES:
@@ -307,8 +344,9 @@ def test_a_minimum_that_is_not_reached_is_not_drawn(records, tmp_path):
         axes = drawn(name, without)
         words = [text.get_text() for each in axes for text in (*each.texts, each.title)]
         words += [str(line.get_label()).removeprefix("networks, ") for each in axes for line in each.lines]
-        assert not [word for word in words if word in ("onset", "best") or (", step" in word and "end" not in word)]
-    assert not drawn("growth", without)[0].containers
+        words = [word for word in words if word in style.MINIMA or (", step" in word and "end" not in word)]
+        assert not words
+    assert not drawn("growth", without)[0].collections
 
 
 def test_pictures_name_the_record_and_the_command_that_made_it(records, tmp_path, capsys):

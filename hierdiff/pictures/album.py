@@ -142,7 +142,7 @@ def independent_jobs(records: Records) -> list[str]:
         *(
             [records.job(Need(x, x))[0]]
             for x, entry in known
-            if entry.of in ("training", "runs") and x not in (ONSET, STOPPING)
+            if entry.pictures and entry.of in ("training", "runs") and x not in (ONSET, STOPPING)
         ),
     ]
     return [" && ".join(f"python -m {shlex.join(command)}" for command in chain) for chain in chains]

@@ -24,7 +24,7 @@ def noise(records: Records, *panels: Axes) -> None:
         summary = records.summary(size)
         at = records.read("noise", size).sel(step=summary["read_at"]["best"], method="nearest")
         style.curves(axes, at, "divergence", "filtered", "k = {}".format, along="noise", marker=".")
-        when = "step" if summary["best"]["reached"] else "last step"
+        when = "step" if style.located(summary, "best") else "last step"
         axes.set(
             title=f"P = {records.sizes[size]:,}, {when} {int(at.step):,}",
             xscale="log",
@@ -40,8 +40,8 @@ def noise(records: Records, *panels: Axes) -> None:
 def heights_and_noise(records: Records) -> Figure:
     """Where the bias is: the data-dependent part of the error over height and noise level, at three steps.
 
-    Ours; no figure of the paper. A column for each of the snapshots nearest to the onset, to best and to the end. Above
-    the part itself, below its share of the squared error, where the error of that height is told from zero.
+    Ours; no figure of the paper. A column for each of the snapshots nearest to the turning point, to best and to the
+    end. Above the part itself, below its share of the squared error, where the error of that height is told from zero.
     """
     curves, steps = records.read("noise").isel(height=slice(1, None)), records.read_at()
     figure, rows = plt.subplots(2, len(steps), figsize=(7.0, 4.2), squeeze=False)

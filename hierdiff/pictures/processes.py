@@ -25,8 +25,8 @@ LIMITS = 1, 100
 def processes(records: Records) -> Figure:
     """Sample split, excess loss and bound through training under each noise, and the data-dependent part by height.
 
-    Ours; no figure of the paper. The split is read at the noise level of the onset, named by the bits that x_t says of
-    x_0 there; below, each noise has a panel, at its smallest excess loss or the last step, over its bits.
+    Ours; no figure of the paper. The split is read at the noise level of the turning point, named by the bits that x_t
+    says of x_0 there; below, each noise has a panel, at its smallest excess loss or the last step, over its bits.
     """
     landmarks = records.read(PROCESSES, PROCESSES)["landmarks"]
     figure = plt.figure(figsize=(7.0, 5.0))
@@ -38,11 +38,12 @@ def processes(records: Records) -> Figure:
         at, colour = curves.sel(noise=row["noise"]), f"C{number}"
         for axes, (name, (words, minimum)) in zip(rows[0], NAMED.items(), strict=True):
             style.curve(axes, at, name, f"{row['process']}, {row['bits']:.1f} bits", color=colour)
-            if row[minimum]["reached"]:
-                axes.plot(row[minimum]["step"], row[minimum]["value"], "o", color=colour)
+            least = row[minimum]
+            if least["step"] is not None and style.resolved(least):
+                axes.plot(least["step"], least["value"], "o", color=colour)
             axes.set(title=words, xscale="log", yscale="log", xlabel="training step")
         best = curves.sel(step=summary["read_at"]["best"], method="nearest")
-        when = "step" if summary["best"]["reached"] else "last step"
+        when = "step" if style.located(summary, "best") else "last step"
         by_height(rows[1][number], best, f"{row['process']}, {when} {int(best.step):,}")
     rows[0][0].set_ylabel("nats / sequence")
     rows[0][-1].set_ylim(*LIMITS)

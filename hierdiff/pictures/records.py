@@ -99,9 +99,9 @@ class Records(NamedTuple):
         return read(self.run(run) / "summary.json")
 
     def read_at(self, run: str = MIDDLE) -> dict[str, float]:
-        """The steps at which one run is read: the onset and best, where they are reached, and the end."""
+        """The steps at which one run is read: the turning point and best, where they are located, and the end."""
         return {
-            **{name: found["step"] for name, found, _ in style.minima(self.summary(run))},
+            **{name: found["step"] for name, found, _ in style.landmarks(self.summary(run)) if name in style.MINIMA},
             "the end": float(self.summary(run)["steps"]),
         }
 

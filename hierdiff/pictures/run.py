@@ -18,7 +18,7 @@ from hierdiff.errors import require
 from hierdiff.pictures import style
 from hierdiff.runs import record
 from hierdiff.runs.world import World, of_members
-from hierdiff.statistics.story import Table
+from hierdiff.statistics.story import OWN, SLOPE, Table
 from hierdiff.worlds.finished import world_of
 
 
@@ -41,23 +41,39 @@ def draw(folder: Path, world: type[World]) -> None:
 
 
 def picture(world: type[World], curves: xr.Dataset, summary: dict[str, Any]) -> Figure:
-    """How far networks lie apart, and the loss; where it is known, the rest of the world's story.
+    """How far networks lie apart, and the loss; own against other; the memorization slope; what else the world has.
 
     For sequences (arXiv 2603.03469, figure 1b) that is the divergence from the exact and the filtered posteriors, and
-    what depends on the data, height by height and over the noise levels.
+    what depends on the data, height by height and over the noise levels. Older records have not all of it.
     """
     at, story = curves.sel(noise=summary["onset_noise"]), world.STORY
-    figure = plt.figure(figsize=(7.2, 5.4))
-    grid = iter(figure.add_gridspec(2, 2))
-    if "divergence" in curves:
-        divergences(figure.add_subplot(next(grid)), at, summary)
-    distance = figure.add_subplot(next(grid))
-    one_panel = world.VARIABLES[story.split].units == world.VARIABLES[story.loss].units
-    split_and_loss(distance, distance if one_panel else figure.add_subplot(next(grid)), at, summary, world)
+    in_one_panel = world.VARIABLES[story.split].units == world.VARIABLES[story.loss].units
+    there = {
+        "divergences": "divergence" in curves,
+        "split": True,
+        "loss": not in_one_panel,
+        "own": OWN in curves,
+        "slope": SLOPE in curves,
+        "parts": story.axis is not None,
+        "maps": "data_dependent" in curves,
+    }
+    names = [name for name, is_there in there.items() if is_there]
+    rows: list[Any] = [[*names[i : i + 2], "."][:2] for i in range(0, len(names), 2)]
+    figure = plt.figure(figsize=(7.2, 2.6 * len(rows)))
+    panels = figure.subplot_mosaic(rows)
+    split_and_loss(panels["split"], panels.get("loss", panels["split"]), at, summary, world)
+    if "divergences" in panels:
+        divergences(panels["divergences"], at, summary)
+    if "own" in panels:
+        own_against_other(panels["own"], at, summary, world)
+    if "slope" in panels:
+        memorization_slope(panels["slope"], curves, summary)
     if story.axis:
-        parts(figure.add_subplot(next(grid)), at, summary, story.axis, story.part)
-    if "data_dependent" in curves:
-        maps([figure.add_subplot(each) for each in next(grid).subgridspec(1, 2)], curves, summary)
+        parts(panels["parts"], at, summary, story.axis, story.part)
+    if "maps" in panels:
+        place = panels["maps"].get_subplotspec()
+        panels["maps"].remove()
+        maps([figure.add_subplot(each) for each in place.subgridspec(1, 2)], curves, summary)
     return figure
 
 
@@ -66,11 +82,11 @@ def oracle(k: int) -> str:
 
 
 def divergences(axes: Axes, at: xr.Dataset, summary: dict[str, Any]) -> None:
-    """KL(BP_k || f) against the training step, with the minimum of each marked where it is reached."""
+    """KL(BP_k || f) against the training step, with the minimum of each marked where it is located."""
     for row, shade in zip(summary["divergences"], style.shades(at.sizes["filtered"]), strict=True):
         k, minimum = row["filtered"], row["minimum"]
         style.curve(axes, at.sel(filtered=k), "divergence", oracle(k), color=shade)
-        if minimum["reached"]:
+        if minimum["step"] is not None and style.resolved(minimum):
             axes.plot(minimum["step"], minimum["value"], "o", color=shade)
     axes.set(
         title=f"distance to the filtered posteriors, t/T = {float(at.noise):g}",
@@ -79,11 +95,12 @@ def divergences(axes: Axes, at: xr.Dataset, summary: dict[str, Any]) -> None:
         xlabel="training step",
         ylabel=r"KL(BP$_k$ || f)  [nats / sequence]",
     )
+    style.mark(axes, summary)
     axes.legend()
 
 
 def split_and_loss(distance: Axes, loss: Axes, at: xr.Dataset, summary: dict[str, Any], world: type[World]) -> None:
-    """How far networks lie apart, and the loss, with both minima and their intervals; in one panel or in two."""
+    """How far networks lie apart, and the loss, with their minima and intervals; in one panel or in two."""
     split, of_loss = world.STORY.split, world.STORY.loss
     words, of_both = world.STORY.split_words.removeprefix("the "), of_loss.replace("_", " ")
     for axes, name, label, line in (
@@ -95,15 +112,47 @@ def split_and_loss(distance: Axes, loss: Axes, at: xr.Dataset, summary: dict[str
         style.curve(axes, at, name, label, **line)
         axes.set(xscale="log", yscale="log", xlabel="training step", ylabel=world.VARIABLES[name].units)
         axes.legend()
-    for name, found, colour in style.minima(summary):
-        axes = distance if name == "onset" else loss
-        axes.axvspan(
-            found["low"] or float(at.step[0]), found["high"] or summary["steps"], color=colour, alpha=0.15, linewidth=0
-        )
-        axes.plot(found["step"], found["value"], "o", color=colour)
-        axes.text(
-            found["step"], 0.01, name, transform=axes.get_xaxis_transform(), color=colour, fontsize=7, ha="center"
-        )
+    owners = dict(zip(style.MINIMA, (distance, loss), strict=True))
+    for axes in dict.fromkeys(owners.values()):
+        style.mark(axes, summary, [name for name, owner in owners.items() if owner is axes])
+    for name, found, colour in style.landmarks(summary):
+        if name in owners and style.resolved(found):
+            owners[name].plot(found["step"], found["value"], "o", color=colour)
+
+
+def own_against_other(axes: Axes, at: xr.Dataset, summary: dict[str, Any], world: type[World]) -> None:
+    """By how much less a network loses on its training samples than others do, and since when zero is excluded."""
+    axes.axhline(0, color="0.5", linewidth=0.8)
+    style.curve(axes, at, OWN, None, color="C4")
+    since = summary["own_since"]
+    if since is not None:
+        words = f"told from zero from step {since:,.0f} on"
+        axes.plot(since, float(at[OWN].sel(step=since)), "^", color="C4", label=words, linestyle="none")
+        axes.legend(loc="upper left")
+    style.mark(axes, summary)
+    axes.set(
+        title=f"own against other, t/T = {float(at.noise):g}",
+        xscale="log",
+        xlabel="training step",
+        ylabel=f"loss of others minus own\n[{world.VARIABLES['member_loss'].units}]",
+    )
+
+
+def memorization_slope(axes: Axes, curves: xr.Dataset, summary: dict[str, Any]) -> None:
+    """The memorization slope, and the level at which memorization is said to begin; older records have no level."""
+    noise, level = (summary.get(name) for name in ("slope_noise", "slope_level"))
+    noise = noise or summary["onset_noise"]
+    style.curve(axes, curves.sel(noise=noise), SLOPE, None, color=style.SLOPE)
+    if level is not None:
+        axes.axhline(level, color="0.5", linewidth=0.8, linestyle="--", label=f"slope {level:g}")
+        axes.legend(loc="upper left")
+    style.mark(axes, summary, ["memorization"])
+    axes.set(
+        title=f"towards the memorizer, t/T = {noise:g}",
+        xscale="log",
+        xlabel="training step",
+        ylabel="memorization slope",
+    )
 
 
 def parts(axes: Axes, at: xr.Dataset, summary: dict[str, Any], table: Table, part: str) -> None:
@@ -111,12 +160,11 @@ def parts(axes: Axes, at: xr.Dataset, summary: dict[str, Any], table: Table, par
     named = at.sel({table.axis: [value for value in at[table.axis].values if value not in table.places]})
     solid, dashed = ("error", table.minimum) if "error" in at else (table.minimum, None)
     style.curves(axes, named, solid, table.axis, table.place.format, dashed=dashed)
-    for _, found, _ in style.minima(summary):
-        axes.axvline(found["step"], color="0.5", linewidth=0.7, linestyle=":")
+    style.mark(axes, summary)
     largest = float(at[solid].max())
     words = f"error (solid), {part} (dashed)" if dashed else part
     axes.set(
-        title=f"{words}, t/T = {float(at.noise):g}",
+        title=f"{words},\nt/T = {float(at.noise):g}",
         xscale="log",
         yscale="log",
         ylim=(1e-3 * largest, 1.5 * largest),
@@ -127,17 +175,17 @@ def parts(axes: Axes, at: xr.Dataset, summary: dict[str, Any], table: Table, par
 
 
 def maps(both: Sequence[Axes], curves: xr.Dataset, summary: dict) -> None:
-    """The data-dependent part over height and noise, at the onset and at the best step (or the last)."""
+    """The data-dependent part over height and noise, at the turning point and at the best step (or the last)."""
     own = curves.data_dependent.isel(height=slice(1, None))
     top = float(own.max())
     norm = LogNorm(1e-3 * top, top)
-    for axes, name in zip(both, ("onset", "best"), strict=True):
+    for axes, name in zip(both, style.MINIMA, strict=True):
         heights_and_levels(axes, own, rotation=60, xlabel="noise t/T", title=f"data-dependent part,\nno {name}")
-        step = summary["read_at"][name]
+        step = summary["read_at"][style.LANDMARKS[name][0]]
         if step is not None:
             values = own.sel(step=step, method="nearest").transpose("height", "noise").clip(min=1e-3 * top)
             axes.imshow(values, norm=norm, origin="lower", aspect="auto")
-            where = f"at {name}" if summary[name]["reached"] else "at the end"
+            where = name if style.located(summary, name) else "the end"
             axes.set_title(f"data-dependent part\n{where}, step {step:,.0f}")
     both[0].set_ylabel("height")
     both[1].figure.colorbar(ScalarMappable(norm), ax=both[1], label="squared units / sequence")

@@ -14,8 +14,8 @@ ROWS = ("sample of A", "sample of B", "nearest of A", "nearest of B")
 def image_samples(records: Records) -> Figure:
     """What two networks make of the same noise, and the nearest training images (arXiv 2603.03469, figure 1a, right).
 
-    Of networks A and B the samples, and the nearest images of their own sets, at the snapshots nearest to the onset, to
-    best and to the end.
+    Of networks A and B the samples, and the nearest images of their own sets, at the snapshots nearest to the turning
+    point, to best and to the end.
     """
     steps, samples = records.read_at(IMAGES), read(records.run(IMAGES) / "samples.results.nc")
     figure, panels = plt.subplots(1, len(steps), figsize=(7.0, 1.9), squeeze=False)

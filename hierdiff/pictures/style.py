@@ -2,7 +2,7 @@
 
 import functools
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatter, LogFormatterSciNotation, NullFormatter
 
 from hierdiff.runs import record
@@ -37,8 +38,12 @@ STYLE = [
         "mathtext.default": "regular",
     },
 ]
-# Of the sample split and of the test loss, in every figure.
-SPLIT, LOSS = "C1", "C0"
+# Of the sample split, the memorization slope and the test loss, in every figure.
+SPLIT, SLOPE, LOSS = "C1", "C2", "C0"
+# Of each landmark, its name in a summary and its colour.
+LANDMARKS = {"turning point": ("onset", SPLIT), "memorization": ("memorization", SLOPE), "best": ("best", LOSS)}
+# Those at which networks are looked at.
+MINIMA = ("turning point", "best")
 
 
 def save(draw: Callable[[], Figure], paths: Sequence[Path], origins: Sequence[str]) -> None:
@@ -161,28 +166,62 @@ def ticks(axes: Axes, values: Sequence[int] | Sequence[float]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def minima(summary: dict) -> list[tuple[str, dict, str]]:
-    """The names of onset and best, where they are reached, with what is known of them, and their colours."""
-    return [
-        (name, summary[name], colour) for name, colour in (("onset", SPLIT), ("best", LOSS)) if summary[name]["reached"]
-    ]
+def landmarks(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, Any], str]]:
+    """The names of the landmarks of a run that are located, with what is known of them, and their colours.
+
+    Older records have no onset of memorization.
+    """
+    there = [(name, summary.get(key), colour) for name, (key, colour) in LANDMARKS.items()]
+    return [(name, found, colour) for name, found, colour in there if found and found["step"] is not None]
 
 
-def over_training(axes: Axes, summary: dict, legend: Any = "best", **properties: Any) -> None:
-    """A logarithmic axis of training steps, with lines at onset and best where they are reached, and a legend."""
-    for name, found, colour in minima(summary):
-        axes.axvline(found["step"], color=colour, linewidth=0.8, linestyle=":")
-        axes.text(
-            found["step"],
-            0.01,
+def located(summary: Mapping[str, Any], name: str) -> bool:
+    return summary[LANDMARKS[name][0]]["step"] is not None
+
+
+def resolved(found: Mapping[str, Any]) -> bool:
+    """Whether checkpoints are near enough to resolve a landmark; those of older records count as resolved."""
+    return found.get("resolved", True)
+
+
+def ends(found: Mapping[str, Any], first: float, last: float) -> tuple[float, float]:
+    """The interval of a landmark that is reached, where it is open up to the `first` or the `last` step."""
+    return found["low"] or first, found["high"] or last
+
+
+def mark(axes: Axes, summary: Mapping[str, Any], bands: Collection[str] = ()) -> None:
+    """Lines at the landmarks of a run with their names, and `bands` for the intervals of some, behind drawn curves.
+
+    One that the checkpoints do not resolve is a band alone. Of names that would overlap, the next stands higher.
+    """
+    first, last = axes.dataLim.intervalx
+    room, place, before = (last / first) ** 0.07, 0, 0.0
+    for name, found, colour in sorted(landmarks(summary), key=lambda each: each[1]["step"]):
+        step = found["step"]
+        if found["reached"] and (name in bands or not resolved(found)):
+            axes.axvspan(*ends(found, first, last), color=colour, alpha=0.15, linewidth=0)
+        if resolved(found):
+            axes.axvline(step, color=colour, linewidth=0.8, linestyle=":")
+        place, before = place + 1 if step < room * before else 0, step
+        axes.annotate(
             name,
-            transform=axes.get_xaxis_transform(),
+            (step, 0.01 + 0.33 * place),
+            (-1.5, 0),
+            xycoords=axes.get_xaxis_transform(),
+            textcoords="offset points",
             color=colour,
             fontsize=6,
             rotation=90,
             ha="right",
             va="bottom",
+            zorder=1.5,
+            path_effects=[withStroke(linewidth=1.5, foreground="white")],
         )
+
+
+def over_training(axes: Axes, summary: Mapping[str, Any], legend: Any = "best", **properties: Any) -> None:
+    """A logarithmic axis of training steps, with the landmarks of a run marked, and a legend."""
+    mark(axes, summary)
     axes.set(xscale="log", xlabel="training step", **properties)
     if legend:
         axes.legend(loc=legend)
