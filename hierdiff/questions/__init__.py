@@ -14,6 +14,7 @@ from hierdiff.learning.train_config import TrainConfig
 from hierdiff.questions.configs import (
     BenchmarkConfig,
     Both,
+    CalibrationConfig,
     CopyingConfig,
     LossesConfig,
     MembershipConfig,
@@ -80,6 +81,25 @@ ONSET = {
             first_checkpoint=100,
         ),
         measure=MeasureConfig(held_out=4000, members=2000),
+    ),
+}
+# Many networks on small sets.
+POOL = {
+    "smoke": OnsetConfig(
+        sets=8,
+        size=100,
+        grammar=GrammarConfig(depth=2),
+        network=TreeConfig(width=16),
+        train=TrainConfig(steps=600, checkpoints=16, batch=64, first_checkpoint=10, snapshots=1),
+        measure=MeasureConfig(held_out=200, members=100, noise=(0.15,)),
+    ),
+    "laptop": OnsetConfig(
+        sets=48,
+        size=250,
+        grammar=GrammarConfig(depth=3),
+        network=TreeConfig(width=24),
+        train=TrainConfig(steps=8000, checkpoints=32, batch=64, first_checkpoint=20, snapshots=1),
+        measure=MeasureConfig(held_out=1600, members=250, noise=(0.15,), slope_level=0.05),
     ),
 }
 IMAGES = {
@@ -210,6 +230,23 @@ QUESTIONS: dict[str, Entry] = {
         of="runs",
         pictures=("processes", "copies"),
         minutes=40.0,
+    ),
+    "pool": Entry(
+        module="hierdiff.questions.training",
+        asks="How much do the landmarks of training differ between draws of the data? Many small networks, of which "
+        "experiments.calibration draws experiments.",
+        presets=POOL,
+        of="training",
+        world="hierdiff.worlds.sequences:Sequences",
+        minutes=15.0,
+    ),
+    "calibration": Entry(
+        module="hierdiff.questions.calibration",
+        asks="How often do the intervals hold the truth, and how often is a minimum claimed where there is none?",
+        presets={"smoke": CalibrationConfig(experiments=12), "laptop": CalibrationConfig()},
+        of="run",
+        training="pool",
+        minutes=30.0,
     ),
     "images": Entry(
         module="hierdiff.questions.training",

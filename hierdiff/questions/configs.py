@@ -137,6 +137,16 @@ class OtherConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CalibrationConfig:
+    """Calibration."""
+
+    experiments: int = option(2000, "experiments of each kind, synthetic ones and draws from the pool")
+
+    def __post_init__(self):
+        require_counts(self, "experiments")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
     """Benchmark."""
 

@@ -68,18 +68,25 @@ def work(run: Run, config: MembershipConfig) -> Work:
     return Work(measure, lambda measured: label_steps(run, measured, dims, known))
 
 
-def means(run: Run, results: xr.Dataset) -> Statistics:
-    """Area under the ROC curve, and the rate of true positives."""
-    scores = [results.score.sel(known=known, drop=True).astype(float) for known in (True, False)]
-    dims = [["target"], ["target"]]
-    area = xr.apply_ufunc(
+def areas(score: xr.DataArray) -> xr.DataArray:
+    """The area under the ROC curve of each network, by groups of others."""
+    return xr.apply_ufunc(
         functools.partial(area_under_curve, groups=GROUPS),
-        *scores,
-        input_core_dims=dims,
+        *known_and_others(score),
+        input_core_dims=[["target"], ["target"]],
         output_core_dims=[["group"]],
         vectorize=True,
     )
-    found = replicate({"area": area}, run.sets_of)
+
+
+def known_and_others(score: xr.DataArray) -> list[xr.DataArray]:
+    return [score.sel(known=known, drop=True).astype(float) for known in (True, False)]
+
+
+def means(run: Run, results: xr.Dataset) -> Statistics:
+    """Area under the ROC curve, and the rate of true positives."""
+    scores, dims = known_and_others(results.score), [["target"], ["target"]]
+    found = replicate({"area": areas(results.score)}, run.sets_of)
 
     def rates(weight: np.ndarray) -> xr.DataArray:
         return xr.apply_ufunc(

@@ -79,12 +79,16 @@ def _minima(steps: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, np.ndarr
         lowest = np.argmin(curves, 1)
         return steps[lowest], curves[every, lowest], np.zeros(len(curves), bool), np.zeros(len(curves), bool)
     fit = local_fit(tuple(steps))
-    level, slope, bend = (curves @ x.T for x in (fit.level, fit.slope, fit.bend))
-    place = np.argmin(level, 1)
-    reached = (place > 0) & (place < len(fit.log_steps) - 1)
-    level, slope, bend = (x[every, place] for x in (level, slope, bend))
+    level, slope = curves @ fit.level.T, curves @ fit.slope.T
+    lowest = np.argmin(level, 1)
+    # Where the slope, which the interval is made of, turns positive; not quite where the fitted curve is smallest.
+    turns = (slope[:, :-1] < 0) & (slope[:, 1:] >= 0)
+    away = np.where(turns, np.abs(np.arange(len(level.T) - 1) - lowest[:, None]), len(level.T))
+    reached = (lowest > 0) & (lowest < len(level.T) - 1) & turns.any(1)
+    place = np.where(reached, np.argmin(away, 1), lowest)
+    before, after = slope[every, place], slope[every, np.minimum(place + 1, len(level.T) - 1)]
     spacing = fit.log_steps[1] - fit.log_steps[0]
-    # The bottom of the parabola at that place.
-    shift = np.where(reached & (bend > 0), np.clip(-slope / np.where(bend > 0, bend, 1), -spacing, spacing), 0)
-    value = level + slope * shift + 0.5 * bend * shift**2
-    return np.exp(fit.log_steps[place] + shift), value, reached, fit.points[place] >= NEEDED
+    shift = np.where(reached, spacing * before / np.where(reached, before - after, 1), 0)
+    return np.exp(fit.log_steps[place] + shift), level[every, place] + 0.5 * before * shift, reached, (
+        fit.points[place] >= NEEDED
+    )

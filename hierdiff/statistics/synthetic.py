@@ -6,7 +6,7 @@ sequences add noise that is smooth along training, and weights that are not aver
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Float
@@ -111,19 +111,16 @@ class Experiment:
 
 
 def experiment(
-    rng: np.random.Generator, steps: Float[np.ndarray, " steps"], sets: int, *, split: Shape, jitter: float
+    rng: np.random.Generator, steps: Float[np.ndarray, " steps"], sets: int, shapes: Mapping[str, Shape], jitter: float
 ) -> Experiment:
-    """One experiment with a network on each set: `split` and `slope` of pairs, `loss` of networks.
+    """One experiment with a network on each set; a curve of each shape, of pairs of networks but for that named `loss`.
 
     `jitter` is the noise of each network at each checkpoint, as a share of its curve.
     """
-    x, effects, drawn = (
-        np.log(steps),
-        _effects(rng, sets),
-        resampling(sets=sets, groups=GROUPS, replicates=REPLICATES, seed=int(rng.integers(2**31))),
-    )
+    x, effects = np.log(steps), _effects(rng, sets)
+    drawn = resampling(sets=sets, groups=GROUPS, replicates=REPLICATES, seed=int(rng.integers(2**31)))
     near, far = (_smooth(steps.tobytes(), width) for width in (0.8, 2.0))
-    pairs = np.stack(np.triu_indices(sets, 1), 1)
+    pairs, networks = np.stack(np.triu_indices(sets, 1), 1), np.arange(sets)[:, None]
 
     def curve(shape: Shape, units: np.ndarray) -> Curve:
         of_sets = shape(x, *effects)
@@ -138,8 +135,7 @@ def experiment(
         measured = np.moveaxis(of_units[:, None] * (1 + common + own), -1, 0)
         return Curve(steps, measured.mean((1, 2)), drawn.means(measured, units))
 
-    networks = np.arange(sets)[:, None]
-    curves = {"split": curve(split, pairs), "loss": curve(loss, networks), "slope": curve(slope, pairs)}
+    curves = {name: curve(shape, networks if name == "loss" else pairs) for name, shape in shapes.items()}
     return Experiment(curves, drawn)
 
 

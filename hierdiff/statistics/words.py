@@ -212,13 +212,13 @@ def _price(story: Story, summary: Summary) -> str:
             f"own against other, {own.at_onset:.{story.digits}f} {story.unit} at the turning point, grows by "
             f"{around(price.value, price.half_width, story.digits)} until {until}, the price of stopping late"
         )
-    counts = f"with {looked.members} members of each set and {looked.networks} networks"
+    counts = f"with {looked.members} members of each set and {looked.networks} networks looked at"
     if summary.sets == 2:
         return level
     if np.isnan(summary.own_since):
         return f"{level}; {counts} it is not told from zero for good"
     return (
-        f"{level}; {counts} it is told from zero from step {summary.own_since:,.0f} on, with more from an earlier one"
+        f"{level}; {counts} it is told from zero from step {summary.own_since:,.0f} on, with more from earlier on"
     )
 
 
