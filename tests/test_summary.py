@@ -318,3 +318,26 @@ def test_the_parts_of_a_spectrum_are_those_planted():
     for name, expected in (("error", 1 + own), ("common", 1.0), ("data_dependent", own)):
         x = parts[name].transpose("step", "noise", "height", ...)
         np.testing.assert_allclose(x, np.broadcast_to(expected, x.shape), atol=2e-3)
+
+
+def test_a_share_of_an_error_that_is_not_told_from_zero_is_blank():
+    """At its checkpoints, height and noise level alone: its mean, its error, its interval, and what is read there."""
+    results = planted(split=valley(800), excess=valley(3000), data_dependent=HEIGHTS)
+    # Of one height at the first noise level until step 5, and of all heights at the second at the last step.
+    noise = np.resize([1.0, -1.0], GROUPS) + 1e-3
+    results.spectrum[:5, 0, 1] = noise
+    results.spectrum[-1, 1] = noise
+    found = statistics(results)
+    curves = found.curves()
+    blank = np.zeros((len(STEPS), len(NOISE), 3), bool)
+    blank[:5, 0, 1] = blank[-1, 1] = True
+    for name in ("share", "share_error", "share_half"):
+        np.testing.assert_array_equal(np.isnan(curves[name].transpose("step", "noise", "height")), blank)
+    for name in ("total_share", "total_share_error", "total_share_half"):
+        np.testing.assert_array_equal(np.isnan(curves[name].transpose("step", "noise")), blank.all(-1))
+    assert np.isfinite(curves[["error", "data_dependent", "total_error"]].to_array("name")).all()
+    share = found.curve("share", noise=NOISE[0], height=0)
+    between = np.sqrt(STEPS[10] * STEPS[11])
+    assert share.at(between).mean[0] == pytest.approx(share.mean[10:12].mean())
+    assert np.isfinite(share.at(STEPS[5]).replicates).all()
+    assert np.isnan([share.at(step).mean[0] for step in (STEPS[4], 0.5 * (STEPS[4] + STEPS[5]), np.nan)]).all()

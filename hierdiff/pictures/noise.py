@@ -49,7 +49,7 @@ def heights_and_noise(records: Records) -> Figure:
     norms = LogNorm(1e-3 * top, top), Normalize(0, 1)
     for (name, step), column in zip(steps.items(), rows.T, strict=True):
         at = curves.sel(step=step, method="nearest").transpose(..., "height", "noise")
-        values = at.data_dependent.clip(min=1e-3 * top), at.share.where(at.error > 2 * at.error_error).clip(0, 1)
+        values = at.data_dependent.clip(min=1e-3 * top), at.share.clip(0, 1)
         for axes, each, norm in zip(column, values, norms, strict=True):
             axes.imshow(each, norm=norm, origin="lower", aspect="auto")
             heights_and_levels(axes, at, rotation=90, xlabel="noise level t/T", ylabel="height")

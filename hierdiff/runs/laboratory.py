@@ -139,7 +139,8 @@ def statistics(world: type[World], results: xr.Dataset) -> Statistics:
     """All that is reported of a run, from the measurements of each network, pair and group of held-out samples.
 
     Pairs are those across data sets. With several networks on one data set, each variable in the world's `SEEDS` has
-    two parts: what pairs on the same set show of it, and what the others have above that.
+    two parts: what pairs on the same set show of it, and what the others have above that. A share of what does not lie
+    two standard errors above zero is nan.
     """
     variables, ends = world.curves(results), np.stack([results["first"].values, results["second"].values], axis=1)
     sets = results.data_set.values[ends]
@@ -152,4 +153,7 @@ def statistics(world: type[World], results: xr.Dataset) -> Statistics:
         parts = {of_data: x[name] - x[seed] for name, (seed, of_data) in world.SEEDS.items() if seed in x}
         return world.ratios(x).assign(parts)
 
-    return replicate(variables | (seeds if same.any() else {}), sets_of).derive(derive)
+    found = replicate(variables | (seeds if same.any() else {}), sets_of).derive(derive)
+    error = found.resampling.error
+    told = {share: found.mean[of] > 2 * error(found.replicates[of].values) for share, of in world.SHARES.items()}
+    return found.derive(lambda x: x.assign({share: x[share].where(known) for share, known in told.items()}))

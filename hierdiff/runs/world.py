@@ -70,6 +70,8 @@ class World(abc.ABC):
     COMMAND: ClassVar[str]
     VARIABLES: ClassVar[Mapping[str, Variable]]
     STORY: ClassVar[Story]
+    # Shares, and what they are of: where that is not told from zero there is no share.
+    SHARES: ClassVar[Mapping[str, str]] = {}
     # Of pairs on one data set, which tell the seeds' part from the data's: the names of the two parts of a variable.
     SEEDS: ClassVar[Mapping[str, tuple[str, str]]] = {}
 

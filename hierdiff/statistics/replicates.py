@@ -19,9 +19,10 @@ class Curve:
     replicates: Float[np.ndarray, "R steps"]
 
     def at(self, step: float) -> "Curve":
-        """The curve at one step, between checkpoints by a straight line in log(step)."""
+        """The curve at one step, between checkpoints by a straight line in log(step); it may be nan elsewhere."""
         weight = np.array([[np.interp(np.log(step), np.log(self.steps), one)] for one in np.eye(len(self.steps))])
-        return Curve(np.array([step]), self.mean @ weight, self.replicates @ weight)
+        near = weight[:, 0] != 0
+        return Curve(np.array([step]), self.mean[near] @ weight[near], self.replicates[:, near] @ weight[near])
 
     def part(self, part: slice) -> "Curve":
         """Some checkpoints of it."""

@@ -93,6 +93,7 @@ class Sequences(Plain):
         "increment": Variable(("noise", "height", "group"), SQUARED, "|D_h|^2, held-out"),
         "empirical": Variable(("noise", "pair", "group"), SQUARED, "|emp_A - emp_B|^2, held-out"),
     }
+    SHARES: ClassVar = {"share": "error", "total_share": "total_error"}
     SEEDS: ClassVar = {"split": ("seed_split", "data_split"), "data_dependent": ("seed_dependent", "of_the_data")}
     STORY = Story(
         samples="sequences",
@@ -266,11 +267,13 @@ class Sequences(Plain):
 
     @classmethod
     def ratios(cls, x):
+        total = x.error.sum("height")
         return x.assign(
             learned=x.learned / x.increment,
             slope=x.slope / x.empirical,
             share=x.data_dependent / x.error,
-            total_share=x.data_dependent.sum("height") / x.error.sum("height"),
+            total_error=total,
+            total_share=x.data_dependent.sum("height") / total,
         )
 
 
