@@ -1,4 +1,4 @@
-"""At which training step do diffusion networks on real images start to lean towards their own training images?
+"""Up to which training step do diffusion networks on different images become more alike?
 
 python -m experiments.images
 """

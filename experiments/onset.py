@@ -1,4 +1,4 @@
-"""At which training step does a diffusion network start to lean towards its own training samples?
+"""Up to which training step do diffusion networks on different data become more alike?
 
 python -m experiments.onset --depth 4
 """

@@ -1,4 +1,4 @@
-"""Do networks lean towards their samples sooner under masking or uniform noise than under Gaussian noise?
+"""Do networks copy more of their training sets under masking or uniform noise than under Gaussian noise?
 
 python -m experiments.processes
 """

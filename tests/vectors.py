@@ -105,7 +105,7 @@ class Vectors(Plain):
 QUESTIONS = {
     "vectors": Entry(
         module="hierdiff.questions.training",
-        asks="At which training step do networks on vectors start to lean towards their own?",
+        asks="Up to which training step do networks on different vectors become more alike?",
         presets={
             "laptop": VectorsConfig(
                 sets=3,

@@ -136,7 +136,8 @@ IMAGES = {
 QUESTIONS: dict[str, Entry] = {
     "onset": Entry(
         module="hierdiff.questions.training",
-        asks="At which training step does a diffusion network start to lean towards its own training samples?",
+        asks="Up to which training step do diffusion networks on different data become more alike, and how much does "
+        "each lean to its own training samples?",
         presets=ONSET,
         of="training",
         world="hierdiff.worlds.sequences:Sequences",
@@ -225,7 +226,7 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "processes": Entry(
         module="hierdiff.questions.processes",
-        asks="Do networks lean towards their samples sooner under masking or uniform noise than under Gaussian noise?",
+        asks="Do networks copy more of their training sets under masking or uniform noise than under Gaussian noise?",
         presets=dict.fromkeys(("smoke", "laptop", "paper"), ProcessesConfig()),
         of="runs",
         pictures=("processes", "copies"),
@@ -250,8 +251,8 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "images": Entry(
         module="hierdiff.questions.training",
-        asks="At which training step do diffusion networks on real images start to lean towards their own training "
-        "images? Without --data-dir the images are those of Fashion-MNIST.",
+        asks="Up to which training step do diffusion networks on different images become more alike, and how much does "
+        "each lean to its own training images? Without --data-dir the images are those of Fashion-MNIST.",
         presets=IMAGES,
         of="training",
         world="hierdiff.worlds.images:Images",

@@ -24,7 +24,7 @@ from hierdiff.runs import record
 from hierdiff.statistics.groups import in_groups
 from hierdiff.statistics.landmarks import first_significant
 from hierdiff.statistics.replicates import Statistics
-from hierdiff.statistics.words import column, lines_over, with_interval
+from hierdiff.statistics.words import column, lines_over, since, with_interval
 from hierdiff.worlds.finished import Run, label_steps
 
 # The height of the blocks whose copies are told of first.
@@ -82,22 +82,19 @@ def derive(x: xr.Dataset) -> xr.Dataset:
 
 
 def summarise(found: Statistics) -> Answer:
-    height, since = min(HEIGHT, int(found.mean.height[-1])), []
-    for steps in found.mean.reverse_steps.values.tolist():
-        curve = found.curve("more_copies", reverse_steps=steps, height=height)
-        since.append({"reverse_steps": steps, "step": first_significant(curve, found.resampling)})
+    height, sets = min(HEIGHT, int(found.mean.height[-1])), found.resampling.sets
+    ways = found.mean.reverse_steps.values.tolist()
+    curves = [found.curve("more_copies", reverse_steps=way, height=height) for way in ways]
+    steps = {way: first_significant(curve, found.resampling) for way, curve in zip(ways, curves, strict=True)}
     last = found.curves().isel(step=-1).sel(height=height)
-    parts = [
-        f"{row['reverse_steps']} reverse steps "
-        + (f"from step {row['step']:,.0f} on" if np.isfinite(row["step"]) else "at no step for good")
-        + f" (at the last, by {with_interval(last.sel(reverse_steps=row['reverse_steps']), 'more_copies', 4)})"
-        for row in since
-    ]
-    sentence = (
-        f"Networks generate more blocks of height {height} of their own training set than of another with "
-        f"{', '.join(parts)}."
-    )
-    return Answer(sentence, {"copies_since": since})
+    by = [f"{with_interval(last.sel(reverse_steps=way), 'more_copies', 4)} with {way} reverse steps" for way in ways]
+    more = f"networks generate more blocks of height {height} of their own training set than of another"
+    if sets == 2:
+        more = since(more, np.nan, sets)
+    else:
+        more = f"{more} {', '.join(since(f'with {way} reverse steps', step, sets) for way, step in steps.items())}"
+    sentence = f"{more[0].upper()}{more[1:]}; at the last step the difference is {', '.join(by)}."
+    return Answer(sentence, {"copies_since": [{"reverse_steps": way, "step": step} for way, step in steps.items()]})
 
 
 def table(curves: xr.Dataset) -> list[str]:

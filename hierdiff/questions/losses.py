@@ -21,7 +21,7 @@ from hierdiff.sampling import coincidences, sample
 from hierdiff.statistics.groups import in_groups
 from hierdiff.statistics.landmarks import first_significant, minimum
 from hierdiff.statistics.replicates import Statistics
-from hierdiff.statistics.words import column, interval, lines_over
+from hierdiff.statistics.words import column, interval, lines_over, since
 from hierdiff.worlds.finished import Run, label_steps
 from hierdiff.worlds.run_config import require_size
 
@@ -109,14 +109,14 @@ def derive(x: xr.Dataset) -> xr.Dataset:
 
 
 def summarise(found: Statistics) -> Answer:
-    since = first_significant(found.curve("known_average", inputs=TRAINING), found.resampling)
+    known_since = first_significant(found.curve("known_average", inputs=TRAINING), found.resampling)
+    known = "the network knows its own sequences, beyond what their noised form says,"
     nearest = minimum(found.curve("to_exact_average", inputs=TRAINING), found.resampling)
     sentence = (
         "On training sequences, the part of the loss that measures the distance to the exact posterior is smallest at "
-        f"step {interval(nearest)}; the network knows its own sequences, beyond what their noised form says, "
-        + (f"from step {since:,.0f} on." if np.isfinite(since) else "at no step for good.")
+        f"step {interval(nearest)}; {since(known, known_since, found.resampling.sets)}."
     )
-    return Answer(sentence, {"known_since": since, "nearest_on_training": nearest})
+    return Answer(sentence, {"known_since": known_since, "nearest_on_training": nearest})
 
 
 def table(curves: xr.Dataset) -> list[str]:

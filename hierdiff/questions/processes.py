@@ -1,4 +1,4 @@
-"""Do networks lean towards their samples sooner under masking or uniform noise than under Gaussian noise?
+"""Do networks copy more of their training sets under masking or uniform noise than under Gaussian noise?
 
 Trains the run of each process, on the same data, and asks it what it copies; runs that are there already are used. What
 is the same under all noises is how far the bound on -log p lies above that of the exact posterior: copies are compared
@@ -23,6 +23,7 @@ from hierdiff.runs import record
 from hierdiff.runs.options import rebuild
 from hierdiff.statistics.minima import locate_minimum
 from hierdiff.statistics.replicates import Curve, Statistics
+from hierdiff.statistics.words import NOT_ESTIMATED
 from hierdiff.worlds.finished import open_run
 from hierdiff.worlds.run_config import OnsetConfig
 from hierdiff.worlds.sequences import Sequences
@@ -57,7 +58,7 @@ def measure(config: OnsetConfig, folder: Path, preset: str) -> Statistics:
 def row(process: str, summary: dict[str, Any]) -> dict[str, Any]:
     """The landmarks of a run, as its summary has them, and how much is known at the noise level of its onset."""
     level = next(each for each in summary["noise"] if each["noise"] == summary["onset_noise"])
-    names = ("onset", "best", "ratio", "excess_bound_minimum")
+    names = ("sets", "onset", "memorization", "best", "ratio", "excess_bound_minimum")
     return {
         "process": process,
         "noise": level["noise"],
@@ -121,18 +122,22 @@ def read_at(curve: Curve, mean: float, replicates: np.ndarray) -> Curve:
 
 
 def table(landmarks: list[dict[str, Any]], copied: list[dict[str, Any]]) -> list[str]:
-    def at(step: float | None) -> str:
-        return "none" if step is None or np.isnan(step) else f"{step:,.0f}"
+    def at(step: float | None, none: str = "none") -> str:
+        return none if step is None or np.isnan(step) else f"{step:,.0f}"
+
+    def since(step: float | None) -> str:
+        return at(step, NOT_ESTIMATED if landmarks[0]["sets"] == 2 else "none")
 
     of_runs = [
         {
             "process": row["process"],
             "t/T": row["noise"],
             "bits": f"{row['bits']:.1f}",
-            "split smallest": at(row["onset"]["step"]),
-            "excess loss smallest": at(row["best"]["step"]),
+            "turning point": at(row["onset"]["step"]),
+            "memorization": at(row["memorization"]["step"]),
+            "best": at(row["best"]["step"]),
             "excess of bound smallest": at(row["excess_bound_minimum"]["step"]),
-            **{f"copies in {each['reverse_steps']} steps since": at(each["step"]) for each in row["copies_since"]},
+            **{f"copies in {each['reverse_steps']} steps since": since(each["step"]) for each in row["copies_since"]},
         }
         for row in landmarks
     ]
@@ -157,7 +162,8 @@ def table(landmarks: list[dict[str, Any]], copied: list[dict[str, Any]]) -> list
 
 
 def shown(x: dict[str, float]) -> str:
-    return f"{x['mean']:+.4f} +- {x['half_width']:.4f}"
+    half = NOT_ESTIMATED if np.isnan(x["half_width"]) else f"{x['half_width']:.4f}"
+    return f"{x['mean']:+.4f} +- {half}"
 
 
 def sentence(copied: list[dict[str, Any]], first: str) -> str:
@@ -167,5 +173,7 @@ def sentence(copied: list[dict[str, Any]], first: str) -> str:
         for row in copied
         if row["process"] != first and abs(row["more"]["mean"]) > row["more"]["half_width"]
     ]
+    if any(np.isnan(row["more"]["half_width"]) for row in copied):
+        return f"Whether other noises copy more or less than {first} noise is {NOT_ESTIMATED} with two data sets."
     at = f"Against {first} noise, where the bound has the same excess, blocks of height {HEIGHT} are copied"
     return f"{at} {'otherwise: ' + '; '.join(told) if told else 'as often, within the intervals'}."

@@ -27,7 +27,7 @@ from hierdiff.sampling import coincidences, sample
 from hierdiff.statistics.groups import in_groups
 from hierdiff.statistics.landmarks import first_significant, minimum, turning_point
 from hierdiff.statistics.replicates import Statistics, replicate
-from hierdiff.statistics.words import cell, column, interval, lines_over, with_interval
+from hierdiff.statistics.words import cell, column, interval, lines_over, since, with_interval
 from hierdiff.worlds.finished import Run, label_steps
 from hierdiff.worlds.images import CHUNK
 from hierdiff.worlds.run_config import SamplesConfig
@@ -190,19 +190,19 @@ def means_of_images(run: Run, results: xr.Dataset) -> Statistics:
 
 
 def leaning(found: Statistics, apart: str, copied: str, unit: str = "") -> tuple[str, dict[str, Any]]:
-    """Where the samples of two networks agree most, and since when they lean to the own training set: words, numbers.
+    """Where the samples of two networks agree most, and since when they lie nearer to the own set: words, numbers.
 
     The curve `apart` is how far two samples from the same noise lie apart; `copied` says in words what is copied.
     """
     least = turning_point(found.curve(apart), found.resampling)
-    since = first_significant(found.curve("nearer"), found.resampling)
-    when = f"from step {since:,.0f} on" if np.isfinite(since) else "at no step for good"
+    nearer_since = first_significant(found.curve("nearer"), found.resampling)
+    closer = since("they lie nearer to the own training set than to another", nearer_since, found.resampling.sets)
     nearer = with_interval(found.curves().isel(step=-1), "nearer", 3)
     sentence = (
-        f"The samples of two networks fed the same noise agree most at step {interval(least)}; they lie nearer to the "
-        f"own training set than to another {when}, at the last step by {nearer}{unit}; {copied}."
+        f"The samples of two networks fed the same noise agree most at step {interval(least)}; {closer}; at the "
+        f"last step the difference is {nearer}{unit}; {copied}."
     )
-    return sentence, {apart.removeprefix("un"): least, "nearer_since": since}
+    return sentence, {apart.removeprefix("un"): least, "nearer_since": nearer_since}
 
 
 def summarise_sequences(found: Statistics) -> Answer:
@@ -210,10 +210,12 @@ def summarise_sequences(found: Statistics) -> Answer:
     steps = [first_significant(found.curve("more_copies", height=h), found.resampling) for h in heights]
     tall = [f"height {h} from step {step:,.0f} on" for h, step in zip(heights, steps, strict=True) if np.isfinite(step)]
     copied = f"they copy more blocks of it: {', '.join(tall)}" if tall else "they copy no more blocks of it"
+    if found.resampling.sets == 2:
+        copied = since("they copy more blocks of it", np.nan, 2)
     sentence, numbers = leaning(found, "unpaired", copied, " symbols")
     nearest = minimum(found.curve("neighbour_divergence"), found.resampling)
-    since = [{"height": h, "step": step} for h, step in zip(heights, steps, strict=True)]
-    return Answer(sentence, {**numbers, "neighbour_divergence": nearest, "copies_since": since})
+    by_height = [{"height": h, "step": step} for h, step in zip(heights, steps, strict=True)]
+    return Answer(sentence, {**numbers, "neighbour_divergence": nearest, "copies_since": by_height})
 
 
 def summarise_images(found: Statistics) -> Answer:

@@ -19,7 +19,7 @@ from hierdiff.runs import record
 from hierdiff.runs.checkpoint import only_writer
 from hierdiff.statistics.landmarks import Landmark
 from hierdiff.statistics.replicates import Statistics, replicate
-from hierdiff.statistics.words import interval
+from hierdiff.statistics.words import NOT_ESTIMATED, interval
 from hierdiff.worlds.finished import Run, open_run, snapshots
 
 
@@ -113,7 +113,7 @@ def measure(question: Question, run: Run, config: Any) -> xr.Dataset:
 
 
 def agreement(summary: dict[str, Any], split: str) -> str:
-    """Onsets by other measures, where they have been measured, beside the onset by the split: do they agree?
+    """The turning point and best beside the minima of other measures, where these have been measured: do they agree?
 
     The summary is that of a folder, in JSON, to which each question has added its part.
     """
@@ -131,6 +131,7 @@ def agreement(summary: dict[str, Any], split: str) -> str:
             since |= {f"copies of blocks of height {row['height']}": row["step"] for row in tall}
     if "membership" in summary:
         since["membership"] = summary["membership"]["since"]
-    shown = "; ".join(f"{name} {'none' if step is None else f'{step:,.0f}'}" for name, step in since.items())
+    none = NOT_ESTIMATED if summary["sets"] == 2 else "none"
+    shown = "; ".join(f"{name} {none if step is None else f'{step:,.0f}'}" for name, step in since.items())
     found.append(f"test loss {minimum(summary['best'])}")
     return f"Minima, by measure: {'; '.join(found)}." + (f" Significant since step: {shown}." if since else "")

@@ -1,7 +1,7 @@
 """Noise a sequence to level t and reverse it: how much of it comes back, with a network and with the exact score?
 
 Starts are the network's own training sequences, sequences that no network has seen, and uniform random strings. A
-network that leans towards its own samples brings back more of its training sequences than the exact score does.
+network that leans to its own samples brings back more of its training sequences than the exact score does.
 """
 
 import functools
@@ -24,7 +24,7 @@ from hierdiff.sampling import coincidences, sample
 from hierdiff.statistics.groups import in_groups
 from hierdiff.statistics.landmarks import first_significant
 from hierdiff.statistics.replicates import Statistics
-from hierdiff.statistics.words import column, lines_over
+from hierdiff.statistics.words import column, lines_over, since
 from hierdiff.worlds.finished import Run, label_steps
 from hierdiff.worlds.run_config import require_size
 
@@ -103,16 +103,13 @@ def derive(x: xr.Dataset) -> xr.Dataset:
 
 def summarise(found: Statistics) -> Answer:
     turns = found.mean.turn.values
-    since = [first_significant(found.curve("own_above_new", turn=turn), found.resampling) for turn in turns]
-    when = [f"{step:,.0f} (t/T = {turn:g})" for turn, step in zip(turns, since, strict=True) if np.isfinite(step)]
-    sentence = (
-        f"Against the exact score, networks bring back more of their own training sequences than of new ones from step "
-        f"{', '.join(when)} on."
-        if when
-        else "At no turn do networks bring back more of their own training sequences than of new ones."
-    )
+    steps = [first_significant(found.curve("own_above_new", turn=turn), found.resampling) for turn in turns]
+    when = [f"{step:,.0f} (t/T = {turn:g})" for turn, step in zip(turns, steps, strict=True) if np.isfinite(step)]
+    more = "networks bring back more of their own training sequences than of new ones"
+    more = f"{more} from step {', '.join(when)} on" if when else since(more, np.nan, found.resampling.sets)
     return Answer(
-        sentence, {"since": [{"turn": float(t), "since": step} for t, step in zip(turns, since, strict=True)]}
+        f"Against the exact score, {more}.",
+        {"since": [{"turn": float(t), "since": step} for t, step in zip(turns, steps, strict=True)]},
     )
 
 

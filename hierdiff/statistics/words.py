@@ -24,6 +24,13 @@ def interval(found: Landmark) -> str:
     return f"{found.step:,.0f} ({low} to {high})" if found.resolved else f"between {low} and {high}"
 
 
+def since(what: str, step: float, sets: int) -> str:
+    """From which step on something is told from zero, in words; of two data sets that is not estimated."""
+    if sets == 2:
+        return f"from which step on {what} is {NOT_ESTIMATED} with two data sets"
+    return f"{what} from step {step:,.0f} on" if np.isfinite(step) else f"{what} at no step for good"
+
+
 def with_error(x: float, error: float, digits: int) -> str:
     """A value with its standard error in units of the last digit, where that is known; '-' where there is no value."""
     if np.isnan(x):
