@@ -335,21 +335,24 @@ def test_what_two_landmarks_share_does_not_widen_their_ratio():
     assert np.log(found.high / found.low) < 0.1
 
 
-def test_an_interval_is_open_where_the_slope_is_not_told_from_zero_to_the_end():
-    """The valley is flat on one side, but for what the data sets make; the last checkpoints rise."""
+def test_an_interval_is_open_where_a_curve_is_not_told_to_fall_before_it_rises():
+    """From a plateau; from a valley it is closed. The ratio to a step that may lie before the run has no upper end."""
     rng = np.random.default_rng(8)
-    x, pairs = experiment(rng, between=0, within=0)
-    drawn, noise = resampling(sets=4, groups=50), 0.02 * rng.standard_normal((2, 4))[:, pairs].mean(-1)[..., None]
-    deep = np.clip(np.abs(LOG - np.log(300)) - 0.2, 0, None)
-    for sign, end in ((1, "high"), (-1, "low")):
-        flat = sign * (LOG - np.log(300)) > 0
-        valley = 0.3 + np.where(flat, 0.002, 0.2) * deep
-        tilt = np.where(flat, deep, 0)[:, None, None] * noise[0] * 3
-        found = minimum(curve_of(valley[:, None, None] + tilt + 0.0 * x, pairs, drawn), drawn)
-        if found.reached:
-            assert (found.low == 0, found.high == np.inf) == (end == "low", end == "high")
-        later = ratio(found, found, drawn) if found.reached else None
-        assert later is None or (later.low, later.high) == (0, np.inf)
+    pairs = np.array([(a, b) for a in range(4) for b in range(a)])
+    drawn = resampling(sets=4, groups=50)
+    late, early = np.clip(LOG - np.log(300), 0, None), np.clip(np.log(200) - LOG, 0, None)
+    found = []
+    for fall in (0.0, 0.1):
+        noise = 0.01 * rng.standard_normal((len(STEPS), 4))[:, pairs].mean(-1)[..., None]
+        x = (0.3 + fall * early + 0.1 * late)[:, None, None] + noise + 0.001 * rng.standard_normal((len(STEPS), 6, 50))
+        found.append(minimum(curve_of(x, pairs, drawn), drawn))
+    of_plateau, of_valley = found
+    assert of_plateau.low == 0
+    assert of_valley.low > 0
+    assert max(of_plateau.high, of_valley.high) < 600
+    later = ratio(of_plateau, of_valley, drawn)
+    assert later.high == np.inf
+    assert later.low > 0
 
 
 @pytest.mark.parametrize("sets", [4, 8])
