@@ -64,7 +64,7 @@ def minimum(curve: Curve, resampling: Resampling, start: int = 0) -> Landmark:
         return Landmark(step, np.nan, np.nan, value, False, False) if found.reached else nowhere()
     risen = rises(after, resampling, step)
     if not (found.reached and risen):
-        return nowhere(from_start=risen and lowest == 0)
+        return nowhere(from_start=risen and math.isclose(step, after.steps[0]))
     value = max(value, float(after.mean[lowest] - resampling.error(after.replicates[:, lowest])))
     if not found.resolved:
         return Landmark(step, *_between(after, resampling, lowest), value, True, False, resolved=False)
