@@ -337,23 +337,23 @@ def test_what_two_landmarks_share_does_not_widen_their_ratio():
 
 
 def test_an_interval_is_open_where_a_curve_is_not_told_to_fall_before_it_rises():
-    """From a plateau; from a valley it is closed. The ratio to a step that may lie before the run has no upper end."""
+    """From a plateau, in most experiments; from a valley it is closed. So is the ratio to a step with an open end."""
     rng = np.random.default_rng(8)
     pairs = np.array([(a, b) for a in range(4) for b in range(a)])
-    drawn = resampling(sets=4, groups=50)
+    drawn = resampling(sets=4, groups=50, replicates=80)
     late, early = np.clip(LOG - np.log(300), 0, None), np.clip(np.log(200) - LOG, 0, None)
-    found = []
-    for fall in (0.006, 0.1):
+
+    def found(fall):
         noise = 0.01 * rng.standard_normal((len(STEPS), 4))[:, pairs].mean(-1)[..., None]
         x = (0.3 + fall * early + 0.1 * late)[:, None, None] + noise + 0.001 * rng.standard_normal((len(STEPS), 6, 50))
-        found.append(minimum(curve_of(x, pairs, drawn), drawn))
-    of_plateau, of_valley = found
-    assert of_plateau.low == 0
-    assert of_valley.low > 0
-    assert max(of_plateau.high, of_valley.high) < 600
-    later = ratio(of_plateau, of_valley, drawn)
-    assert later.high == np.inf
-    assert later.low > 0
+        return minimum(curve_of(x, pairs, drawn), drawn)
+
+    plateaus, valley = [each for each in (found(0.002) for _ in range(30)) if each.reached], found(0.1)
+    is_open = [each for each in plateaus if each.low == 0]
+    assert len(is_open) > 0.6 * len(plateaus) > 6
+    assert 0 < valley.low < valley.high < 600
+    later = ratio(is_open[0], valley, drawn)
+    assert (later.low > 0, later.high) == (True, np.inf)
 
 
 @pytest.mark.parametrize("sets", [4, 8])
