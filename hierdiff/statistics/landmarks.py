@@ -99,7 +99,7 @@ def _around(step: float, fit: LocalFit, mean: np.ndarray, half: np.ndarray) -> t
     """The ends of the steps around one where a growing quantity is not told from zero; 0 and inf: it is nowhere."""
     places = np.exp(fit.log_steps)
     before, after = places[(mean < -half) & (places < step)], places[(mean > half) & (places > step)]
-    return max(before, default=0.0), min(after, default=np.inf)
+    return float(max(before, default=0.0)), float(min(after, default=np.inf))
 
 
 def _between(curve: Curve, resampling: Resampling, lowest: int) -> tuple[float, float]:
@@ -107,7 +107,7 @@ def _between(curve: Curve, resampling: Resampling, lowest: int) -> tuple[float, 
     lowered = curve.replicates - curve.replicates[:, [lowest]]
     higher = curve.steps[resampling.significant(curve.mean - curve.mean[lowest], lowered)]
     before, after = higher[higher < curve.steps[lowest]], higher[higher > curve.steps[lowest]]
-    return max(before, default=0.0), min(after, default=np.inf)
+    return float(max(before, default=0.0)), float(min(after, default=np.inf))
 
 
 def rises(curve: Curve, resampling: Resampling, step: float) -> bool:
