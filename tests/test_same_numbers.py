@@ -28,6 +28,8 @@ from hierdiff.worlds.sequences import Sequences
 
 NUMBERS = Path(__file__).parent / "numbers"
 BEFORE = Path(__file__).parent / "before" / "smoke"
+# What the preset had then.
+OF_BEFORE = [*SMOKE, "--members", "50"]
 TRAINED_LITTLE = 3
 
 
@@ -90,7 +92,7 @@ def test_networks_whose_data_would_be_drawn_otherwise_are_asked_nothing_and_not_
     (before / "summary.json").unlink()
     (before / "state").mkdir()
     save(before / "state", 10, {"x": np.zeros(1)})
-    sentence = refused(capsys, "onset", [*SMOKE, "--out", str(before)])
+    sentence = refused(capsys, "onset", [*OF_BEFORE, "--out", str(before)])
     assert words in sentence
     assert "--resume never" in sentence
 
@@ -109,7 +111,7 @@ def test_a_summary_of_before_is_shown_and_has_the_form_of_this_version(smoke_run
     """
     monkeypatch.setattr(training, "run", None)
     content, now = (record.read_json(folder / "summary.json") for folder in (before, smoke_run[0]))
-    ask("onset", [*SMOKE, "--out", str(before)])
+    ask("onset", [*OF_BEFORE, "--out", str(before)])
     assert f"\n\n{content['verdict']}\n" in capsys.readouterr().out
     assert record.read_json(before / "summary.json") == content
     assert "not reached" in "\n".join(now.pop("table"))
@@ -127,7 +129,7 @@ def test_a_record_with_an_option_that_there_is_not_is_refused_in_one_sentence(na
     content["options"]["network"][name] = value
     record.write_json(before / "config.json", content)
     sentence = f"{name}: got {value}, needs to be an option of this version of hierdiff; another one made this record"
-    for script, options in (("membership", ["--run"]), ("onset", [*SMOKE, "--out"])):
+    for script, options in (("membership", ["--run"]), ("onset", [*OF_BEFORE, "--out"])):
         assert sentence in refused(capsys, script, [*options, str(before)])
 
 
