@@ -21,9 +21,7 @@ def any_times(key: Array, n: int, levels: int, groups: int = GROUPS) -> Int[Arra
     return jnp.minimum(below + 1, levels)
 
 
-def times_of_bound(
-    key: Array, n: int, levels: int, groups: int = GROUPS
-) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
+def times_of_bound(key: Array, n: int, levels: int) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
     """The same at levels of probability p(t), and 1/p(t): the mean of terms, so weighted, is their sum over t.
 
     Half of the probability is uniform and half falls as 1/t: under Gaussian noise the first terms are the largest.

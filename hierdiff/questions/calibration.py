@@ -5,7 +5,6 @@ say that an experiment did not draw; that has an error too, which the intervals 
 """
 
 import argparse
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -71,7 +70,9 @@ def of_synthetic(rng: np.random.Generator, sets: int, checkpoints: int, experime
             for number in range(experiments)
         )
     ]
-    alarms = dict(zip((shape.__name__ for shape in synthetic.WITHOUT), np.reshape(alarms, (3, -1)).mean(1), strict=True))
+    alarms = dict(
+        zip((shape.__name__ for shape in synthetic.WITHOUT), np.reshape(alarms, (3, -1)).mean(1), strict=True)
+    )
     return {"sets": sets, "checkpoints": len(steps), "cover": {k: shares(x) for k, x in held.items()}, "alarms": alarms}
 
 
@@ -142,7 +143,9 @@ class Pool:
         """What these networks measured on these groups, and the data sets of networks and pairs."""
         pairs = np.flatnonzero(np.isin(self.first, sets) & np.isin(self.second, sets))
         places = {"network": sets, "pair": pairs, "group": groups}
-        parts = {name: x.isel({dim: places[dim] for dim in x.dims if dim in places}) for name, x in self.variables.items()}
+        parts = {
+            name: x.isel({dim: places[dim] for dim in x.dims if dim in places}) for name, x in self.variables.items()
+        }
         of_pairs = np.stack([self.first[pairs], self.second[pairs]], 1)
         return parts, {"network": sets[:, None], "pair": of_pairs}
 
@@ -160,7 +163,9 @@ class Pool:
         first = math.log(locate_onset(self.steps, means["split"]).step)
         last = math.log(locate_minimum(self.steps, means["loss"]).step)
         above = means["slope"] > self.level
-        passed = np.interp(self.level, means["slope"][: int(np.argmax(above)) + 1], np.log(self.steps)[: int(np.argmax(above)) + 1])
+        passed = np.interp(
+            self.level, means["slope"][: int(np.argmax(above)) + 1], np.log(self.steps)[: int(np.argmax(above)) + 1]
+        )
         values = [means[name][at] if means[name].ndim else float(means[name]) for name in VALUES]
         return np.array([first, passed, last, last - first, *values])
 
@@ -184,7 +189,10 @@ def of_pool(rng: np.random.Generator, pool: Pool, sets: int, experiments: int) -
             curves = {name: found.curve(name).part(slice(None, None, every)) for name in ("split", "loss", "slope")}
             marks = landmarks(curves, found.resampling, pool.level)
             of_marks = [holds(x, math.exp(t), e) for x, t, e in zip(marks, truth, error, strict=False)]
-            held[every].append(of_marks + [value_held(found, name, at, t, e) for name, t, e in zip(VALUES, truth[4:], error[4:], strict=True)])
+            held[every].append(
+                of_marks
+                + [value_held(found, name, at, t, e) for name, t, e in zip(VALUES, truth[4:], error[4:], strict=True)]
+            )
     blocks = np.array_split(rng.permutation(pool.sets), BLOCKS)
     apart = np.array([[not np.isin(drawn, block).any() for drawn in chosen] for block in blocks])
     rows = []
@@ -196,7 +204,9 @@ def of_pool(rng: np.random.Generator, pool: Pool, sets: int, experiments: int) -
 
 
 def value_held(found: Statistics, name: str, at: int, truth: float, error: float) -> float:
-    mean, replicates = (x[name].isel(step=at) if "step" in x[name].dims else x[name] for x in (found.mean, found.replicates))
+    mean, replicates = (
+        x[name].isel(step=at) if "step" in x[name].dims else x[name] for x in (found.mean, found.replicates)
+    )
     half = float(found.resampling.half_width(replicates.values[:, None])[0])
     return float(abs(float(mean) - truth) <= math.hypot(half, 1.96 * error))
 

@@ -89,6 +89,9 @@ def _minima(steps: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, np.ndarr
     before, after = slope[every, place], slope[every, np.minimum(place + 1, len(level.T) - 1)]
     spacing = fit.log_steps[1] - fit.log_steps[0]
     shift = np.where(reached, spacing * before / np.where(reached, before - after, 1), 0)
-    return np.exp(fit.log_steps[place] + shift), level[every, place] + 0.5 * before * shift, reached, (
-        fit.points[place] >= NEEDED
+    return (
+        np.exp(fit.log_steps[place] + shift),
+        level[every, place] + 0.5 * before * shift,
+        reached,
+        (fit.points[place] >= NEEDED),
     )

@@ -217,9 +217,7 @@ def _price(story: Story, summary: Summary) -> str:
         return level
     if np.isnan(summary.own_since):
         return f"{level}; {counts} it is not told from zero for good"
-    return (
-        f"{level}; {counts} it is told from zero from step {summary.own_since:,.0f} on, with more from earlier on"
-    )
+    return f"{level}; {counts} it is told from zero from step {summary.own_since:,.0f} on, with more from earlier on"
 
 
 def _grown(story: Story, axis: Table, summary: Summary) -> str:
