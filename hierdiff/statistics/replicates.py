@@ -107,7 +107,7 @@ class Resampling:
         Of two sets nothing is known of how the choice of the data moves a statistic.
         """
         variance, freedom = self.variance(replicates, of_pairs=of_pairs)
-        return np.asarray(stdtrit(freedom, 0.975) * np.sqrt(variance)) * (np.nan if self.sets == 2 else 1)
+        return np.asarray(stdtrit(freedom, 0.975) * np.sqrt(variance) * (np.nan if self.sets == 2 else 1))
 
     def significant(self, mean: Float[np.ndarray, "..."], replicates: Float[np.ndarray, "R ..."]) -> np.ndarray:
         """Whether a statistic lies above zero: its 95% interval does."""
