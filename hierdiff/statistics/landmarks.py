@@ -52,7 +52,7 @@ def turning_point(curve: Curve, resampling: Resampling) -> Landmark:
 
 
 def minimum(curve: Curve, resampling: Resampling, start: int = 0) -> Landmark:
-    """The minimum of a curve from checkpoint `start` on, to which the curve comes down and from which it rises.
+    """The minimum of a curve from checkpoint `start` on, from which it rises further than noise makes it.
 
     Its interval holds the steps around it where the slope of the curve is not told from zero; an end is open where
     these go on to the first or the last checkpoint.
@@ -63,11 +63,8 @@ def minimum(curve: Curve, resampling: Resampling, start: int = 0) -> Landmark:
     if resampling.sets == 2:
         return Landmark(step, np.nan, np.nan, value, False, False) if found.reached else nowhere()
     risen = rises(after, resampling, step)
-    drop, drops = (x[..., [0]] - x[..., [lowest]] for x in (after.mean, after.replicates))
-    # From the peak of a transient it has fallen.
-    fallen = start > 0 or bool(resampling.significant(drop, drops)[0])
-    if not (found.reached and risen and fallen):
-        return nowhere(from_start=risen and not fallen)
+    if not (found.reached and risen):
+        return nowhere(from_start=risen and math.isclose(step, after.steps[0]))
     value = max(value, float(after.mean[lowest] - resampling.error(after.replicates[:, lowest])))
     if not found.resolved:
         return Landmark(step, *_between(after, resampling, lowest), value, True, False, resolved=False)

@@ -181,6 +181,6 @@ def replicate(variables: Mapping[Any, xr.DataArray], sets_of: Mapping[str, Int[n
         values = grouped.transpose(..., unit, "group").values.astype(float)
         dims = [str(dim) for dim in x.dims if dim not in (unit, "group")]
         means[name] = dims, values.mean((-1, -2))
-        replicates[name] = ["replicate", *dims], resample.means(values, sets_of[unit])
+        replicates[name] = ["replicate", *dims], resample.means(values, np.searchsorted(sets, sets_of[unit]))
         coordinates |= {dim: x[dim].values for dim in dims}
     return Statistics(xr.Dataset(means, coordinates), xr.Dataset(replicates, coordinates), resample)
