@@ -1,5 +1,6 @@
 """Denoisers of anybody's: planted ones, a history with a known minimum, hierdiff's own networks, and the example."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -355,13 +356,15 @@ def test_networks_of_ones_own_are_measured_as_a_run_measures_them():
     pieces = make_pieces(keys, grammar, process, world.held_out, t, filtered=(0, 1, 2))
     keys = [key_for(KEY, f"completions at t = {level}") for level in levels]
     reference = stacked(make_reference(keys[i], grammar, process, at(pieces, i), world.train) for i in (0, 1))
-    inputs = world.inputs(config.measure)._replace(held_out=pieces, reference=reference)
+    members = dataclasses.replace(world, key=KEY).member_pieces(noise, 60)
+    inputs = world.inputs(config.measure)._replace(held_out=pieces, reference=reference, members=members)
     measured = jax.tree.map(np.asarray, make_measure(world)(params, inputs))
     results = label({"step": [7], "noise": list(noise)}, world, inputs, [measured])
     expected = statistics(Sequences, results).curves()
     # In some replicates, the error of which a share is taken is next to nothing.
     blurred = {f"{name}_{how}" for name in ("share", "total_share") for how in ("error", "half")}
     names = {str(name) for name in found if name in expected} - blurred
+    assert {"own_against_other", "member_split", "member_divergence"} <= set(names)
     assert {"divergence", "split", "slope", "learned", "error", "common", "data_dependent", "share"} <= set(names)
     for name in names:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5, err_msg=name)

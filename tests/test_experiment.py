@@ -55,8 +55,8 @@ def test_the_record_says_what_made_it(smoke_run):
 def test_results_are_labelled_and_learning_shows(smoke_run):
     results = record.read_results(smoke_run[0] / "results.nc")
     assert results.split.dims == ("step", "noise", "pair", "group")
-    expected = {"step": 12, "filtered": 4, "height": 5, "network": 3, "other": 3, "pair": 3, "noise": 3, "group": 50}
-    assert dict(results.sizes) == expected
+    expected = {"step": 12, "filtered": 4, "height": 5, "noise": 3, "pair": 3, "group": 50}
+    assert dict(results.sizes) == expected | dict.fromkeys(("network", "other", "members_of"), 3)
     assert all(np.isfinite(results[name]).all() for name in results)
     excess = results.excess.mean(("network", "group"))
     assert excess[-1] < 0.6 * excess[0]
@@ -152,10 +152,10 @@ def test_a_process_brings_its_options_and_those_that_are_given_win(process, monk
 
     def told(*options):
         config = asked(monkeypatch, "onset", [*chosen, *options])[0]
-        return {name: flat(options_of(config))[name] for name in ("noise", "onset_noise")}
+        return {name: flat(options_of(config))[name] for name in ("noise", "onset_noise", "slope_noise")}
 
-    own = {**process.defaults, "noise": list(process.defaults["noise"])}
-    of_preset = {"noise": [0.1, 0.15, 0.3], "onset_noise": 0.15}
+    own = {"slope_noise": 0.0, **process.defaults, "noise": list(process.defaults["noise"])}
+    of_preset = {"noise": [0.1, 0.15, 0.3], "onset_noise": 0.15, "slope_noise": 0.0}
     assert told() == own
     assert told("--noise", "0.1", "0.15", "0.3", "--onset-noise", "0.15") == of_preset
     assert told("--onset-noise", "0.1") == own | {"onset_noise": 0.1}

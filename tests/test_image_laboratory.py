@@ -25,7 +25,8 @@ from hierdiff.posterior import empirical_posterior, memorizer_of_numbers
 from hierdiff.questions import QUESTIONS, samples, training
 from hierdiff.runs import plan, record, run
 from hierdiff.runs.laboratory import label, make_measure, statistics
-from hierdiff.statistics.story import summarise
+from hierdiff.statistics import words
+from hierdiff.statistics.story import Looked, summarise
 from hierdiff.worlds.finished import Run
 from hierdiff.worlds.images import Images
 from hierdiff.worlds.run_config import ImageMeasureConfig, SamplesConfig
@@ -228,19 +229,21 @@ def test_a_run_leaves_its_record_and_says_what_it_found(records, capsys):
     about = {name: results.attrs[name] for name in (*config["data"], "seconds_training", "seconds_measuring")}
     assert {name: about[name] for name in config["data"]} == config["data"]
     found = statistics(Images, results)
-    summary = summarise(Images.STORY, found, onset_noise=0.1, epoch=60 / 32, about=about)
+    looked = Looked(onset_noise=0.1, slope_noise=0.1, slope_level=0.01, members=50, networks=2)
+    summary = summarise(Images.STORY, found, looked=looked, epoch=60 / 32, about=about)
     of_samples = {name: content.pop(name) for name in ("samples", "agreement")}
-    assert record.as_json(summary.content(Images.STORY)) == content
+    said = {"table": words.table(Images.STORY, summary).splitlines(), "verdict": words.verdict(Images.STORY, summary)}
+    assert record.as_json(summary.content() | said) == content
     main([*OPTIONS, "--data-dir", config["options"]["images"]["data_dir"], "--out", str(folder)])
     printed = capsys.readouterr().out
     assert "\n".join([*content["table"], "", content["verdict"]]) in printed
-    words = f"{of_samples['samples']['sentence']}\n{of_samples['agreement']}"
-    assert words in printed
+    answer = f"{of_samples['samples']['sentence']}\n{of_samples['agreement']}"
+    assert answer in printed
     # Asked again with the same options, it is not measured again.
     ask("samples", ["--preset", "smoke", "--run", str(folder)])
     again = capsys.readouterr().out
     assert "nearer to own" in again
-    assert words in again
+    assert answer in again
     assert again in printed
 
 

@@ -359,17 +359,18 @@ def test_an_interval_is_open_where_a_curve_is_not_told_to_fall_before_it_rises()
 @pytest.mark.parametrize("sets", [4, 8])
 def test_where_a_curve_passes_a_level_is_found_with_its_interval(sets):
     """Between 88% and 99% of 100 intervals hold the true step; each data set has its own."""
-    rng, held = np.random.default_rng(9), []
-    for i in range(100):
-        drawn = resampling(sets=sets, groups=50, replicates=10 * sets, seed=i)
+    rng = np.random.default_rng(9)
+
+    def measured(seed):
+        drawn = resampling(sets=sets, groups=50, replicates=10 * sets, seed=seed)
         x, pairs = experiment(rng, between=0, within=0, sets=sets)
-        late = 0.3 * rng.standard_normal(sets)[pairs].mean(1)[:, None]
-        curve = curve_of(
-            0.01 * (1 + LOG[:, None, None] - np.log(700) - late) + 1e-4 * rng.standard_normal(x.shape), pairs, drawn
-        )
-        found = crossing(curve, drawn, 0.01)
-        held.append(found.low <= 700 <= found.high)
-    assert 0.88 <= np.mean(held) <= 0.99
+        late = np.log(700) + 0.3 * rng.standard_normal(sets)[pairs].mean(1)[:, None]
+        x = 0.01 * (1 + LOG[:, None, None] - late) + 1e-4 * rng.standard_normal(x.shape)
+        return curve_of(x, pairs, drawn), drawn
+
+    found = [crossing(*measured(seed), 0.01) for seed in range(100)]
+    assert 0.88 <= np.mean([each.low <= 700 <= each.high for each in found]) <= 0.99
+    curve, drawn = measured(100)
     assert crossing(curve, drawn, -1.0).from_start
     assert not crossing(curve, drawn, 1.0).located
     assert not crossing(dataclasses.replace(curve, mean=curve.mean * np.nan), drawn, 0.01).located

@@ -85,7 +85,8 @@ def test_a_script_adds_its_results_to_the_run(name, folder, capsys):
     curves = record.read_results(folder / f"{name}.curves.nc")
     assert curves.step.values.tolist() == record.steps_in(folder / "snapshots")
     for variable in curves.data_vars:
-        if not str(variable).endswith(("_error", "_half")):
+        # Shares of what is not told from zero are blank.
+        if not str(variable).endswith(("_error", "_half", "share")):
             assert np.isfinite(curves[variable]).all(), variable
             assert (curves[f"{variable}_error"] >= 0).all(), variable
     assert "Minima, by measure: sample split" in printed

@@ -40,7 +40,7 @@ def answer(config: CalibrationConfig, options: argparse.Namespace) -> None:
     run, rng = open_run(options.run, Sequences), np.random.default_rng(0)
     cells = [(sets, number) for sets in SETS for number in CHECKPOINTS]
     bar = functools.partial(tqdm, unit="kind", dynamic_ncols=True)
-    known = [of_synthetic(rng, *cell, config.experiments) for cell in bar(cells)]
+    known = [of_synthetic(rng, sets, number, config.experiments) for sets, number in bar(cells)]
     thinned = of_thinned(rng, config.experiments)
     pool = Pool(run)
     drawn = [row for sets in bar(DRAWN) for row in of_pool(rng, pool, sets, config.experiments)]
@@ -144,7 +144,8 @@ class Pool:
         pairs = np.flatnonzero(np.isin(self.first, sets) & np.isin(self.second, sets))
         places = {"network": sets, "pair": pairs, "group": groups}
         parts = {
-            name: x.isel({dim: places[dim] for dim in x.dims if dim in places}) for name, x in self.variables.items()
+            name: x.isel({dim: places[str(dim)] for dim in x.dims if dim in places})
+            for name, x in self.variables.items()
         }
         of_pairs = np.stack([self.first[pairs], self.second[pairs]], 1)
         return parts, {"network": sets[:, None], "pair": of_pairs}
