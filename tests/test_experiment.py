@@ -166,7 +166,7 @@ def test_a_process_brings_its_options_and_those_that_are_given_win(process, monk
         onset.main([*chosen, "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert f"noise levels, as shares t/T (default: {process.defaults['noise']})" in text
-    assert f"defines the onset (default: {own['onset_noise']})" in text
+    assert f"defines the turning point (default: {own['onset_noise']})" in text
 
 
 @pytest.fixture

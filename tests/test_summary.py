@@ -319,6 +319,8 @@ def test_two_data_sets_give_steps_without_intervals():
     assert summary.price is not None
     assert np.isnan([summary.ratio.confidence, summary.own_since, summary.price.half_width]).all()
     assert summary.price.value == pytest.approx(0.2 * np.log(3000 / 800), abs=0.05)
+    # What is measured on members has no test samples.
+    assert np.isnan(summary.values[OWN].at_best_error)
     assert "confidence" not in verdict(summary)
     assert "told from zero" not in verdict(summary)
     assert verdict(summary).endswith("tell nothing of how the choice of the data moves any of this; --sets 4 would do.")

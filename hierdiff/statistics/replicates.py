@@ -99,7 +99,9 @@ class Resampling:
     def error(self, replicates: Float[np.ndarray, "R ..."]) -> np.ndarray:
         """The standard error of a statistic; with two data sets that of the test sequences alone, nan without these."""
         variance = self.variance(replicates)[0]
-        return np.asarray(np.sqrt(np.where((self.sets == 2) & (variance == 0), np.nan, variance)))
+        # Rounding is no spread.
+        alike = variance <= np.square(1e-12 * np.abs(replicates).max(0))
+        return np.asarray(np.sqrt(np.where((self.sets == 2) & alike, np.nan, variance)))
 
     def half_width(self, replicates: Float[np.ndarray, "R ..."], *, of_pairs: bool = True) -> np.ndarray:
         """Half the width of the 95% interval of a statistic, by Student's quantile; nan with two data sets.
