@@ -14,7 +14,7 @@ from hierdiff.statistics.replicates import Curve, Resampling
 # A rise is claimed where noise alone makes such a one, at any place, in 2.5% of experiments.
 CONFIDENCE = 0.975
 # Places nearer to the end, in log(step), have too little after them.
-ROOM = WIDTH / 2
+ROOM = 0.6
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,7 +56,7 @@ def furthest_fall(curves: Float[np.ndarray, "*curves steps"]) -> tuple[np.ndarra
 
 
 def locate_minimum(steps: ArrayLike, curves: ArrayLike, start: ArrayLike = 0) -> Minima:
-    """The minimum of each curve, `(*curves, steps)`, by local quadratics of fixed width in log(step).
+    """The minimum of each curve, `(*curves, steps)`, by local cubics of fixed width in log(step).
 
     They are fitted to the checkpoints from `start` on, of which each curve may have its own. Where the fitted curve is
     smallest at the first of these or at the last checkpoint, there is no minimum: not reached.
