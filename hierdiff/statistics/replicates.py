@@ -24,6 +24,13 @@ class Curve:
         near = weight[:, 0] != 0
         return Curve(np.array([step]), self.mean[near] @ weight[near], self.replicates[:, near] @ weight[near])
 
+    @property
+    def positive(self) -> bool:
+        return bool((self.mean > 0).all() and (self.replicates > 0).all())
+
+    def logarithm(self) -> "Curve":
+        return Curve(self.steps, np.log(self.mean), np.log(self.replicates))
+
     def part(self, part: slice) -> "Curve":
         """Some checkpoints of it."""
         return Curve(self.steps[part], self.mean[part], self.replicates[:, part])
