@@ -229,7 +229,7 @@ def test_a_run_leaves_its_record_and_says_what_it_found(records, capsys):
     about = {name: results.attrs[name] for name in (*config["data"], "seconds_training", "seconds_measuring")}
     assert {name: about[name] for name in config["data"]} == config["data"]
     found = statistics(Images, results)
-    looked = Looked(onset_noise=0.1, slope_noise=0.1, slope_level=0.01, members=50, networks=2)
+    looked = Looked(onset_noise=0.1, slope_noise=0.1, slope_level=0.01, members=50, networks=3)
     summary = summarise(Images.STORY, found, looked=looked, epoch=60 / 32, about=about)
     of_samples = {name: content.pop(name) for name in ("samples", "agreement")}
     said = {"table": words.table(Images.STORY, summary).splitlines(), "verdict": words.verdict(Images.STORY, summary)}
