@@ -156,6 +156,7 @@ def test_a_process_brings_its_options_and_those_that_are_given_win(process, monk
 
     own = {"slope_noise": 0.0, **process.defaults, "noise": list(process.defaults["noise"])}
     of_preset = {"noise": [0.1, 0.15, 0.3], "onset_noise": 0.15, "slope_noise": 0.0}
+    at_onset = ("--slope-noise", "0")
     assert told() == own
     assert told("--noise", "0.1", "0.15", "0.3", "--onset-noise", "0.15", *at_onset) == of_preset
     assert told("--onset-noise", "0.1") == own | {"onset_noise": 0.1}
