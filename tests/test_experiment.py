@@ -156,18 +156,17 @@ def test_a_process_brings_its_options_and_those_that_are_given_win(process, monk
 
     own = {"slope_noise": 0.0, **process.defaults, "noise": list(process.defaults["noise"])}
     of_preset = {"noise": [0.1, 0.15, 0.3], "onset_noise": 0.15, "slope_noise": 0.0}
-    at_onset = ("--slope-noise", "0")
     assert told() == own
-    assert told("--noise", "0.1", "0.15", "0.3", "--onset-noise", "0.15", *at_onset) == of_preset
+    assert told("--noise", "0.1", "0.15", "0.3", "--onset-noise", "0.15", "--slope-noise", "0") == of_preset
     assert told("--onset-noise", "0.1") == own | {"onset_noise": 0.1}
-    others = {"noise": [own["onset_noise"], 0.7], "slope_noise": 0.0}
-    assert told("--noise", str(own["onset_noise"]), "0.7", *at_onset) == own | others
+    levels = {"noise": [own["onset_noise"], 0.7], "slope_noise": 0.7}
+    assert told("--noise", str(own["onset_noise"]), "0.7", "--slope-noise", "0.7") == own | levels
     assert told("--process", "gaussian") == of_preset
     with pytest.raises(SystemExit, match="0"):
         onset.main([*chosen, "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert f"noise levels, as shares t/T (default: {process.defaults['noise']})" in text
-    assert f"defines the onset (default: {own['onset_noise']})" in text
+    assert f"defines the turning point (default: {own['onset_noise']})" in text
 
 
 @pytest.fixture

@@ -25,10 +25,13 @@ LOG = np.log(STEPS)
 @pytest.mark.parametrize("every", [1, 2, 4, 8])
 @pytest.mark.parametrize("where", [60, 300, 1234])
 def test_a_parabola_in_log_step_is_found_between_checkpoints(where, every):
-    found = locate_minimum(STEPS[::every], 0.3 + 0.1 * (LOG[::every] - np.log(where)) ** 2)
-    assert found.reached
-    assert found.step == pytest.approx(where, rel=1e-6)
-    assert found.value == pytest.approx(0.3, abs=1e-9)
+    """Of a positive curve the logarithm is one."""
+    away = 0.1 * (LOG[::every] - np.log(where)) ** 2
+    found, negative = locate_minimum(STEPS[::every], 0.3 * np.exp(away)), locate_minimum(STEPS[::every], away - 0.3)
+    for each, value in ((found, 0.3), (negative, -0.3)):
+        assert each.reached
+        assert each.step == pytest.approx(where, rel=1e-6)
+        assert each.value == pytest.approx(value, abs=1e-9)
     assert found.resolved or every > 2
     assert not found.resolved or every < 8
 
@@ -80,7 +83,7 @@ def test_a_wiggle_is_no_transient():
 
 def test_the_peak_of_a_transient_is_in_no_fit():
     """Whatever its height, the minimum after it stays where it is."""
-    split = 0.3 + 0.1 * (LOG - np.log(100)) ** 2
+    split = 0.3 * np.exp(0.1 * (LOG - np.log(100)) ** 2)
     for peak in (2.0, 20.0):
         high = np.where(np.log(30) > LOG, peak * (LOG - LOG[0] + 0.1), split)
         assert locate_onset(STEPS, high).step == pytest.approx(100, rel=1e-6)
@@ -261,7 +264,8 @@ def test_a_minimum_lies_no_more_than_its_error_below_the_lowest_checkpoint():
     curve = curve_of(x + 0.1 * (away**2 - (LOG - np.log(300)) ** 2)[:, None, None], pairs, drawn).part(few)
     lowest = int(np.argmin(curve.mean))
     assert locate_minimum(curve.steps, curve.mean).value < curve.mean[lowest] - 0.01
-    assert turning_point(curve, drawn).value == curve.mean[lowest] - drawn.error(curve.replicates[:, lowest])
+    least = curve.mean[lowest] - drawn.error(curve.replicates[:, lowest])
+    assert turning_point(curve, drawn).value == pytest.approx(least, rel=1e-5)
 
 
 # Curves without a minimum: they fall throughout, or to a plateau, or are flat from the start.
@@ -374,3 +378,9 @@ def test_where_a_curve_passes_a_level_is_found_with_its_interval(sets):
     assert crossing(curve, drawn, -1.0).from_start
     assert not crossing(curve, drawn, 1.0).located
     assert not crossing(dataclasses.replace(curve, mean=curve.mean * np.nan), drawn, 0.01).located
+
+
+def test_a_curve_that_falls_over_orders_of_magnitude_has_its_minimum_where_it_is_smallest():
+    """The bound on -log p falls from a thousand nats to two; fitted as it is, the fit dips below zero on the way."""
+    bound = 2 * np.exp(0.1 * (LOG - np.log(3000)) ** 2) + 1700 * np.exp(-((LOG - LOG[0]) ** 2) / 0.8)
+    assert locate_minimum(STEPS, bound).step == pytest.approx(3000, rel=0.05)

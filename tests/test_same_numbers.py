@@ -97,23 +97,16 @@ def test_networks_whose_data_would_be_drawn_otherwise_are_asked_nothing_and_not_
     assert "--resume never" in sentence
 
 
-# What summaries have since, or had.
-OTHERWISE = {"table", "resolved", "confidence", "before", "memorization", "own_since", "price", "own_against_other"}
-OTHERWISE |= {
-    "slope_noise",
-    "slope_level",
-    "members",
-    "networks",
-    "excess_bound",
-    "excess_bound_minimum",
-    "information",
-}
+# What a summary has since, and what stood otherwise within its parts.
+SINCE = {"table", "memorization", "own_since", "price", "own_against_other", "excess_bound", "excess_bound_minimum"}
+SINCE |= {"slope_noise", "slope_level", "members", "networks"}
+OTHERWISE = {"resolved", "confidence", "before", "significant", "half_width", "information"}
 
 
 def shape_of(content):
     """The keys of a summary, with the form of what stands under them."""
     if isinstance(content, dict):
-        return {key: shape_of(value) for key, value in content.items() if key not in OTHERWISE}
+        return {key: shape_of(value) for key, value in content.items() if key not in SINCE | OTHERWISE}
     return [shape_of(each) for each in content] if isinstance(content, list) else None
 
 
@@ -125,7 +118,7 @@ def test_a_summary_of_before_is_shown_and_has_the_form_of_this_version(smoke_run
     assert f"\n\n{content['verdict']}\n" in capsys.readouterr().out
     assert record.read_json(before / "summary.json") == content
     assert "not reached" in "\n".join(now["table"])
-    assert OTHERWISE - {"resolved", "confidence", "before", "information"} <= set(now)
+    assert set(now) >= SINCE
     for row in now["noise"]:
         row.pop("growth")
     assert shape_of(content) == shape_of(now)

@@ -178,6 +178,7 @@ def test_own_against_other_that_stays_at_zero_is_not_told_from_it():
     none = planted(split=valley(800), excess=valley(3000), data_dependent=HEIGHTS, leaning=np.zeros_like(STEPS))
     summary = summary_of(none)
     assert np.isnan(summary.own_since)
+    assert summary.price is not None
     assert abs(summary.price.value) < summary.price.half_width
     assert "it is not told from zero for good" in verdict(summary)
 
@@ -315,8 +316,11 @@ def test_two_data_sets_give_steps_without_intervals():
         assert found.step == pytest.approx(step, rel=0.1)
         assert (found.reached, np.isnan(found.low), np.isnan(found.high)) == (False, True, True)
         assert f"step {found.step:,.0f} (not estimated)" in verdict(summary)
+    assert summary.price is not None
     assert np.isnan([summary.ratio.confidence, summary.own_since, summary.price.half_width]).all()
     assert summary.price.value == pytest.approx(0.2 * np.log(3000 / 800), abs=0.05)
+    # What is measured on members has no test samples.
+    assert np.isnan(summary.values[OWN].at_best_error)
     assert "confidence" not in verdict(summary)
     assert "told from zero" not in verdict(summary)
     assert verdict(summary).endswith("tell nothing of how the choice of the data moves any of this; --sets 4 would do.")

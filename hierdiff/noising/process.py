@@ -114,7 +114,7 @@ def require_shares(name: str, shares: tuple[float, ...]) -> None:
 
 
 def require_noise(noise: tuple[float, ...], onset_noise: float) -> None:
-    """Raise `OptionError` unless `noise` are distinct noise levels t/T, with that of the onset among them."""
+    """Raise `OptionError` unless `noise` are distinct noise levels t/T, with that of the turning point among them."""
     require_shares("noise", noise)
     require(onset_noise in noise, "onset_noise", onset_noise, f"one of the noise levels {noise}")
 

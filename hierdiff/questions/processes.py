@@ -125,6 +125,9 @@ def table(landmarks: list[dict[str, Any]], copied: list[dict[str, Any]]) -> list
     def at(step: float | None, none: str = "none") -> str:
         return none if step is None or np.isnan(step) else f"{step:,.0f}"
 
+    def where(found: dict[str, Any]) -> str:
+        return at(found["step"], "from the start" if found["from_start"] else "none")
+
     def since(step: float | None) -> str:
         return at(step, NOT_ESTIMATED if landmarks[0]["sets"] == 2 else "none")
 
@@ -133,10 +136,10 @@ def table(landmarks: list[dict[str, Any]], copied: list[dict[str, Any]]) -> list
             "process": row["process"],
             "t/T": row["noise"],
             "bits": f"{row['bits']:.1f}",
-            "turning point": at(row["onset"]["step"]),
-            "memorization": at(row["memorization"]["step"]),
-            "best": at(row["best"]["step"]),
-            "excess of bound smallest": at(row["excess_bound_minimum"]["step"]),
+            "turning point": where(row["onset"]),
+            "memorization": where(row["memorization"]),
+            "best": where(row["best"]),
+            "excess of bound smallest": where(row["excess_bound_minimum"]),
             **{f"copies in {each['reverse_steps']} steps since": since(each["step"]) for each in row["copies_since"]},
         }
         for row in landmarks
@@ -162,8 +165,8 @@ def table(landmarks: list[dict[str, Any]], copied: list[dict[str, Any]]) -> list
 
 
 def shown(x: dict[str, float]) -> str:
-    half = NOT_ESTIMATED if np.isnan(x["half_width"]) else f"{x['half_width']:.4f}"
-    return f"{x['mean']:+.4f} +- {half}"
+    half = f"({NOT_ESTIMATED})" if np.isnan(x["half_width"]) else f"+- {x['half_width']:.4f}"
+    return f"{x['mean']:+.4f} {half}"
 
 
 def sentence(copied: list[dict[str, Any]], first: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtri, stdtr, stdtrit
 
 from hierdiff.statistics.local import WIDTH, LocalFit, local_fit
-from hierdiff.statistics.minima import after_transient, furthest_fall, locate_minimum
+from hierdiff.statistics.minima import after_transient, fitted_minima, furthest_fall
 from hierdiff.statistics.replicates import Curve, Resampling
 
 # A rise is claimed where noise alone makes such a one, at any place, in 2.5% of experiments.
@@ -55,21 +55,30 @@ def minimum(curve: Curve, resampling: Resampling, start: int = 0) -> Landmark:
     """The minimum of a curve from checkpoint `start` on, from which it rises further than noise makes it.
 
     Its interval holds the steps around it where the slope of the curve is not told from zero; an end is open where
-    these go on to the first or the last checkpoint.
+    these go on to the first or the last checkpoint. A positive curve, which may fall over orders of magnitude, is
+    fitted in its logarithm.
     """
     after = curve.part(slice(start, None))
-    found = locate_minimum(after.steps, after.mean)
-    step, value, lowest = float(found.step), float(found.value), int(np.argmin(after.mean))
+    if after.positive:
+        found = _minimum(after.logarithm(), resampling)
+        return dataclasses.replace(found, value=math.exp(found.value))
+    return _minimum(after, resampling)
+
+
+def _minimum(curve: Curve, resampling: Resampling) -> Landmark:
+    """The minimum of a curve that is fitted as it is."""
+    [step], [value], [reached], [resolved] = fitted_minima(curve.steps, curve.mean[None])
+    step, value, lowest = float(step), float(value), int(np.argmin(curve.mean))
     if resampling.sets == 2:
-        return Landmark(step, np.nan, np.nan, value, False, False) if found.reached else nowhere()
-    risen = rises(after, resampling, step)
-    if not (found.reached and risen):
-        return nowhere(from_start=risen and math.isclose(step, after.steps[0]))
-    value = max(value, float(after.mean[lowest] - resampling.error(after.replicates[:, lowest])))
-    if not found.resolved:
-        return Landmark(step, *_between(after, resampling, lowest), value, True, False, resolved=False)
-    fit = local_fit(tuple(after.steps))
-    slope, slopes = after.mean @ fit.slope.T, after.replicates @ fit.slope.T
+        return Landmark(step, np.nan, np.nan, value, False, False) if reached else nowhere()
+    risen = rises(curve, resampling, step)
+    if not (reached and risen):
+        return nowhere(from_start=risen and math.isclose(step, curve.steps[0]))
+    value = max(value, float(curve.mean[lowest] - resampling.error(curve.replicates[:, lowest])))
+    if not resolved:
+        return Landmark(step, *_between(curve, resampling, lowest), value, True, False, resolved=False)
+    fit = local_fit(tuple(curve.steps))
+    slope, slopes = curve.mean @ fit.slope.T, curve.replicates @ fit.slope.T
     low, high = _around(step, fit, slope, resampling.half_width(slopes, of_pairs=False))
     place = int(np.argmin(np.abs(fit.log_steps - math.log(step))))
     bend = max(float(np.gradient(slope, fit.log_steps)[place]), np.finfo(float).tiny)
@@ -147,6 +156,7 @@ def last_significant_minimum(curve: Curve, resampling: Resampling, before: float
     and the global minimum may lie before an early one. The rise is read up to `before`.
     """
     until = curve.part(slice(int(np.searchsorted(curve.steps, before, side="right"))))
+    until = until.logarithm() if until.positive else until
     if len(until.steps) >= 3:
         fit = local_fit(tuple(until.steps))
         level = until.mean @ fit.level.T

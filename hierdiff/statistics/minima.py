@@ -58,22 +58,26 @@ def furthest_fall(curves: Float[np.ndarray, "*curves steps"]) -> tuple[np.ndarra
 def locate_minimum(steps: ArrayLike, curves: ArrayLike, start: ArrayLike = 0) -> Minima:
     """The minimum of each curve, `(*curves, steps)`, by local cubics of fixed width in log(step).
 
-    They are fitted to the checkpoints from `start` on, of which each curve may have its own. Where the fitted curve is
-    smallest at the first of these or at the last checkpoint, there is no minimum: not reached.
+    They are fitted to the checkpoints from `start` on, of which each curve may have its own; of a positive curve, which
+    may fall over orders of magnitude, to its logarithm. Where the fitted curve is smallest at the first of these or at
+    the last checkpoint, there is no minimum: not reached.
     """
     steps, shape = np.asarray(steps, float), np.shape(curves)[:-1]
     curves, start = np.asarray(curves, float).reshape(-1, len(steps)), np.broadcast_to(start, shape).ravel()
+    positive = (curves > 0).all(1)
+    fitted = np.where(positive[:, None], np.log(np.where(positive[:, None], curves, 1)), curves)
     found = [np.empty(len(curves), dtype) for dtype in (float, float, bool, bool)]
     # Curves that start together are fitted together.
     for first in np.unique(start):
         rows = start == first
-        for x, of_rows in zip(found, _minima(steps[first:], curves[rows, first:]), strict=True):
+        for x, of_rows in zip(found, fitted_minima(steps[first:], fitted[rows, first:]), strict=True):
             x[rows] = of_rows
-    return Minima(*(x.reshape(shape) for x in found))
+    step, value, reached, resolved = (x.reshape(shape) for x in found)
+    return Minima(step, np.where(positive.reshape(shape), np.exp(value), value), reached, resolved)
 
 
-def _minima(steps: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Step, value, reached and resolved, as in `Minima`."""
+def fitted_minima(steps: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of curves as they are: step, value, reached and resolved, as in `Minima`."""
     every = np.arange(len(curves))
     if len(steps) < 3:
         lowest = np.argmin(curves, 1)

@@ -24,6 +24,13 @@ class Curve:
         near = weight[:, 0] != 0
         return Curve(np.array([step]), self.mean[near] @ weight[near], self.replicates[:, near] @ weight[near])
 
+    @property
+    def positive(self) -> bool:
+        return bool((self.mean > 0).all() and (self.replicates > 0).all())
+
+    def logarithm(self) -> "Curve":
+        return Curve(self.steps, np.log(self.mean), np.log(self.replicates))
+
     def part(self, part: slice) -> "Curve":
         """Some checkpoints of it."""
         return Curve(self.steps[part], self.mean[part], self.replicates[:, part])
@@ -99,7 +106,9 @@ class Resampling:
     def error(self, replicates: Float[np.ndarray, "R ..."]) -> np.ndarray:
         """The standard error of a statistic; with two data sets that of the test sequences alone, nan without these."""
         variance = self.variance(replicates)[0]
-        return np.asarray(np.sqrt(np.where((self.sets == 2) & (variance == 0), np.nan, variance)))
+        # Rounding is no spread.
+        alike = variance <= np.square(1e-12 * np.abs(replicates).max(0))
+        return np.asarray(np.sqrt(np.where((self.sets == 2) & alike, np.nan, variance)))
 
     def half_width(self, replicates: Float[np.ndarray, "R ..."], *, of_pairs: bool = True) -> np.ndarray:
         """Half the width of the 95% interval of a statistic, by Student's quantile; nan with two data sets.

@@ -24,9 +24,9 @@ class MeasureConfig:
         1000, "training samples of each set on which the networks are measured, or as many as there are"
     )
     noise: tuple[float, ...] = option((0.05, 0.08, 0.1, 0.15, 0.2, 0.3), "noise levels, as shares t/T")
-    onset_noise: float = option(0.15, "the noise level t/T at which the distance of networks defines the onset")
+    onset_noise: float = option(0.15, "the noise level t/T at which the distance of networks defines the turning point")
     slope_noise: float = option(
-        0.0, "the noise level t/T at which the memorization slope is read; 0: that of the onset"
+        0.0, "the noise level t/T at which the memorization slope is read; 0: that of the turning point"
     )
     slope_level: float = option(0.01, "the memorization slope that defines the onset of memorization")
 
@@ -125,7 +125,7 @@ class ImageMeasureConfig(MeasureConfig):
     held_out: int = option(200, f"held-out images on which the networks are measured, at least {2 * GROUPS}")
     members: int = option(200, "images of each set on which the networks are measured, or as many as there are")
     noise: tuple[float, ...] = option((0.05, 0.1, 0.2), "noise levels, as shares t/T")
-    onset_noise: float = option(0.1, "the noise level t/T at which the distance of networks defines the onset")
+    onset_noise: float = option(0.1, "the noise level t/T at which the distance of networks defines the turning point")
     draws: int = option(4, "noise levels at which the loss of each image is read")
 
     def __post_init__(self):
