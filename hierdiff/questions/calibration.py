@@ -32,6 +32,8 @@ SETS, CHECKPOINTS, JITTER, LEVEL = (3, 4, 6, 8), (6, 8, 12, 16, 32), 0.02, 0.01
 DRAWN, EVERY = (3, 4), (1, 2, 4)
 # Blocks of the pool's networks that are left out to see what its choice makes.
 BLOCKS = 12
+# What is read at one checkpoint; the area is that of the last snapshot.
+VALUES = ("split", "loss", "slope", "own against other", "AUC")
 LANDMARKS = ("turning point", "onset of memorization", "best", "ratio")
 
 
@@ -163,15 +165,10 @@ class Pool:
         means = self.means(sets, groups)
         first = math.log(locate_onset(self.steps, means["split"]).step)
         last = math.log(locate_minimum(self.steps, means["loss"]).step)
-        above = means["slope"] > self.level
-        passed = np.interp(
-            self.level, means["slope"][: int(np.argmax(above)) + 1], np.log(self.steps)[: int(np.argmax(above)) + 1]
-        )
+        until = slice(int(np.argmax(means["slope"] > self.level)) + 1)
+        passed = np.interp(self.level, means["slope"][until], np.log(self.steps)[until])
         values = [means[name][at] if means[name].ndim else float(means[name]) for name in VALUES]
         return np.array([first, passed, last, last - first, *values])
-
-
-VALUES = ("split", "loss", "slope", "own against other", "AUC")
 
 
 def of_pool(rng: np.random.Generator, pool: Pool, sets: int, experiments: int) -> list[dict[str, Any]]:
@@ -189,11 +186,10 @@ def of_pool(rng: np.random.Generator, pool: Pool, sets: int, experiments: int) -
         for every in EVERY:
             curves = {name: found.curve(name).part(slice(None, None, every)) for name in ("split", "loss", "slope")}
             marks = landmarks(curves, found.resampling, pool.level)
-            of_marks = [holds(x, math.exp(t), e) for x, t, e in zip(marks, truth, error, strict=False)]
-            held[every].append(
-                of_marks
-                + [value_held(found, name, at, t, e) for name, t, e in zip(VALUES, truth[4:], error[4:], strict=True)]
-            )
+            known = [*zip(truth, error, strict=True)]
+            of_marks = [holds(x, math.exp(t), e) for x, (t, e) in zip(marks, known[:4], strict=True)]
+            of_values = [value_held(found, name, at, *x) for name, x in zip(VALUES, known[4:], strict=True)]
+            held[every].append(of_marks + of_values)
     blocks = np.array_split(rng.permutation(pool.sets), BLOCKS)
     apart = np.array([[not np.isin(drawn, block).any() for drawn in chosen] for block in blocks])
     rows = []
