@@ -64,7 +64,7 @@ def locate_minimum(steps: ArrayLike, curves: ArrayLike, start: ArrayLike = 0) ->
     """
     steps, shape = np.asarray(steps, float), np.shape(curves)[:-1]
     curves, start = np.asarray(curves, float).reshape(-1, len(steps)), np.broadcast_to(start, shape).ravel()
-    positive = (curves > 0).all(1)
+    positive = np.asarray((curves > 0).all(1))
     fitted = np.where(positive[:, None], np.log(np.where(positive[:, None], curves, 1)), curves)
     found = [np.empty(len(curves), dtype) for dtype in (float, float, bool, bool)]
     # Curves that start together are fitted together.
