@@ -190,6 +190,8 @@ def test_the_command_line_plans_and_leaves_nothing(tmp_path, monkeypatch, capsys
     assert "warning: measuring needs" in printed
     assert "of disk, and 3.0 MB are there" in printed
     assert "not tried, for want of memory" in printed
+    assert "intervals: not estimated with two data sets" in printed
+    assert "--sets 4 would do" in printed
     assert list(tmp_path.iterdir()) == []
 
 

@@ -24,7 +24,13 @@ def answer(config: Any, options: argparse.Namespace) -> None:
     # The data are drawn or read first: where they are not as they should be, no run is begun.
     world, folder, then = pkgutil.resolve_name(options.entry.world).set_up(config), options.out, options.entry.then
     if options.plan:
-        say_plan(config, world, folder, *(f"{each}, which follow, are not counted" for each in then))
+        notes = [f"{each}, which follow, are not counted" for each in then]
+        if config.sets == 2:
+            notes.append(
+                f"intervals: {words.NOT_ESTIMATED} with two data sets, nor since when anything is told from zero; "
+                f"{words.WOULD_DO}"
+            )
+        say_plan(config, world, folder, *notes)
     else:
         train(config, world, folder, resume=options.resume)
 
