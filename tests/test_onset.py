@@ -211,7 +211,12 @@ def test_of_two_data_sets_nothing_is_significant():
 
 
 @pytest.mark.parametrize(
-    ("between", "within"), [(0.03, 0.01), (0.003, 0.2), (0.02, 0.14)], ids=["sets", "sequences", "both"]
+    ("between", "within"),
+    [
+        pytest.param(0.03, 0.01, id="sets", marks=pytest.mark.slow),
+        pytest.param(0.003, 0.2, id="sequences", marks=pytest.mark.slow),
+        pytest.param(0.02, 0.14, id="both"),
+    ],
 )
 def test_the_intervals_cover_the_truth(between, within):
     """Between 90% and 99% of the 95% intervals hold the true step, or ratio, over 100 synthetic experiments.
