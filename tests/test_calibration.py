@@ -54,7 +54,7 @@ def test_the_error_of_a_coverage_counts_the_choice_of_the_pool():
 
 @pytest.mark.slow
 def test_the_command_trains_a_pool_and_writes_its_table(tmp_path, capsys):
-    ask("calibration", ["--preset", "smoke", "--out", tmp_path])
+    ask("calibration", ["--preset", "smoke", "--out", str(tmp_path)])
     found = record.read_json(tmp_path / "calibration.json")
     printed = capsys.readouterr().out
     assert all(line in printed for line in found["table"])

@@ -341,7 +341,7 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
     for options, sentence in (
         (["--seed", "3"], "--seed: got 3, needs to be left out: --seeds gives them all"),
         (["--steps", "90"], "--steps: got 90, needs to be left out: --train-epochs gives them all"),
-        (["--sizes", "200", "40"], "--members: got 50, needs at most the size of a data set, 40"),
+        (["--sizes", "200", "40"], "--sizes: got (200, 40), needs integers of at least 50"),
     ):
         with pytest.raises(SystemExit):
             ask("stopping", [*command, *options])

@@ -225,8 +225,8 @@ def error_of_cover(held: np.ndarray, apart: np.ndarray) -> float:
 
     `apart[b]` are the experiments that drew none of block b.
     """
-    covers = np.array([np.nanmean(held[rows]) if np.isfinite(held[rows]).any() else np.nan for rows in apart])
-    return float(np.sqrt((len(covers) - 1) * np.nanvar(covers)))
+    covers = [np.nanmean(held[rows]) for rows in apart if np.isfinite(held[rows]).any()]
+    return math.sqrt((len(covers) - 1) * np.var(covers)) if covers else math.nan
 
 
 def table(found: dict[str, Any]) -> list[str]:

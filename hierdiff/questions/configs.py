@@ -114,6 +114,8 @@ class StoppingConfig:
         for name, values in (("seeds", self.seeds), ("sizes", self.sizes)):
             require(len(set(values)) == len(values), name, values, "distinct integers")
         require(min(self.seeds) >= 0, "seeds", self.seeds, "integers of at least 0")
+        # As many are attacked.
+        require(min(self.sizes) >= GROUPS, "sizes", self.sizes, f"integers of at least {GROUPS}")
         require_counts(self, "train_epochs", "epochs")
 
 
