@@ -126,8 +126,7 @@ class Pool:
         results, measure = record.read_results(run.folder / "results.nc"), run.config.measure
         here = results.sel(noise=measure.onset_noise)
         curves = {name: x.astype(float) for name, x in Plain.curves(here.drop_vars("spectrum")).items()}
-        attack = MembershipConfig(targets=run.config.size // 50 * 50)
-        snapshots.extend(membership.MEMBERSHIP, run, attack)
+        snapshots.extend(membership.MEMBERSHIP, run, MembershipConfig(targets=run.config.size))
         scores = record.read_results(run.folder / "membership.results.nc").score.isel(step=-1)
         area = membership.areas(scores.sel(attack="calibrated", drop=True))
         names = {"split": "split", "loss": "excess", "product": "slope", "empirical": "empirical"}

@@ -55,14 +55,11 @@ def minimum(curve: Curve, resampling: Resampling, start: int = 0) -> Landmark:
     """The minimum of a curve from checkpoint `start` on, from which it rises further than noise makes it.
 
     Its interval holds the steps around it where the slope of the curve is not told from zero; an end is open where
-    these go on to the first or the last checkpoint. A positive curve, which may fall over orders of magnitude, is
-    fitted in its logarithm.
+    these go on to the first or the last checkpoint. A positive curve is fitted in its logarithm.
     """
     after = curve.part(slice(start, None))
-    if after.positive:
-        found = _minimum(after.logarithm(), resampling)
-        return dataclasses.replace(found, value=math.exp(found.value))
-    return _minimum(after, resampling)
+    found = _minimum(after.to_fit(), resampling)
+    return dataclasses.replace(found, value=math.exp(found.value)) if after.positive else found
 
 
 def _minimum(curve: Curve, resampling: Resampling) -> Landmark:
@@ -155,8 +152,7 @@ def last_significant_minimum(curve: Curve, resampling: Resampling, before: float
     It is nan where there is none. Networks that learn the heights of the tree one after another show a bump each time,
     and the global minimum may lie before an early one. The rise is read up to `before`.
     """
-    until = curve.part(slice(int(np.searchsorted(curve.steps, before, side="right"))))
-    until = until.logarithm() if until.positive else until
+    until = curve.part(slice(int(np.searchsorted(curve.steps, before, side="right")))).to_fit()
     if len(until.steps) >= 3:
         fit = local_fit(tuple(until.steps))
         level = until.mean @ fit.level.T

@@ -28,8 +28,9 @@ class Curve:
     def positive(self) -> bool:
         return bool((self.mean > 0).all() and (self.replicates > 0).all())
 
-    def logarithm(self) -> "Curve":
-        return Curve(self.steps, np.log(self.mean), np.log(self.replicates))
+    def to_fit(self) -> "Curve":
+        """Its logarithm, if it is positive: such a curve may fall over orders of magnitude."""
+        return Curve(self.steps, np.log(self.mean), np.log(self.replicates)) if self.positive else self
 
     def part(self, part: slice) -> "Curve":
         """Some checkpoints of it."""
@@ -106,9 +107,10 @@ class Resampling:
     def error(self, replicates: Float[np.ndarray, "R ..."]) -> np.ndarray:
         """The standard error of a statistic; with two data sets that of the test sequences alone, nan without these."""
         variance = self.variance(replicates)[0]
-        # Rounding is no spread.
-        alike = variance <= np.square(1e-12 * np.abs(replicates).max(0))
-        return np.asarray(np.sqrt(np.where((self.sets == 2) & alike, np.nan, variance)))
+        if self.sets == 2:
+            # Rounding is no spread.
+            variance = np.where(variance <= np.square(1e-12 * np.abs(replicates).max(0)), np.nan, variance)
+        return np.asarray(np.sqrt(variance))
 
     def half_width(self, replicates: Float[np.ndarray, "R ..."], *, of_pairs: bool = True) -> np.ndarray:
         """Half the width of the 95% interval of a statistic, by Student's quantile; nan with two data sets.
