@@ -38,9 +38,7 @@ def processes(records: Records) -> Figure:
         at, colour = curves.sel(noise=row["noise"]), f"C{number}"
         for axes, (name, (words, minimum)) in zip(rows[0], NAMED.items(), strict=True):
             style.curve(axes, at, name, f"{row['process']}, {row['bits']:.1f} bits", color=colour)
-            least = row[minimum]
-            if least["step"] is not None and style.resolved(least):
-                axes.plot(least["step"], least["value"], "o", color=colour)
+            style.dot(axes, row[minimum], colour)
             axes.set(title=words, xscale="log", yscale="log", xlabel="training step")
         best = curves.sel(step=summary["read_at"]["best"], method="nearest")
         when = "step" if style.located(summary, "best") else "last step"

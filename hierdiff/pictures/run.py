@@ -86,8 +86,7 @@ def divergences(axes: Axes, at: xr.Dataset, summary: dict[str, Any]) -> None:
     for row, shade in zip(summary["divergences"], style.shades(at.sizes["filtered"]), strict=True):
         k, minimum = row["filtered"], row["minimum"]
         style.curve(axes, at.sel(filtered=k), "divergence", oracle(k), color=shade)
-        if minimum["step"] is not None and style.resolved(minimum):
-            axes.plot(minimum["step"], minimum["value"], "o", color=shade)
+        style.dot(axes, minimum, shade)
     axes.set(
         title=f"distance to the filtered posteriors, t/T = {float(at.noise):g}",
         xscale="log",
@@ -116,8 +115,8 @@ def split_and_loss(distance: Axes, loss: Axes, at: xr.Dataset, summary: dict[str
     for axes in dict.fromkeys(owners.values()):
         style.mark(axes, summary, [name for name, owner in owners.items() if owner is axes])
     for name, found, colour in style.landmarks(summary):
-        if name in owners and style.resolved(found):
-            owners[name].plot(found["step"], found["value"], "o", color=colour)
+        if name in owners:
+            style.dot(owners[name], found, colour)
 
 
 def own_against_other(axes: Axes, at: xr.Dataset, summary: dict[str, Any], world: type[World]) -> None:

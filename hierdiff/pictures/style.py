@@ -184,6 +184,12 @@ def resolved(found: Mapping[str, Any]) -> bool:
     return found.get("resolved", True)
 
 
+def dot(axes: Axes, found: Mapping[str, Any], colour: Any) -> None:
+    """The bottom of a minimum that is located and resolved."""
+    if found["step"] is not None and resolved(found):
+        axes.plot(found["step"], found["value"], "o", color=colour)
+
+
 def ends(found: Mapping[str, Any], first: float, last: float) -> tuple[float, float]:
     """The interval of a landmark that is reached, where it is open up to the `first` or the `last` step."""
     return found["low"] or first, found["high"] or last
