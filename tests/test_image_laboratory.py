@@ -225,7 +225,7 @@ def test_a_run_leaves_its_record_and_says_what_it_found(records, capsys):
     loss = results.test_loss.mean(("network", "group"))
     assert loss[-1] < 0.9 * loss[0]
     config, content = (record.read_json(folder / f"{name}.json") for name in ("config", "summary"))
-    assert set(config["data"]) == {"sha256", "duplicates", "unreadable"}
+    assert set(config["data"]) == {"sha256", "duplicates", "unreadable", "left_out", "read_as"}
     about = {name: results.attrs[name] for name in (*config["data"], "seconds_training", "seconds_measuring")}
     assert {name: about[name] for name in config["data"]} == config["data"]
     found = statistics(Images, results)
