@@ -30,12 +30,16 @@ def require_seed(name: str, seed: int) -> None:
     require(0 <= seed < 2**32, name, seed, "an integer from 0 to 4,294,967,295")
 
 
-def option(default: Any, meaning: str, moves: Callable[[Any], Mapping[str, Any]] | None = None) -> Any:
+def option(
+    default: Any, meaning: str, moves: Callable[[Any], Mapping[str, Any]] | None = None, compare: bool = True
+) -> Any:
     """A dataclass field with its meaning (and unit), which becomes the help text of its option.
 
-    `moves` gives the defaults of other options, by their names, that come with a value of this one.
+    `moves` gives the defaults of other options, by their names, that come with a value of this one. Without `compare`,
+    a run may go on with another value.
     """
-    return dataclasses.field(default=default, metadata={"help": meaning} | ({"moves": moves} if moves else {}))
+    metadata = {"help": meaning} | ({"moves": moves} if moves else {})
+    return dataclasses.field(default=default, compare=compare, metadata=metadata)
 
 
 def kind(default: type, kinds: dict[str, type], meaning: str) -> Any:

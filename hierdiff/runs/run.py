@@ -57,8 +57,9 @@ def in_folder(folder: Path, config: Any, world: World, resume: str) -> Iterator[
                     goes_on or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none"
                 )
                 record.tidy(folder)
-                if goes_on and not ended:
-                    record.require_same_data("out", folder, world.about)
+                if goes_on:
+                    record.require_same_data("out", folder, world.about, shown=ended)
+                    record.note_options(folder, config)
                 if not goes_on:
                     record.discard(folder)
                     kind = type(world)
