@@ -21,8 +21,8 @@ DOCS = Path(__file__).parent
 OPTIONS = """# Options
 
 What each command may be told: `python -m experiments.NAME` in a checkout, `hierdiff NAME` where hierdiff is installed;
-`--help` says the same. `--preset` chooses a set of defaults, `smoke`, `laptop` (the default) or `paper`: in the tables a
-default is that of `laptop`, followed by those of the others where they differ."""
+`--help` says the same. `--preset` chooses a set of defaults: `smoke`, `laptop` or `paper`. Those in the tables are of
+`laptop`, which is chosen where nothing is said; the others' follow where they differ."""
 
 
 def main() -> None:
@@ -41,7 +41,10 @@ def options_page() -> Iterator[str]:
         yield from ("", f"## {name}", "", entry.asks)
         parser = Parser()
         if add_folders(name, entry, parser, []) and entry.of != "training":
-            yield from ("", f"Where it trains first, it takes the options of [{entry.training}](#{entry.training}) too.")
+            yield from (
+                "",
+                f"Where it trains first, it takes the options of [{entry.training}](#{entry.training}) too.",
+            )
         if parser._actions:
             yield from ("", "| Folders | Meaning |", "|---|---|")
             yield from (f"| `{action.option_strings[0]}` | {plain(action.help)} |" for action in parser._actions)
