@@ -60,11 +60,11 @@ class Domain:
 
     type: type
     several: bool = False
-    least: float = -math.inf
-    most: float = math.inf
-    above: float = -math.inf
-    below: float = math.inf
-    also: tuple[float, ...] = ()
+    least: int | float = -math.inf
+    most: int | float = math.inf
+    above: int | float = -math.inf
+    below: int | float = math.inf
+    also: tuple[int | float, ...] = ()
     among: Collection[str] | None = None
     path: bool = False
 
@@ -87,11 +87,13 @@ class Domain:
         Raises:
           ValueError: it will not do.
         """
-        each = list(value) if self.several and isinstance(value, list | tuple) else [value]
-        found = [self._one(name, x) for x in each]
-        whole = isinstance(value, list | tuple) == self.several and len({*found}) == len(found) >= 1
+        # JSON and the command line give lists.
+        value = tuple(value) if isinstance(value, list) else value
+        each = value if self.several and isinstance(value, tuple) else (value,)
+        found = tuple(self._one(name, x) for x in each)
+        whole = isinstance(value, tuple) == self.several and len({*found}) == len(found) >= 1
         require(whole and None not in found, name, value, str(self))
-        return tuple(found) if self.several else found[0]
+        return found if self.several else found[0]
 
     def _one(self, name: str, x: Any) -> Any:
         """One value, of plain Python's types; None if it will not do."""
@@ -141,19 +143,9 @@ def domains(config: type) -> dict[str, Domain]:
     return found
 
 
-def checked(config: Any) -> Any:
-    """A config, the values of whose options are of plain Python's types, each in its domain.
-
-    Raises:
-      ValueError: a value will not do.
-    """
-    for name, domain in domains(type(config)).items():
-        object.__setattr__(config, name, domain.read(name, getattr(config, name)))
-    return config
-
-
 class Options:
-    """What configs have in common: their options are checked where they are made."""
+    """What configs have in common: their options are checked, and made of plain Python's types, where they are made."""
 
     def __post_init__(self):
-        checked(self)
+        for name, domain in domains(type(self)).items():
+            object.__setattr__(self, name, domain.read(name, getattr(self, name)))

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hierdiff.errors import checked, require
+from hierdiff.errors import domains, require
 
 # Options of records that have gone since, without effect at these values.
 RETIRED = {"layers": 4, "heads": 4, "dropout": 0.0}
@@ -67,9 +67,8 @@ def rebuild(config: Any, values: Mapping[str, Any]) -> Any:
                     old = kinds[name](**{each: getattr(old, each) for each in both})
             changes[field.name] = rebuild(old, values)
         elif field.name in values:
-            changes[field.name] = values[field.name]
-    # The configs of a plugin may be any dataclasses.
-    return checked(dataclasses.replace(config, **changes))
+            changes[field.name] = domains(type(config))[field.name].read(field.name, values[field.name])
+    return dataclasses.replace(config, **changes)
 
 
 def recorded(default: Any, options: Mapping[str, Any]) -> Any:
