@@ -24,9 +24,11 @@ from hierdiff.statistics.landmarks import Landmark
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "docs" / "records"
 WRITTEN = re.compile(r"(<!-- = (.*?) -->)(.*?)(<!-- / -->)", re.DOTALL)
+# Pages that are made anew from something else.
+MADE = (ROOT / "docs" / "options.md", ROOT / "docs" / "notebooks")
 # What may hold numbers that no run has found.
 APART = re.compile(r"<!-- = .*?<!-- / -->|^```.*?^```|`[^`]*`|\]\([^)]*\)|<[^>]*>|\$[^$]*\$", re.DOTALL | re.MULTILINE)
-FOUND = re.compile(r"(?<![\w.])\d{1,3}(?:,\d{3})+|(?<![\w.])\d+\.\d+(?![\w.]*\d)")
+FOUND = re.compile(r"(?<![\w.-])\d{1,3}(?:,\d{3})+|(?<![\w.])\d+\.\d+(?![\w.]*\d)")
 ARXIV = re.compile(r"\b\d{4}\.\d{5}\b")
 
 
@@ -96,9 +98,10 @@ def verdict(name: str, question: str = "") -> str:
     return f"\n> {found.get('verdict') or found['sentence']}\n"
 
 
-def table(name: str, question: str = "") -> str:
-    """The table of a run or of a question."""
-    return fenced((summary(name)[question] if question else summary(name))["table"])
+def table(name: str, question: str = "", since: str = "") -> str:
+    """The table of a run or of a question, or what of it follows the line that begins so."""
+    lines = (summary(name)[question] if question else summary(name))["table"]
+    return fenced(lines[next(i for i, line in enumerate(lines) if line.startswith(since)) :])
 
 
 def fenced(lines: list[str]) -> str:
@@ -159,7 +162,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; fail where something would change")
     check, bad = parser.parse_args().check, []
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+    pages = sorted(path for path in (ROOT / "docs").rglob("*.md") if not {path, path.parent} & {*MADE})
+    for path in [ROOT / "README.md", *pages]:
         page = path.read_text()
         new, name = written(page), path.relative_to(ROOT)
         bad += [f"{name}: {x} comes from no record" for x in strangers(page)]
