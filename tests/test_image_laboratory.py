@@ -303,7 +303,7 @@ def test_figures_show_what_the_record_holds(records):
     [
         (["--data-dir", "/nowhere"], "--data-dir: got /nowhere, needs a folder or a file that exists"),
         (["--side", "10"], "--side: got 10, needs a multiple of 4, for 3 grids"),
-        (["--members", "0"], "--members: got 0, needs an integer of at least 1"),
+        (["--members", "0"], "--members: got 0, needs an integer from 1 to 10,000,000"),
         (["--noise", "0.1", "0.1004"], "--noise: got (0.1, 0.1004), needs values that are distinct"),
         (["--onset-noise", "0.3"], "--onset-noise: got 0.3, needs one of the noise levels"),
         (["--depth", "4"], "--depth is not an option of python -m experiments.images"),
@@ -336,7 +336,7 @@ def killed(monkeypatch, command, module, name, call):
     with monkeypatch.context() as patch:
         save_often(patch)
         killed_in(patch, module, name, call)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             main(command)
 
 
