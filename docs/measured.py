@@ -28,7 +28,7 @@ WRITTEN = re.compile(r"(<!-- = (.*?) -->)(.*?)(<!-- / -->)", re.DOTALL)
 MADE = (ROOT / "docs" / "options.md", ROOT / "docs" / "notebooks")
 # What may hold numbers that no run has found.
 APART = re.compile(r"<!-- = .*?<!-- / -->|^```.*?^```|`[^`]*`|\]\([^)]*\)|<[^>]*>|\$[^$]*\$", re.DOTALL | re.MULTILINE)
-FOUND = re.compile(r"(?<![\w.-])\d{1,3}(?:,\d{3})+|(?<![\w.])\d+\.\d+(?![\w.]*\d)")
+FOUND = re.compile(r"(?<![\w.-])\d{1,3}(?:,\d{3})+|(?<![\w.-])\d+\.\d+(?![\w.]*\d)")
 ARXIV = re.compile(r"\b\d{4}\.\d{5}\b")
 
 
