@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import errno
 import functools
+import io
 import os
 import sys
 import types
@@ -38,6 +39,9 @@ class Parser(argparse.ArgumentParser):
     @contextlib.contextmanager
     def one_sentence(self) -> Iterator[None]:
         """End with one sentence where an option will not do, a loss is not finite, or memory or the disk is full."""
+        # Names of files, which are printed, need not be text.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             yield
         except OptionError as error:
