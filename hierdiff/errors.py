@@ -13,6 +13,11 @@ class OptionError(ValueError):
         self.name, self.got, self.need = name, got, need
 
 
+def in_one_line(error: BaseException) -> str:
+    """What an exception says."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def require(good: bool, name: str, got: object, need: str) -> None:
     """Raise `OptionError` unless `good`."""
     if not good:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hierdiff.errors import OptionError, in_one_line
 from hierdiff.runs.command_line import Parser
 
 
@@ -41,4 +42,9 @@ def draw_run(argv: list[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run of experiments.onset")
     options = parser.parse_all(argv)
     with parser.one_sentence():
-        importlib.import_module("hierdiff.pictures.run").draw_finished(options.run)
+        try:
+            importlib.import_module("hierdiff.pictures.run").draw_finished(options.run)
+        except (OptionError, OSError):
+            raise
+        except Exception as error:
+            raise SystemExit(f"stopped: the picture cannot be drawn: {in_one_line(error)}") from None
