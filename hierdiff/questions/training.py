@@ -1,7 +1,6 @@
 """Training is a question too, of any world: networks on disjoint data sets are compared at every checkpoint."""
 
 import argparse
-import importlib
 import pkgutil
 import shutil
 import sys
@@ -13,6 +12,7 @@ import numpy as np
 
 from hierdiff.errors import in_one_line
 from hierdiff.learning.devices import failing_together
+from hierdiff.pictures.command import drawing
 from hierdiff.runs import record
 from hierdiff.runs.laboratory import label, statistics
 from hierdiff.runs.plan import say_plan
@@ -106,4 +106,4 @@ def show(folder: Path, world: World) -> None:
 
 def draw(folder: Path, world: type[World]) -> None:
     """Draw the picture of a run; what draws is imported now, when all results are there."""
-    importlib.import_module("hierdiff.pictures.run").draw(folder, world)
+    drawing("run").draw(folder, world)
