@@ -40,12 +40,11 @@ def answer(config: Both, options: argparse.Namespace) -> None:
     found = {name: measure(each, options.out / name, options.preset) for name, each in configs.items()}
     landmarks = [row(name, record.read_json(options.out / name / "summary.json")) for name in found]
     copied = compare(found)
-    words = sentence(copied, first)
+    said = {"table": table(landmarks, copied), "sentence": sentence(copied, first)}
     record.write_json(
-        options.out / "processes.json",
-        {"landmarks": landmarks, "copies": copied, "sentence": words, **record.provenance()},
+        options.out / "processes.json", {"landmarks": landmarks, "copies": copied, **said, **record.provenance()}
     )
-    print("", *table(landmarks, copied), "", words, "", options.out / "processes.json", sep="\n")
+    print("", *said["table"], "", said["sentence"], "", options.out / "processes.json", sep="\n")
 
 
 def measure(config: OnsetConfig, folder: Path, preset: str) -> Statistics:
@@ -156,11 +155,11 @@ def table(landmarks: list[dict[str, Any]], copied: list[dict[str, Any]]) -> list
         for row in copied
     ]
     return [
-        pd.DataFrame(of_runs).to_string(index=False),
+        *pd.DataFrame(of_runs).to_string(index=False).splitlines(),
         "",
         f"share of generated blocks of height {HEIGHT} in the own training set, above another's, with the half-width "
         "of its 95% interval",
-        pd.DataFrame(of_copies).to_string(index=False),
+        *pd.DataFrame(of_copies).to_string(index=False).splitlines(),
     ]
 
 

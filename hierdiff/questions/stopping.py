@@ -59,8 +59,9 @@ def answer(config: Both, options: argparse.Namespace) -> None:
     ]
     stops = [stop for each in configs for stop in compare(each, options.out, options.preset, own.epochs)]
     rows = summarise(stops)
-    record.write_json(options.out / "stopping.json", {"stops": stops, "table": rows, **record.provenance()})
-    print(f"\n{table(rows)}\n\n{sentence(rows)}\n\n{options.out / 'stopping.json'}")
+    said = {"table": table(rows), "sentence": sentence(rows)}
+    record.write_json(options.out / "stopping.json", {"stops": stops, "rows": rows, **said, **record.provenance()})
+    print("", *said["table"], "", said["sentence"], "", options.out / "stopping.json", sep="\n")
 
 
 def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list[dict[str, Any]]:
@@ -113,7 +114,7 @@ def summarise(stops: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]]) -> list[str]:
     cells = [
         {
             "P": f"{row['size']:,}",
@@ -123,10 +124,10 @@ def table(rows: list[dict[str, Any]]) -> str:
         }
         for row in rows
     ]
-    return (
-        f"mean over {rows[0]['grammars']} grammars, with the half-width of its 95% interval\n"
-        f"{pd.DataFrame(cells).to_string(index=False)}"
-    )
+    return [
+        f"mean over {rows[0]['grammars']} grammars, with the half-width of its 95% interval",
+        *pd.DataFrame(cells).to_string(index=False).splitlines(),
+    ]
 
 
 def shown(x: dict[str, float], digits: int, sign: str = "") -> str:
