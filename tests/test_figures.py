@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -535,7 +536,7 @@ def test_a_picture_is_the_same_whatever_the_users_settings_of_matplotlib_are(tmp
         style.save(draw, [tmp_path / file], [origin])
         return (tmp_path / file).read_bytes()
 
-    users = {"text.usetex": True, "font.size": 30, "savefig.dpi": 20, "text.parse_math": True, "axes.grid": True}
+    users: Any = {"text.usetex": True, "font.size": 30, "savefig.dpi": 20, "text.parse_math": True, "axes.grid": True}
     expected = picture("a.png")
     with mpl.rc_context(users):
         assert picture("b.png") == expected

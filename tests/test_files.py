@@ -14,6 +14,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from typing import Any
 
 import h5py
 import jax
@@ -37,9 +38,9 @@ OPTIONS = ["--preset", "smoke", "--depth", "1", "--steps", "4", "--checkpoints",
 OPTIONS += ["--held-out", "100", "--noise", "0.15", "--snapshots", "2"]
 
 
-def once(function):
+def once(function: Any) -> Any:
     """A function that gives always what it gave at first."""
-    found = []
+    found: list[Any] = []
 
     def first(*args, **kwargs):
         if not found:
@@ -87,7 +88,8 @@ def whole(tmp_path_factory, monkeypatch_module):
         folder = tmp_path_factory.mktemp("whole")
         ask("onset", [*OPTIONS, "--out", str(folder / "all")])
         # One variable will do.
-        found, label = training.statistics(), training.label
+        statistics: Any = training.statistics
+        found, label = statistics(), training.label
         less = Statistics(found.mean[["split"]], found.replicates[["split"]], found.resampling)
         patch.setattr(training, "statistics", lambda *_: less)
         patch.setattr(training, "label", lambda *args: label(*args)[["split"]])
@@ -201,7 +203,7 @@ def sweep(whole, tmp_path, capsys, every, numbers):
         printed, where = capsys.readouterr().err, (done[-1], fails, number)
         assert len(done) >= fails, where
         if number and isinstance(end, SystemExit):
-            said = printed if end.code == 2 else end.code
+            said = printed if end.code == 2 else str(end.code)
             assert said.startswith(("error: ", "stopped: ")), where
             assert said.strip().count("\n") == 0, where
             assert os.strerror(number) in said, (where, said)
