@@ -25,12 +25,15 @@ def command(name: str) -> Callable[..., None]:
 def main(argv: list[str] | None = None) -> None:
     """`hierdiff NAME`: any question, those of plugins too, and the figures."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = Parser(prog="hierdiff", description="Asks a question of diffusion networks and their exact scores.")
+    about = "Asks a question of diffusion networks and their exact scores, or draws; as python -m experiments.NAME does"
+    parser = Parser(prog="hierdiff", description=f"{about} where no folder experiments of your own hides it.")
     with parser.one_sentence():
         load_plugins(parser, argv[1:])
     others = {"figures": functools.partial(draw_all, QUESTIONS), "picture": draw_run}
     names = [*QUESTIONS, *others]
-    parser.add_choice("question", names, f"one of {', '.join(names)}", metavar="NAME", nargs="?")
+    parser.set_defaults(question=None)
+    asked = {"metavar": "NAME", "nargs": "?", "default": argparse.SUPPRESS}
+    parser.add_choice("question", names, f"one of {', '.join(names)}", **asked)
     name = parser.parse_all(argv[:1]).question
     if name is None:
         parser.error(f"NAME: got nothing, needs one of {', '.join(names)}")
