@@ -31,12 +31,10 @@ def main(argv: list[str] | None = None) -> None:
         load_plugins(parser, argv[1:])
     others = {"figures": functools.partial(draw_all, QUESTIONS), "picture": draw_run}
     names = [*QUESTIONS, *others]
-    parser.set_defaults(question=None)
-    asked = {"metavar": "NAME", "nargs": "?", "default": argparse.SUPPRESS}
-    parser.add_choice("question", names, f"one of {', '.join(names)}", **asked)
-    name = parser.parse_all(argv[:1]).question
-    if name is None:
+    parser.add_choice("question", names, f"one of {', '.join(names)}", metavar="NAME")
+    if not argv:
         parser.error(f"NAME: got nothing, needs one of {', '.join(names)}")
+    name = parser.parse_all(argv[:1]).question
     others.get(name, functools.partial(ask, name))(argv[1:], prog=f"hierdiff {name}")
 
 
