@@ -29,7 +29,7 @@ from hierdiff.chunks import chunk
 from hierdiff.errors import require
 from hierdiff.grammar import Grammar
 from hierdiff.noising import Denoiser, Gaussian, Process, leaf_log_likelihood
-from hierdiff.noising.process import require_integers
+from hierdiff.noising.process import require_range
 
 # Inside this file the batch is the last axis, so that gathers over symbols and rules move whole rows:
 # messages are (v, nodes, n), and those of one level's rules (v, m, nodes, n).
@@ -116,7 +116,7 @@ def memorizer(train: Int[Array, "P L"], log_likelihood: LogLikelihood) -> Poster
     _, leaves, vocab = log_likelihood.shape
     require(train.shape[1:] == (leaves,), "train", train.shape, f"the shape (P, {leaves})")
     require(len(train) >= 1, "train", train.shape, "at least one sequence")
-    require_integers("train", train, vocab - 1)
+    require_range("train", train, vocab - 1)
     return _memorizer(train, log_likelihood)
 
 

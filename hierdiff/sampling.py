@@ -13,7 +13,7 @@ from hierdiff.errors import require
 from hierdiff.grammar import Grammar
 from hierdiff.keys import key_for
 from hierdiff.noising import Process
-from hierdiff.noising.process import require_integers
+from hierdiff.noising.process import require_range
 from hierdiff.posterior import block_root_posterior, prior_marginals
 
 
@@ -132,7 +132,7 @@ def complete(
     result has the law of x_t given x_t on the block; if x_t has the law of noised data, so has the result.
     """
     require(0 <= height <= grammar.depth, "height", height, f"an integer from 0 to {grammar.depth}")
-    require_integers("position", position, grammar.branching ** (grammar.depth - height) - 1)
+    require_range("position", position, grammar.branching ** (grammar.depth - height) - 1, "blocks")
     return _complete(key, grammar, process, x_t, t, process.log_likelihood(x_t, t), height, position)
 
 

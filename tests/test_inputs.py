@@ -21,7 +21,7 @@ from hierdiff.measures import (
     times,
 )
 from hierdiff.noising import Gaussian, Masking, Uniform, corrupt, leaf_log_likelihood, respaced, reverse, score, u_turn
-from hierdiff.noising.process import corrupt_each, cross_entropy, require_integers, stratified_times
+from hierdiff.noising.process import corrupt_each, cross_entropy, require_range, stratified_times
 from hierdiff.posterior import (
     block_root_posterior,
     empirical_posterior,
@@ -160,7 +160,7 @@ STATES = {
 @pytest.mark.parametrize("given", [FROM_ONE, BELOW_ZERO], ids=["from one", "below zero"])
 def test_symbols_that_are_none_are_refused(name, given):
     """Data numbered from 1 would be noised to nothing where they are the last symbol, and one of -1 be the last."""
-    words = rf"(tokens|train|b|x_t): got 'integers from {given.min()} to {given.max()}', needs integers from 0 to 2"
+    words = rf"(tokens|train|b|x_t): got 'symbols from {given.min()} to {given.max()}', needs symbols from 0 to 2"
     with pytest.raises(ValueError, match=words):
         SYMBOLS[name](given)
 
@@ -169,19 +169,21 @@ def test_symbols_that_are_none_are_refused(name, given):
 def test_states_that_are_none_are_refused(name):
     STATES[name](FROM_ONE)
     for given in (FROM_ONE + 1, BELOW_ZERO):
-        with pytest.raises(ValueError, match="needs integers from 0 to 3"):
+        with pytest.raises(ValueError, match="needs symbols from 0 to 3"):
             STATES[name](given)
 
 
 def test_symbols_are_integers():
-    with pytest.raises(ValueError, match="tokens: got 'numbers of the type float32', needs integers from 0 to 2"):
-        require_integers("tokens", np.zeros((5, 4), np.float32), 2)
+    with pytest.raises(ValueError, match="tokens: got 'numbers of the type float32', needs integers, symbols"):
+        require_range("tokens", np.zeros((5, 4), np.float32), 2)
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
 @pytest.mark.parametrize("t", [-1, 501, jnp.asarray([1, 2, 3, 4, 501])], ids=["below", "above", "one of them"])
 def test_noise_levels_that_are_none_are_refused(process, t):
-    with pytest.raises(ValueError, match=r"t: got (-1|501|'integers from 1 to 501'), needs integers from 0 to 500"):
+    with pytest.raises(
+        ValueError, match=r"t: got (-1|501|'noise levels from 1 to 501'), needs noise levels from 0 to 500"
+    ):
         process.corrupt(KEY, TRAIN, t)
 
 

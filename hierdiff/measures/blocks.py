@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hierdiff.grammar import Grammar
-from hierdiff.noising.process import require_integers
+from hierdiff.noising.process import require_range
 from hierdiff.posterior import block_root_posterior
 
 # Comparisons of one chunk of sequences with all of the training set, of which so many are alive at a time.
@@ -17,8 +17,8 @@ def copies(grammar: Grammar, sequences: Int[Array, "n L"], train: Int[Array, "P 
 
     A sequence may hold `vocab`, which is no symbol, as what reverse diffusion could not draw.
     """
-    require_integers("sequences", sequences, grammar.vocab)
-    require_integers("train", train, grammar.vocab - 1)
+    require_range("sequences", sequences, grammar.vocab)
+    require_range("train", train, grammar.vocab - 1)
     return _copies(grammar, sequences, train)
 
 
@@ -39,7 +39,7 @@ def validity(grammar: Grammar, sequences: Int[Array, "n L"]) -> Float[Array, "he
 
     It produces no `vocab`, which a sequence may hold as in `copies`.
     """
-    require_integers("sequences", sequences, grammar.vocab)
+    require_range("sequences", sequences, grammar.vocab)
     return _validity(grammar, sequences)
 
 

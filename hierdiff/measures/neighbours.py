@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from scipy.special import rel_entr
 
 from hierdiff.errors import require
-from hierdiff.noising.process import require_integers
+from hierdiff.noising.process import require_range
 
 # Products of one chunk with all of the training set, of which so many are alive at a time.
 PRODUCTS = 2**23
@@ -22,8 +22,8 @@ def nearest_distances(a: Int[Array, "n L"], b: Int[Array, "m L"], *, vocab: int)
     most `max(m, 2**23)` numbers are alive at a time. In `a`, `vocab` is no symbol, and equal to none.
     """
     require(len(b) >= 1, "b", b.shape, "at least one sequence")
-    require_integers("a", a, vocab)
-    require_integers("b", b, vocab - 1)
+    require_range("a", a, vocab)
+    require_range("b", b, vocab - 1)
     return _nearest_distances(a, b, vocab)
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from hierdiff.grammar import Grammar
 from hierdiff.keys import key_for, keys_of
-from hierdiff.noising.process import Process, require_integers
+from hierdiff.noising.process import Process, require_range
 from hierdiff.posterior import leaf_posterior, log_evidence, memorizer, window_posterior
 from hierdiff.sampling import complete, in_block
 
@@ -62,8 +62,8 @@ def make_pieces(
     filtered: tuple[int, ...],
 ) -> Piece:
     """Noise `tokens` at each row of `t`, with its key, and compute BP_k for each k of `filtered`. Consumes `keys`."""
-    require_integers("tokens", tokens, grammar.vocab - 1)
-    require_integers("t", t, process.levels)
+    require_range("tokens", tokens, grammar.vocab - 1)
+    require_range("t", t, process.levels, "noise levels")
     return _make_pieces(keys, grammar, process, tokens, t, filtered)
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from hierdiff.errors import OptionError, require
 from hierdiff.keys import key_for
-from hierdiff.noising.process import divergence, require_integers
+from hierdiff.noising.process import divergence, require_range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,16 +39,16 @@ class Discrete(abc.ABC):
 
     def share(self, t: Any) -> Float[Array, "#n 1"]:
         """The probability t/T, of each sequence."""
-        require_integers("t", t, self.levels)
+        require_range("t", t, self.levels, "noise levels")
         return jnp.asarray(t, float).reshape(-1, 1) / self.levels
 
     def replaced(self, key: Array, tokens: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Bool[Array, "n L"]:
         """The leaves whose symbol is replaced. Consumes `key`."""
-        require_integers("tokens", tokens, self.vocab - 1)
+        require_range("tokens", tokens, self.vocab - 1)
         return jax.random.uniform(key, tokens.shape) < self.share(t)
 
     def encode(self, x_t: Int[Array, "n L"]) -> Float[Array, "n L channels"]:
-        require_integers("x_t", x_t, self.channels - 1)
+        require_range("x_t", x_t, self.channels - 1)
         return jax.nn.one_hot(x_t, self.channels)
 
     def decode(self, x_0: Int[Array, "n L"]) -> Int[Array, "n L"]:
@@ -65,7 +65,7 @@ class Discrete(abc.ABC):
 
         The sum of L_(t-1) and L_0 of arXiv 2107.03006, eq. 1; L_T is zero.
         """
-        require_integers("tokens", tokens, self.vocab - 1)
+        require_range("tokens", tokens, self.vocab - 1)
         return self.step_divergence(x_t, t, jax.nn.one_hot(tokens, self.vocab), posterior)
 
 
@@ -95,7 +95,7 @@ class Masking(Discrete):
     def log_likelihood(self, x_t: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
         """0 for the symbol that is shown and -inf for others; 0 for all where none is."""
         del t
-        require_integers("x_t", x_t, self.vocab)
+        require_range("x_t", x_t, self.vocab)
         ruled_out = self.known(x_t)[..., None] & (jax.nn.one_hot(x_t, self.vocab) == 0)
         return jnp.where(ruled_out, -jnp.inf, 0.0)
 
@@ -169,7 +169,7 @@ class Uniform(Discrete):
         return jnp.where(self.replaced(key_for(key, "replaced"), tokens, t), drawn, tokens)
 
     def log_likelihood(self, x_t: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
-        require_integers("x_t", x_t, self.vocab - 1)
+        require_range("x_t", x_t, self.vocab - 1)
         return jnp.log(self._law(x_t, self.share(t)))
 
     def known(self, x_t: Int[Array, "n L"]) -> Bool[Array, "n L"]:

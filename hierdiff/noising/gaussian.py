@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from hierdiff.errors import OptionError, require
-from hierdiff.noising.process import divergence, require_integers
+from hierdiff.noising.process import divergence, require_range
 
 
 @jax.tree_util.register_static
@@ -66,7 +66,7 @@ class Gaussian:
         return self.mix(x_0, standard_normal(key, x_0.shape, x_0.dtype), t)
 
     def corrupt(self, key: Array, tokens: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
-        require_integers("tokens", tokens, self._symbols - 1)
+        require_range("tokens", tokens, self._symbols - 1)
         return self.noise(key, jax.nn.one_hot(tokens, self._symbols), t)
 
     def log_likelihood(self, x_t: Float[Array, "n L v"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
@@ -165,7 +165,7 @@ class Gaussian:
 
         At T the divergence of q(x_T | x_0) from the start is added.
         """
-        require_integers("tokens", tokens, self._symbols - 1)
+        require_range("tokens", tokens, self._symbols - 1)
         x_0 = jax.nn.one_hot(tokens, self._symbols)
         ab_t = self._at(t, x_0)[:, 0, 0]
         of_start = 0.5 * (ab_t * tokens.shape[1] - (ab_t + jnp.log1p(-ab_t)) * math.prod(x_0.shape[1:]))
@@ -174,7 +174,7 @@ class Gaussian:
 
     def _at(self, t: Any, x: Array) -> Array:
         """alpha_bar of each sample, 1 at level 0, with the axes of `x`."""
-        require_integers("t", t, self.levels)
+        require_range("t", t, self.levels, "noise levels")
         return jnp.append(1.0, self.alpha_bar)[jnp.asarray(t)].reshape(-1, *(x.ndim - 1) * (1,))
 
 
@@ -195,7 +195,7 @@ def linear_schedule(levels: int = 500) -> Gaussian:
 def corrupt(
     key: Array, tokens: Int[Array, "n L"], alpha_bar: float | Float[Array, "*n"], vocab: int
 ) -> Float[Array, "n L v"]:
-    require_integers("tokens", tokens, vocab - 1)
+    require_range("tokens", tokens, vocab - 1)
     x_0 = jax.nn.one_hot(tokens, vocab)
     return _mixed(x_0, standard_normal(key, x_0.shape, x_0.dtype), _per_sequence(alpha_bar))
 

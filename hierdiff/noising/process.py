@@ -90,13 +90,13 @@ class Process(Protocol):
 def corrupt_each(process: Process, keys: Key[Array, " n"], tokens: Int[Array, "n L"], t: Int[Array, " n"]) -> Array:
     """`process.corrupt` with a key for each sequence: its noise depends on nothing else."""
     if process.vocab is not None:
-        require_integers("tokens", tokens, process.vocab - 1)
+        require_range("tokens", tokens, process.vocab - 1)
     return jax.vmap(lambda key, row, t: process.corrupt(key, row[None], t)[0])(keys, tokens, t)
 
 
 def cross_entropy(tokens: Int[Array, "*batch L"], log_f: Float[Array, "*batch L v"]) -> Float[Array, "*batch"]:
     """-log f(x_0 | x_t), in nats a sequence."""
-    require_integers("tokens", tokens, log_f.shape[-1] - 1)
+    require_range("tokens", tokens, log_f.shape[-1] - 1)
     return -jnp.take_along_axis(log_f, tokens[..., None], axis=-1).sum((-1, -2))
 
 
@@ -111,19 +111,18 @@ def stratified_times(key: Array, n: int, levels: int) -> Int[Array, " n"]:
     return jnp.minimum(jnp.floor(u * levels).astype(jnp.int32) + 1, levels)
 
 
-def require_integers(name: str, given: Any, last: int) -> None:
-    """Raise `OptionError` unless these are integers from 0 to `last`, symbols or noise levels.
+def require_range(name: str, given: Any, last: int, of: str = "symbols") -> None:
+    """Raise `OptionError` unless these are integers from 0 to `last`, symbols or what they are numbers of.
 
     Of what is traced, within `jax.jit` and its like, nothing is known.
     """
     if isinstance(given, jax.core.Tracer):
         return
     x = np.asarray(given)
-    need = f"integers from 0 to {last}"
-    require(np.issubdtype(x.dtype, np.integer), name, f"numbers of the type {x.dtype}", need)
+    require(np.issubdtype(x.dtype, np.integer), name, f"numbers of the type {x.dtype}", f"integers, {of}")
     if x.size:
-        got = f"integers from {x.min()} to {x.max()}" if x.ndim else x.item()
-        require(bool(x.min() >= 0 and x.max() <= last), name, got, need)
+        got = f"{of} from {x.min()} to {x.max()}" if x.ndim else x.item()
+        require(bool(x.min() >= 0 and x.max() <= last), name, got, f"{of} from 0 to {last}")
 
 
 def require_shares(name: str, shares: tuple[float, ...]) -> None:
