@@ -380,7 +380,7 @@ def test_denoisers_may_change_what_they_are_given():
         # As torch does, whether the array may be written or not.
         x = np.ctypeslib.as_array((ctypes.c_float * x_t.size).from_address(x_t.ctypes.data)).reshape(x_t.shape)
         x *= np.sqrt(alpha_bar(NUMBERS, t))
-        return x
+        return x_t
 
     def in_one_array(by):
         def denoiser(x_t, t):

@@ -181,9 +181,8 @@ def test_symbols_are_integers():
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
 @pytest.mark.parametrize("t", [-1, 501, jnp.asarray([1, 2, 3, 4, 501])], ids=["below", "above", "one of them"])
 def test_noise_levels_that_are_none_are_refused(process, t):
-    with pytest.raises(
-        ValueError, match=r"t: got (-1|501|'noise levels from 1 to 501'), needs noise levels from 0 to 500"
-    ):
+    words = r"t: got (-1|501|'noise levels from 1 to 501'), needs noise levels from 0 to 500"
+    with pytest.raises(ValueError, match=words):
         process.corrupt(KEY, TRAIN, t)
 
 
