@@ -9,6 +9,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from hierdiff.errors import OptionError, option, require, require_counts
@@ -38,18 +39,20 @@ class Grammar:
     log_root: Float[Array, " v"]
 
     def __post_init__(self):
-        if any(isinstance(x, jax.core.Tracer) for x in vars(self).values()):
+        if any(isinstance(x, Tracer) for x in vars(self).values()):
             return
         children, log_prob = np.asarray(self.children), np.asarray(self.log_prob, np.float64)
+        with np.errstate(over="ignore"):
+            rows, roots = np.exp(log_prob), np.exp(np.asarray(self.log_root, np.float64))
         require(np.issubdtype(children.dtype, np.integer), "children", str(children.dtype), "integers")
         # What pads may be anything: it is never drawn.
         outside = ((children < 0) | (children >= self.vocab)).any(-1) & (log_prob > -np.inf)
         for d, a, r in np.argwhere(outside)[:1]:
             got = f"{children[d, a, r].tolist()} for rule {r} of symbol {a} at level {d}"
             raise OptionError("children", got, f"symbols from 0 to {self.vocab - 1}")
-        _require_probabilities("log_prob", np.exp(log_prob))
-        total = np.exp(np.asarray(self.log_root, np.float64)).sum()
-        require(bool(abs(total - 1) <= ROUNDING), "log_root", f"probabilities that sum to {total:.6g}", "a sum of 1")
+        _require_probabilities("log_prob", rows)
+        good, got = abs(roots.sum() - 1) <= ROUNDING, f"probabilities that sum to {roots.sum():.6g}"
+        require(bool(good), "log_root", got, "a sum of 1")
 
     @property
     def depth(self) -> int:

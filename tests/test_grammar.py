@@ -103,6 +103,7 @@ ONE_LEVEL = Grammar(
         ({"children": ONE_LEVEL.children + 1}, r"children: got '\[1, 2\] for rule 0 of symbol 0 at level 0', needs"),
         ({"children": ONE_LEVEL.children - 1}, r"children: got '\[-1, 0\] for rule 0 .*symbols from 0 to 1"),
         ({"log_prob": jnp.log(jnp.full((1, 2, 2), 7.0))}, "log_prob: got .* sum to 14, of symbol 0 at level 0"),
+        ({"log_prob": jnp.full((1, 2, 2), 1e3)}, "log_prob: got .* sum to inf, of symbol 0 at level 0"),
         ({"log_prob": jnp.full((1, 2, 2), 0.5)}, "log_prob: got .* sum to 3.29744, of symbol 0 at level 0"),
         ({"log_root": jnp.zeros(2)}, "log_root: got 'probabilities that sum to 2', needs a sum of 1"),
     ],

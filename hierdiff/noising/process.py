@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.scipy.special import rel_entr
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -116,7 +117,7 @@ def require_range(name: str, given: Any, last: int, of: str = "symbols") -> None
 
     Of what is traced, within `jax.jit` and its like, nothing is known.
     """
-    if isinstance(given, jax.core.Tracer):
+    if isinstance(given, Tracer):
         return
     x = np.asarray(given)
     require(np.issubdtype(x.dtype, np.integer), name, f"numbers of the type {x.dtype}", f"integers, {of}")
