@@ -118,6 +118,9 @@ def _rows(table: Table, rows: list[dict[str, Any]]) -> list[str]:
     for row in reversed(rows) if table.top_down else rows:
         value = table.places.get(row[table.axis], row[table.axis])
         lines.append(" ".join([f"{value:>7}", *(f"{of(row):>{len(name)}}" for name, of in columns.items())]))
+    for each in table.columns:
+        if each.blank and each.key in rows[0] and any(np.isnan(row[each.key].at_best) for row in rows):
+            lines.append(f"{each.heading}: - where {each.blank}")
     return lines
 
 
