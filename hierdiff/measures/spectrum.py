@@ -72,7 +72,7 @@ def increments(windows: Float[Array, "heights n L v"]) -> Float[Array, "heights 
 
 
 def told_from_rounding(squares: Any, whole: Any) -> Any:
-    """Whether a product with a difference of posteriors says anything: a ratio of it to the `squares` of the difference.
+    """Whether a product with a difference of posteriors, over the `squares` of the difference, says anything.
 
     The product is known to an epsilon of `whole`, the squares of a posterior itself.
     """
