@@ -12,7 +12,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from hierdiff.errors import OptionError, option, require, require_counts
+from hierdiff.errors import OptionError, require
+from hierdiff.grammar_config import GrammarConfig
 
 # What a sum of probabilities may be off 1 for rounding; of anything else than probabilities it is further off.
 ROUNDING = 0.01
@@ -96,31 +97,6 @@ def _require_probabilities(name: str, rows: Float[np.ndarray, "level v m"]) -> N
         )
         need = "probabilities, that sum to 1; counts become probabilities when each row is divided by its sum"
         raise OptionError(name, got, need)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GrammarConfig:
-    """Grammar."""
-
-    depth: int = option(4, "levels of the tree below the root; a sequence has branching**depth symbols")
-    vocab: int = option(6, "symbols")
-    rules: int = option(4, "rules a symbol")
-    branching: int = option(2, "children a node")
-    sigma: float = option(1.0, "spread of the log-weights of a symbol's rules (0: all alike)")
-    shared: bool = option(True, "one rule set for every level, or one for each")
-
-    def __post_init__(self):
-        depth, vocab, branching = self.depth, self.vocab, self.branching
-        require_counts(self, "depth")
-        for name in ("vocab", "branching"):
-            require(getattr(self, name) >= 2, name, getattr(self, name), "an integer of at least 2")
-        small = branching**depth <= 2**20 and vocab**branching < 2**63
-        need = f"branching**depth <= 2**20 and vocab**branching < 2**63 (branching {branching})"
-        require(small, "depth", depth, need)
-        most = vocab ** (branching - 1)
-        why = f"(with vocab {vocab} and branching {branching} more rules would give one tuple two parents)"
-        require(1 <= self.rules <= most, "rules", self.rules, f"an integer from 1 to {most} {why}")
-        require(0 <= self.sigma <= 1e6, "sigma", self.sigma, "a number from 0 to 1,000,000")
 
 
 def random_grammar(

@@ -9,7 +9,7 @@ from runs import ask
 from hierdiff.questions import calibration
 from hierdiff.runs import record
 from hierdiff.statistics import synthetic
-from hierdiff.statistics.landmarks import Landmark, nowhere
+from hierdiff.statistics.landmarks import Landmark, minimum, nowhere
 from hierdiff.statistics.minima import locate_onset
 
 
@@ -23,6 +23,17 @@ def test_the_landmarks_of_synthetic_experiments_are_those_of_their_mean():
         assert 0.10 < np.std(np.log(locate_onset(steps, np.array(of_four)).step)) < 0.19
     places, slope = synthetic.expected(synthetic.slope)
     assert np.interp(math.log(synthetic.passes(synthetic.slope, 0.01)), places, slope) == pytest.approx(0.01, rel=1e-6)
+
+
+def test_more_checkpoints_tell_a_minimum_no_worse():
+    def claims(checkpoints: int) -> float:
+        rng, steps = np.random.default_rng(0), synthetic.steps_of(checkpoints)
+        made = (synthetic.experiment(rng, steps, 4, {"loss": synthetic.loss}, 0.02 * (i % 2)) for i in range(150))
+        return float(np.mean([minimum(each.curves["loss"], each.resampling).reached for each in made]))
+
+    few = claims(6)
+    assert 0.6 < few < 0.9
+    assert claims(32) > few - 0.05
 
 
 def test_an_interval_holds_the_truth_within_both_errors():

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import pkgutil
 import shutil
 from collections.abc import Callable
@@ -59,13 +60,13 @@ class Question:
     def answer(self, config: Any, options: argparse.Namespace) -> None:
         """Ask it of the run that `options` name, and print what is found."""
         world = pkgutil.resolve_name(QUESTIONS[options.entry.training].world)
-        found, words = extend(self, open_run(options.run, world), config)
+        _, lines = extend(self, open_run(options.run, world), config)
         if jax.process_index() == 0:
-            print("", *self.table(found.curves()), "", words, "", options.run / f"{self.name}.curves.nc", sep="\n")
+            print("", *lines, "", options.run / f"{self.name}.curves.nc", sep="\n")
 
 
-def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, str]:
-    """Ask a question and add what is found to the record of the run; returns it, and what the summary says of it.
+def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, list[str]]:
+    """Ask a question and add what is found to the record of the run; returns it, and the lines that say it.
 
     What was measured with the same options before is not measured again.
     """
@@ -83,15 +84,17 @@ def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, str]:
         with failing_together():
             results = record.read_results(file)
             found = question.statistics(run, results)
-            record.write_results(run.folder / f"{question.name}.curves.nc", found.curves().assign_attrs(results.attrs))
+            curves = found.curves().assign_attrs(results.attrs)
+            record.write_results(run.folder / f"{question.name}.curves.nc", curves)
             answer, summary = question.summarise(found), record.read_json(run.folder / "summary.json")
-            summary[question.name] = record.as_json({**answer.numbers, "sentence": answer.sentence})
+            said = {"table": question.table(curves), "sentence": answer.sentence}
+            summary[question.name] = record.as_json({**answer.numbers, **said})
             summary["agreement"] = agreed = agreement(summary, run.world.STORY.split_words)
             record.write_json(run.folder / "summary.json", summary)
             shutil.rmtree(run.folder / f"{question.name}.pieces", ignore_errors=True)
     if jax.process_index() == 0 and results.attrs.get("coincidences"):
         print(f"{results.coincidences} of the sequences that should be new turn up in a training set by chance")
-    return found, f"{answer.sentence}\n{agreed}"
+    return found, [*said["table"], "", answer.sentence, agreed]
 
 
 def measure(question: Question, run: Run, config: Any) -> xr.Dataset:
@@ -99,7 +102,7 @@ def measure(question: Question, run: Run, config: Any) -> xr.Dataset:
     there, work = 0, question.work(run, config)
     with failing_together():
         files = record.pieces(run.folder, question.name, run.steps, config)
-        there = sum(file.exists() for file in files)
+        there = len(list(itertools.takewhile(record.is_whole, files)))
     there = of_first_process(there)
     left = zip(files[there:], snapshots(run, run.steps[there:]), strict=True)
     hidden = jax.process_index() > 0 or None

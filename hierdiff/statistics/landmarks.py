@@ -11,10 +11,8 @@ from hierdiff.statistics.local import WIDTH, LocalFit, local_fit
 from hierdiff.statistics.minima import after_transient, fitted_minima, furthest_fall
 from hierdiff.statistics.replicates import Curve, Resampling
 
-# A rise is claimed where noise alone makes such a one, at any place, in 2.5% of experiments.
-CONFIDENCE = 0.975
-# Places nearer to the end, in log(step), have too little after them.
-ROOM = 0.6
+# A rise is claimed where noise alone makes such a one, at any place, in 2% of experiments.
+CONFIDENCE = 0.98
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,40 +115,37 @@ def _between(curve: Curve, resampling: Resampling, lowest: int) -> tuple[float, 
 
 
 def rises(curve: Curve, resampling: Resampling, step: float) -> bool:
-    """Whether the curve rises from a step: all later checkpoints lie, on average, above its local fit there.
+    """Whether the curve rises from a step: its local fit at the last checkpoint lies above that at the step.
 
     A place is looked at because it is low, and noise alone may have made it lower than others. So the rise, in standard
-    errors, must exceed the largest from any place that is not significantly higher, in 97.5% of curves of noise alone
+    errors, must exceed the largest from any place that is not significantly higher, in 98% of curves of noise alone
     (a test with moment selection, as in Andrews and Soares, Econometrica 78:119, 2010).
     """
-    places, number = np.log(curve.steps), len(curve.steps)
-    room = places[-1] - places >= ROOM
+    places = np.log(curve.steps)
     at = int(np.argmin(np.abs(places - math.log(step))))
-    if number < 3 or resampling.sets == 2 or not room[at]:
+    if len(places) < 3 or resampling.sets == 2 or at == len(places) - 1:
         return False
     level = local_fit(tuple(curve.steps), at_steps=True).level
-    later = (places - places[:, None] >= ROOM).astype(float)
-    later /= later.sum(1, keepdims=True).clip(1)
     higher = resampling.significant(curve.mean @ (level - level[at]).T, curve.replicates @ (level - level[at]).T)
-    rise = curve.replicates @ (later - level).T
+    rise = curve.replicates @ (level[-1] - level[:-1]).T
     variance, freedom = resampling.variance(rise, of_pairs=False)
     # Few data sets tell a variance badly: it is averaged over neighbours.
-    near = (np.abs(np.subtract.outer(places, places)) < WIDTH) & room
-    error = np.sqrt(near @ variance / near.sum(1).clip(1))
-    rivals = room & ~higher & (error > 0)
+    near = np.abs(np.subtract.outer(places[:-1], places[:-1])) < WIDTH / 2
+    error = np.sqrt(near @ variance / near.sum(1))
+    rivals = ~higher[:-1] & (error > 0)
     largest = (resampling.noise(rise[:, rivals]) / error[rivals]).max(1, initial=0.0)
     # Noise is drawn as normal: Student's quantile in place of the normal one.
     factor = np.quantile(largest, CONFIDENCE) * stdtrit(freedom[at], CONFIDENCE) / ndtri(CONFIDENCE)
     # Where a fit is too stiff it dips below all checkpoints.
     here = max(curve.mean @ level[at], curve.mean.min())
-    return bool(curve.mean @ later[at] - here > factor * error[at])
+    return bool(curve.mean @ level[-1] - here > factor * error[at])
 
 
 def last_significant_minimum(curve: Curve, resampling: Resampling, before: float) -> float:
-    """The step of the last local minimum below `before` from which the curve rises by more than noise makes it.
+    """The step of the last local minimum below `before` above which the curve lies there, by more than noise makes it.
 
     It is nan where there is none. Networks that learn the heights of the tree one after another show a bump each time,
-    and the global minimum may lie before an early one. The rise is read up to `before`.
+    and the global minimum may lie before an early one.
     """
     until = curve.part(slice(int(np.searchsorted(curve.steps, before, side="right")))).to_fit()
     if len(until.steps) >= 3:
