@@ -302,6 +302,38 @@ def test_a_commit_is_named_of_the_packages_own_checkout_alone(tmp_path, monkeypa
         assert record.commit(place) is None, place
 
 
+ROOT = Path(__file__).parents[1]
+OF_A_CHECKOUT = """
+import importlib.metadata, sys
+
+before = importlib.metadata.Distribution.from_name
+
+def of_others(name):
+    if name == "hierdiff":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return before(name)
+
+importlib.metadata.Distribution.from_name = of_others
+import hierdiff
+from hierdiff.runs import record
+assert hierdiff.__file__.startswith(sys.argv[1])
+assert record.version("hierdiff") == hierdiff.__version__
+assert record.version("none") is None
+print(hierdiff.__version__)
+"""
+
+
+def test_a_plain_checkout_on_the_path_knows_its_version(tmp_path):
+    """Nothing of it is installed; the version is what an installed one says that is built from it."""
+    shutil.copytree(ROOT / "hierdiff", tmp_path / "hierdiff")
+    command = [sys.executable, "-c", OF_A_CHECKOUT, str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    cited = re.search("^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert cited
+    assert done.stdout.strip() == cited[1]
+
+
 ODD = ["a b", "it's", "$HOME", "x;y", "[1]*", "back\\slash", "new\nline", "", "é"]
 
 

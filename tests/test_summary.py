@@ -405,7 +405,7 @@ def test_where_nothing_is_to_be_learned_there_is_no_learned_fraction(tmp_path):
     results.learned[:, :, 2] = 1e-9 * rng.standard_normal(results.learned[:, :, 2].shape)
     curves = statistics(results).curves()
     for name in ("learned", "learned_error", "learned_half"):
-        np.testing.assert_array_equal(np.isnan(curves[name]).all(("step", "noise")), [False, False, True])
+        np.testing.assert_array_equal(curves[name].isnull().all(("step", "noise")), [False, False, True])
         assert np.isfinite(curves[name][:, :, :2]).all()
     np.testing.assert_array_equal(curves.increment[:, 2] > 0, True)
     summary = summary_of(results)

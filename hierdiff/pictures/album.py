@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hierdiff.errors import OptionError, in_one_line
+from hierdiff.errors import OptionError, handling, in_one_line
 from hierdiff.pictures import style
 from hierdiff.pictures.command import albums
 from hierdiff.pictures.records import ONSET, SIZES, STOPPING, STOPPING_SEEDS, Need, Records, read
@@ -123,8 +123,9 @@ def carry_out(command: tuple[str, ...], log: Path, report: Callable[[float], obj
     Raises:
       SystemExit: the job has failed, or SIGTERM has come; with the exit status, as a shell gives it.
     """
-    start, before = time.monotonic(), signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    start = time.monotonic()
     with (
+        handling(lambda number, _: sys.exit(128 + number), signal.SIGTERM),
         log.open("a") as output,
         subprocess.Popen([sys.executable, "-m", *command], stdout=output, stderr=output) as process,
     ):
@@ -134,7 +135,6 @@ def carry_out(command: tuple[str, ...], log: Path, report: Callable[[float], obj
                 time.sleep(1)
         finally:
             process.terminate()
-            signal.signal(signal.SIGTERM, before)
     if process.returncode:
         raise SystemExit(process.returncode if process.returncode > 0 else 128 - process.returncode)
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hierdiff.errors import Domain, Interrupted, OptionError, domains, expanded, require
+from hierdiff.errors import Domain, Interrupted, OptionError, domains, expanded, handling, require
 from hierdiff.runs.options import fields_of, kind_of, rebuild
 
 # What argparse says, as everything else is said.
@@ -60,7 +60,7 @@ class Parser(argparse.ArgumentParser):
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            with raising_on_termination():
+            with handling(stop, signal.SIGTERM):
                 yield
         except OptionError as error:
             got = error.got if error.got != "" else "''"
@@ -77,9 +77,9 @@ class Parser(argparse.ArgumentParser):
                 raise SystemExit("stopped: not enough memory; --plan says what a run needs") from None
             raise
         except KeyboardInterrupt as error:
-            stop = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
-            sys.stderr.write(f"stopped by {signal.Signals(stop.number).name}: {stop.saved or saved()}\n")
-            raise SystemExit(128 + stop.number) from None
+            by = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
+            sys.stderr.write(f"stopped by {signal.Signals(by.number).name}: {by.saved or saved()}\n")
+            raise SystemExit(128 + by.number) from None
 
     def add_path(self, name: str, meaning: str, **how: Any) -> None:
         """Add an option that is a path; a tilde is the folder of the user."""
@@ -126,22 +126,9 @@ class Parser(argparse.ArgumentParser):
         return namespace
 
 
-@contextlib.contextmanager
-def raising_on_termination() -> Iterator[None]:
-    """Have SIGTERM raise `Interrupted`, as Ctrl-C raises `KeyboardInterrupt`; only the main thread may ask for it."""
-
-    def stop(number: int, _: Any) -> NoReturn:
-        raise Interrupted(number)
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def stop(number: int, _: Any) -> NoReturn:
+    """Have a signal raise `Interrupted`, as Ctrl-C raises `KeyboardInterrupt`."""
+    raise Interrupted(number)
 
 
 def parse_config(

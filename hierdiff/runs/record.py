@@ -380,7 +380,9 @@ def commit(root: Path) -> str | None:
 
 
 def version(package: str) -> str | None:
-    """The version of a package that is installed; a plain checkout on the path need not be."""
+    """The version of a package as it is imported, or installed; a plain checkout on the path need not be installed."""
+    if imported := getattr(sys.modules.get(package), "__version__", None):
+        return imported
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
