@@ -7,6 +7,8 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -412,18 +414,18 @@ def test_missing_records_are_made_in_order_and_a_failure_stops(tmp_path, monkeyp
     ran = []
 
     def carry_out(command, log, report):
-        ran.append(command[0])
+        ran.append(command[1])
         assert ("not known" if len(ran) == 1 else "about") in report(1.0)
-        if command[0] == "experiments.losses":
+        if command[1] == "losses":
             raise SystemExit(3)
 
     monkeypatch.setattr(album, "carry_out", carry_out)
     with pytest.raises(SystemExit, match="3"):
         draw_all(["losses", "samples", "--run-missing", "--preset", "smoke", "--runs", str(tmp_path)])
-    assert ran == ["experiments.onset", "experiments.neighbours", "experiments.losses"]
+    assert ran == ["onset", "neighbours", "losses"]
     printed = capsys.readouterr()
-    assert "job 1 of 3, time left not known yet: experiments.onset" in printed.out
-    assert "job 2 of 3, about 0 minutes left: experiments.neighbours" in printed.out
+    assert "job 1 of 3, time left not known yet: hierdiff onset" in printed.out
+    assert "job 2 of 3, about 0 minutes left: hierdiff neighbours" in printed.out
     assert "the job ended with status 3" in printed.err
 
 
@@ -467,9 +469,9 @@ def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
     chains = capsys.readouterr().out.splitlines()
     configs = {}
     for line in [line for chain in chains for line in chain.split(" && ")]:
-        assert line.startswith("python -m experiments.")
-        module, *arguments = shlex.split(line)[2:]
-        name = module.removeprefix("experiments.")
+        *start, name = shlex.split(line)[:4]
+        assert start == ["python", "-m", "hierdiff"]
+        arguments = shlex.split(line)[4:]
         config, options = asked(monkeypatch, name, arguments)
         if name == "onset":
             configs[options.out] = config
@@ -485,7 +487,7 @@ def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
     listed = {command for chain in chains for command in chain.split(" && ")}
     assert {f"python -m {shlex.join(records.job(need)[0])}" for need in needed - {STOPS}} <= listed
     parts = {(str(seed), str(size)) for seed in STOPPING_SEEDS for size in records.stopping_sizes}
-    stops = [shlex.split(command) for command in listed if "experiments.stopping" in command]
+    stops = [shlex.split(command) for command in listed if "hierdiff stopping" in command]
     assert {tuple(command[command.index(name) + 1] for name in ("--seeds", "--sizes")) for command in stops} == parts
 
 
@@ -513,7 +515,7 @@ def test_a_figure_of_a_question_that_somebody_adds(records, tmp_path, monkeypatc
     monkeypatch.setattr(album, "carry_out", carry_out)
     options = ["own_figure", "--run-missing", "--preset", "smoke", "--runs", str(runs), "--out", str(tmp_path)]
     command.draw_all(own.registry, options)
-    assert made == [("experiments.own", "--preset", "smoke", "--run", str(own.run(MIDDLE)))]
+    assert made == [("hierdiff", "own", "--preset", "smoke", "--run", str(own.run(MIDDLE)))]
     assert (tmp_path / "own_figure.pdf").exists()
     with pytest.raises(SystemExit, match="2"):
         draw_all(options)
@@ -541,3 +543,17 @@ def test_a_picture_is_the_same_whatever_the_users_settings_of_matplotlib_are(tmp
     with mpl.rc_context(users):
         assert picture("b.png") == expected
         assert mpl.rcParams["font.size"] == 30
+
+
+def test_folders_of_the_user_that_are_called_as_ours_hide_no_job(tmp_path, monkeypatch):
+    """Somebody's own `experiments` and `figures` in the folder where this happens."""
+    for name in ("experiments", "figures"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(style.__file__).parents[2]))
+    program, *_ = Records(tmp_path, "smoke", QUESTIONS).command("onset", MIDDLE)
+    done = subprocess.run(
+        [sys.executable, "-m", program, "onset", "--help"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("usage: hierdiff onset")

@@ -131,7 +131,7 @@ class Records(NamedTuple):
     def command(self, question: str, run: str, *options: object) -> tuple[str, ...]:
         known = ("--preset", self.preset, *OPTIONS.get((question, self.preset), ()))
         place = ("--run" if self.registry[question].of == "run" else "--out", self.run(run))
-        return (f"experiments.{question}", *map(str, (*known, *options, *place)))
+        return ("hierdiff", question, *map(str, (*known, *options, *place)))
 
     def job(self, need: Need) -> tuple[tuple[str, ...], float]:
         """The command that makes a record, and the minutes it takes beside the ten of the default run.

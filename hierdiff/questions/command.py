@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hierdiff.errors import GOES_ON
+from hierdiff.errors import GOES_ON, require
 from hierdiff.pictures.command import draw_all, draw_run
 from hierdiff.questions import QUESTIONS, Entry, plugins
-from hierdiff.questions.configs import Both
+from hierdiff.questions.configs import AskedOfRun, Both
+from hierdiff.runs import record
 from hierdiff.runs.command_line import Parser, parse_config
 
 
@@ -52,6 +53,7 @@ def ask(name: str, argv: list[str] | None = None, *, prog: str) -> None:
         load_plugins(parser, argv)
         entry = QUESTIONS[name]
         config, options = read(name, entry, parser, argv)
+        require_folders(entry, config, options)
         # What is imported from here on takes long.
         pkgutil.resolve_name("hierdiff.learning.devices:set_up_devices")(distributed=options.distributed)
         if entry.of == "run" and options.out:
@@ -81,6 +83,22 @@ def read(name: str, entry: Entry, parser: Parser, argv: list[str] | None) -> tup
         noise = "" if getattr(training, "process", "gaussian") == "gaussian" else f"{training.process}-"
         options.out = Path("runs", folder.format(preset=options.preset, seed=training.seed, noise=noise))
     return config, options
+
+
+def require_folders(entry: Entry, config: Any, options: argparse.Namespace) -> None:
+    """Raise `OptionError` where the folders of a question will not do, as far as that can be seen in no time.
+
+    Those are the folder of the run that it makes, and that of the run that it is put to, which must fit the question.
+    """
+    if entry.of == "run" and not options.out:
+        training = type(QUESTIONS[entry.training].presets["laptop"])()
+        need = f"the folder of a finished run of experiments.{entry.training}"
+        require(options.run is not None, "run", "nothing", need)
+        found = record.read_finished(options.run, training, entry.training)
+        if isinstance(config, AskedOfRun):
+            config.require_run(found)
+    elif entry.of in ("run", "training") and not getattr(options, "plan", False):
+        record.require_own(options.out, getattr(config, "training", config))
 
 
 def answer(name: str, config: Any, **options: Any) -> None:

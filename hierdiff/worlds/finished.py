@@ -66,8 +66,8 @@ def open_run(folder: Path, kind: type[World]) -> Run:
         or cannot be written.
     """
     need = f"the folder of a finished run of experiments.{kind.COMMAND}"
-    config = record.read_config("run", folder, kind.CONFIG(), need, f"{need}; of this one,")
-    require(record.finished(folder, "run"), "run", str(folder), need)
+    config = record.read_finished(folder, kind.CONFIG(), kind.COMMAND)
+    record.finished(folder, "run")
     unchanged = record.made_with(folder / "curves.nc", config)
     require(unchanged, "run", str(folder), f"{need}; its config.json was changed")
     record.require_writable("run", folder)
