@@ -15,7 +15,7 @@ from runs import asked, names
 
 from experiments import membership, onset
 from hierdiff.learning.network import TransformerConfig
-from hierdiff.noising import Masking, Uniform
+from hierdiff.noising import PROCESSES
 from hierdiff.pictures import style
 from hierdiff.pictures.command import draw_run
 from hierdiff.runs import record
@@ -92,34 +92,34 @@ def test_a_foreign_folder_is_refused_and_left_as_it_is(content, tmp_path, capsys
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--depth", "0"], "--depth: got 0, needs an integer of at least 1"),
-        (["--depth", "two"], "--depth: got 'two', needs an integer"),
+        (["--depth", "0"], "--depth: got 0, needs an integer from 1 to 20"),
+        (["--depth", "two"], "--depth: got 'two', needs an integer from 1 to 20"),
         (["--rules", "40"], "--rules: got 40, needs an integer from 1 to 6"),
         (["--detph", "4"], "--detph is not an option of python -m experiments.onset; did you mean --depth?"),
         (["--layers", "3"], "--layers is an option of --network transformer only"),
-        (["--preset", "huge"], "--preset: invalid choice: 'huge'"),
+        (["--preset", "huge"], "--preset: got 'huge', needs one of smoke, laptop, paper"),
         (["--noise", "0.1", "2"], "--noise: got (0.1, 2.0), needs distinct numbers above 0 and up to 1"),
         (
             ["--noise", "0.15", "0.151", "--noise-levels", "100"],
             "--noise: got (0.15, 0.151), needs values that are distinct",
         ),
-        (["--held-out", "99"], "--held-out: got 99, needs at least 100"),
-        (["--members", "0"], "--members: got 0, needs an integer of at least 1"),
-        (["--sets", "1"], "--sets: got 1, needs an integer of at least 2"),
+        (["--held-out", "99"], "--held-out: got 99, needs an integer from 100 to 100,000,000"),
+        (["--members", "0"], "--members: got 0, needs an integer from 1 to"),
+        (["--sets", "1"], "--sets: got 1, needs an integer from 2 to 1,000"),
         (["--learning-rate", "nan"], "--learning-rate: got nan, needs a number between 0 and 1"),
         (["--network", "transformer", "--width", "10"], "--heads: got 4, needs a divisor of the width, 10"),
         (["--out", "/proc/nothing"], "--out: got /proc/nothing, needs a folder that can be written"),
-        (["--steps"], "--steps: expected one argument"),
-        (["--steps", "3000000000"], "--steps: got 3000000000, needs an integer from 1 to 2,147,483,647"),
+        (["--steps"], "--steps: got nothing, needs a value"),
+        (["--steps", "3000000000"], "--steps: got 3000000000, needs an integer from 2 to 2,147,483,647"),
         (["--checkpoints", "100000000000"], "--checkpoints: got 100000000000, needs an integer from 2 to 10,000"),
         (["--average-width", "1e-200"], "--average-width: got 1e-200, needs 0, or a number from 0.001"),
         (["--sigma", "1e308"], "--sigma: got 1e+308, needs a number from 0 to 1,000,000"),
         (["--noise", "0.15", "1e-12"], "--noise: got (0.15, 1e-12), needs values that are distinct among"),
-        (["--noise-levels", "3000000000"], "--noise-levels: got 3000000000, needs an integer from 21"),
+        (["--noise-levels", "3000000000"], "--noise-levels: got 3000000000, needs an integer from 1 to 1,000,000"),
         (["--split", "-1"], "--split: got -1, needs an integer from 0"),
         (["--process", "salt"], "--process: got salt, needs one of gaussian, masking, uniform"),
         (["--process", "masking", "--noise", "0.1", "0.3"], "--onset-noise: got 0.4, needs one of the noise levels"),
-        (["--loss", "squares"], "--loss: invalid choice: 'squares'"),
+        (["--loss", "squares"], "--loss: got squares, needs one of cross-entropy, bound"),
     ],
 )
 def test_bad_input_ends_with_status_2_and_one_sentence(options, sentence, capsys):
@@ -145,10 +145,10 @@ def test_every_field_of_every_config_is_an_option(options, config, capsys):
         assert re.search(rf"--{name.replace('_', '-')}\b", text)
 
 
-@pytest.mark.parametrize("process", [Masking, Uniform], ids=lambda each: each.name)
-def test_a_process_brings_its_options_and_those_that_are_given_win(process, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["masking", "uniform"])
+def test_a_process_brings_its_options_and_those_that_are_given_win(name, monkeypatch, capsys):
     """Those of the preset too, where they are asked for."""
-    chosen = ["--preset", "smoke", "--process", process.name]
+    chosen, process = ["--preset", "smoke", "--process", name], PROCESSES[name]
 
     def told(*options):
         config = asked(monkeypatch, "onset", [*chosen, *options])[0]
@@ -165,8 +165,9 @@ def test_a_process_brings_its_options_and_those_that_are_given_win(process, monk
     with pytest.raises(SystemExit, match="0"):
         onset.main([*chosen, "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert f"noise levels, as shares t/T (default: {process.defaults['noise']})" in text
-    assert f"defines the turning point (default: {own['onset_noise']})" in text
+    shares = "distinct numbers above 0 and up to 1"
+    assert f"noise levels, as shares t/T: {shares} (default: {process.defaults['noise']})" in text
+    assert f"turning point: a number above 0 and up to 1 (default: {own['onset_noise']})" in text
 
 
 @pytest.fixture

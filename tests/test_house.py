@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 # Rooms in one tuple do not import each other.
 ORDER = [
     ("errors", "chunks", "keys"),
-    ("noising", "grammar"),
+    ("noising", "grammar_config"),
+    ("grammar",),
     ("posterior",),
     ("sampling",),
     ("statistics",),
@@ -25,6 +26,7 @@ ORDER = [
     ("compare",),
     ("pictures",),
     ("questions",),
+    ("__main__",),
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}
 HEAVY = ("flax", "optax", "orbax", "xarray", "pandas", "scipy", "matplotlib")

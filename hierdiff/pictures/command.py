@@ -19,14 +19,14 @@ def albums(registry: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def draw_all(registry: Mapping[str, Any], argv: list[str] | None = None) -> None:
-    """`python -m figures`."""
+def draw_all(registry: Mapping[str, Any], argv: list[str] | None = None, *, prog: str = "python -m figures") -> None:
+    """Draw some figures, or all; the records that are missing are made first, if that is asked for."""
     figures, presets = albums(registry), sorted(registry["onset"].presets)
-    parser = Parser(prog="python -m figures", description="Draws every figure from the records of a preset's runs.")
+    parser = Parser(prog=prog, description="Draws every figure from the records of a preset's runs.")
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"which of {', '.join(figures)} (default: all)")
-    parser.add_argument("--preset", choices=presets, default="laptop", help="whose runs")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
-    parser.add_argument("--out", type=Path, help="folder of the pictures (default: RUNS/figures-PRESET)")
+    parser.add_choice("--preset", presets, "whose runs", default="laptop")
+    parser.add_path("--runs", "folder of all runs", default=Path("runs"))
+    parser.add_path("--out", "folder of the pictures (default: RUNS/figures-PRESET)")
     parser.add_argument("--run-missing", action="store_true", help="make the records that are missing, and then draw")
     parser.add_argument("--list-jobs", action="store_true", help="print the commands that make all records, and stop")
     options = parser.parse_all(argv)
@@ -36,9 +36,10 @@ def draw_all(registry: Mapping[str, Any], argv: list[str] | None = None) -> None
         importlib.import_module("hierdiff.pictures.album").make(registry, options)
 
 
-def draw_run(argv: list[str] | None = None) -> None:
-    parser = Parser(prog="python -m figures.onset", description="Draws the picture of a run anew.")
-    parser.add_argument("run", type=Path, help="folder of a finished run of experiments.onset")
+def draw_run(argv: list[str] | None = None, *, prog: str = "python -m figures.onset") -> None:
+    """Draw the picture of a run anew."""
+    parser = Parser(prog=prog, description="Draws the picture of a run anew.")
+    parser.add_path("run", "folder of a finished run of experiments.onset")
     options = parser.parse_all(argv)
     with parser.one_sentence():
         importlib.import_module("hierdiff.pictures.run").draw_finished(options.run)

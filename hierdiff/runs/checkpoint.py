@@ -15,8 +15,6 @@ from hierdiff.errors import OptionError
 from hierdiff.learning.devices import failing_together, of_first_process, to_host
 from hierdiff.runs import record
 
-# What a shell gives a program that SIGTERM has ended: schedulers requeue on it.
-TERMINATED = 128 + signal.SIGTERM
 KEPT = 2
 
 
@@ -100,13 +98,23 @@ def only_writer(folder: Path, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def noting_termination() -> Iterator[list[int]]:
-    """Gives a list that is empty until SIGTERM comes: the program is then to save, and to leave with `TERMINATED`."""
+    """Gives a list that is empty until SIGTERM or Ctrl-C comes: the program is then to save, and to leave.
+
+    A second Ctrl-C does not wait.
+    """
     came = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+
+    def note(number: int, _: Any) -> None:
+        if number == signal.SIGINT and number in came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield came
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     # It has come too late for anybody to ask.
     if came:
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(came[0])

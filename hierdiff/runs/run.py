@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,11 +12,11 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from hierdiff.errors import require
+from hierdiff.errors import GOES_ON, Interrupted, require
 from hierdiff.learning.devices import failing_together, in_any_process, of_first_process, to_host
 from hierdiff.learning.loop import train
 from hierdiff.runs import record
-from hierdiff.runs.checkpoint import TERMINATED, noting_termination, only_writer, restore, save, whole_saves
+from hierdiff.runs.checkpoint import noting_termination, only_writer, restore, save, whole_saves
 from hierdiff.runs.laboratory import make_measure, prepare
 from hierdiff.runs.options import PLUGINS, options_of
 from hierdiff.runs.world import Inputs, World
@@ -108,7 +109,7 @@ def carry_out(
     Raises:
       FloatingPointError: a loss or a measurement is not finite.
       OSError: a file cannot be written.
-      SystemExit: SIGTERM has come; the state is saved.
+      Interrupted: SIGTERM or Ctrl-C has come; the state is saved.
     """
     training, measure = prepare(config, world), make_measure(world)
     checkpoints, kept = config.train.checkpoint_steps(), config.train.snapshot_steps()
@@ -159,6 +160,7 @@ def carry_out(
                 save(states, step, {"state": state, "measured": measured, "seconds": seconds})
                 saved = time.monotonic()
             if leaving:
-                raise SystemExit(TERMINATED)
+                number = termination[0] if termination else signal.SIGTERM
+                raise Interrupted(number, f"the state of step {step} is saved in {states}, and {GOES_ON}")
     each = [{name: x[i] for name, x in measured.items()} for i in range(len(checkpoints))]
     return each, {"seconds_training": float(seconds[-1, 0]), "seconds_measuring": float(seconds[-1, 1])}
