@@ -31,6 +31,11 @@ class Interrupted(KeyboardInterrupt):
         self.number, self.saved = number, saved
 
 
+def in_one_line(error: BaseException) -> str:
+    """What an exception says."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def require(good: bool, name: str, got: object, need: str) -> None:
     """Raise `OptionError` unless `good`."""
     if not good:

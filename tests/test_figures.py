@@ -9,7 +9,6 @@ import shutil
 import signal
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
@@ -153,9 +152,8 @@ def function(name):
 
 def drawn(name, records):
     """The axes of a figure."""
-    with plt.style.context(style.STYLE):
+    with style.drawing():
         figure = function(name)(records)
-    plt.close(figure)
     return figure.axes
 
 
@@ -301,12 +299,11 @@ def test_three_noises_beside_each_other(records):
 
 def marks(found):
     """The lines and the bands at the turning point of a run, in the panel of a record."""
-    figure, axes = plt.subplots()
+    _, axes = style.subplots(1, 1, figsize=(4, 3))
     axes.plot(STEPS, STEPS)
     style.mark(axes, {"onset": found, "best": NOWHERE}, ["turning point"])
     lines = [float(np.asarray(line.get_xdata())[0]) for line in axes.lines[1:]]
     boxes = [patch.get_path().get_extents(patch.get_patch_transform()) for patch in axes.patches]
-    plt.close(figure)
     return lines, [(float(box.x0), float(box.x1)) for box in boxes], [text.get_text() for text in axes.texts]
 
 
@@ -320,12 +317,11 @@ def test_landmarks_are_marked_by_what_is_known_of_them():
 
 
 def test_names_of_landmarks_that_are_near_do_not_overlap():
-    figure, axes = plt.subplots()
+    _, axes = style.subplots(1, 1, figsize=(4, 3))
     axes.plot(STEPS, STEPS)
     near = {"onset": found(100.0), "memorization": found(105.0), "best": found(500.0)}
     style.over_training(axes, near, None)
     boxes = [text.get_window_extent() for text in axes.texts]
-    plt.close(figure)
     assert len(boxes) == 3
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 

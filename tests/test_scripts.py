@@ -7,7 +7,6 @@ import shutil
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
@@ -126,10 +125,9 @@ def test_figures_are_drawn_from_what_the_program_records(folder, tmp_path):
     for name, module in albums(QUESTIONS).items():
         draw = getattr(importlib.import_module(module), name)
         if all(records.there(need) for need in draw.needs):
-            with plt.style.context(style.STYLE):
+            with style.drawing():
                 figure = draw(records)
             assert all(axes.has_data() for axes in figure.axes if axes.get_xlabel()), name
-            plt.close(figure)
             drawn += 1
     assert drawn == 11
 
@@ -360,10 +358,9 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
     for size in SIZES:
         records.run(size).symlink_to(tmp_path / "seed-0-size-200")
     for figure in (growth, stopping_figure):
-        with plt.style.context(style.STYLE):
+        with style.drawing():
             drawn = figure(records)
         assert all(axes.has_data() for axes in drawn.axes)
-        plt.close(drawn)
 
 
 def test_means_over_grammars_have_students_intervals():

@@ -5,18 +5,17 @@ import functools
 import importlib
 import itertools
 import math
-import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from hierdiff.errors import OptionError
+from hierdiff.errors import OptionError, in_one_line
 from hierdiff.pictures import style
 from hierdiff.pictures.command import albums
 from hierdiff.pictures.records import ONSET, SIZES, STOPPING, STOPPING_SEEDS, Need, Records, read
@@ -47,7 +46,7 @@ def draw(name: str, figure: Any, records: Records, out: Path) -> bool:
         missing = [need for need in needs if not records.there(need)]
         for need in missing:
             command, _ = records.job(need)
-            print(f"{name}: {records.file(need)} is missing; this makes it: python -m {shlex.join(command)}")
+            print(f"{name}: {records.file(need)} is missing; this makes it: {shell(command)}")
         if not missing:
             origins = [style.origin(records.file(need), records.read(*need)) for need in needs]
             style.save(lambda: figure(records), [out / f"{name}.pdf", out / f"{name}.png"], origins)
@@ -55,7 +54,16 @@ def draw(name: str, figure: Any, records: Records, out: Path) -> bool:
     except OptionError as error:
         print(f"{name}: {error.got}: needs {error.need}")
         return False
+    # One that cannot be drawn, or whose record cannot be read now, is no reason not to draw the others.
+    except Exception as error:
+        print(f"{name}: cannot be drawn: {in_one_line(error)}")
+        return False
     return not missing
+
+
+def shell(command: Iterable[str]) -> str:
+    """The command of a job, for a shell."""
+    return " ".join(map(record.quoted, ("python", "-m", *command)))
 
 
 def run_missing(records: Records, needs: Collection[Need]) -> None:
@@ -77,7 +85,7 @@ def run_missing(records: Records, needs: Collection[Need]) -> None:
     with tqdm(total=sum(jobs.values()), bar_format=form, disable=None, dynamic_ncols=True) as bar:
         for number, (command, minutes) in enumerate(jobs.items(), 1):
             report = functools.partial(left, bar, minutes, done, pace)
-            bar.write(f"job {number} of {len(jobs)}, {report(0.0)}: {shlex.join(command)}")
+            bar.write(f"job {number} of {len(jobs)}, {report(0.0)}: {' '.join(map(record.quoted, command))}")
             sys.stdout.flush()
             try:
                 carry_out(command, log, report)
@@ -145,4 +153,4 @@ def independent_jobs(records: Records) -> list[str]:
             if entry.pictures and entry.of in ("training", "runs") and x not in (ONSET, STOPPING)
         ),
     ]
-    return [" && ".join(f"python -m {shlex.join(command)}" for command in chain) for chain in chains]
+    return [" && ".join(map(shell, chain)) for chain in chains]

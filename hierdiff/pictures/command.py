@@ -4,11 +4,31 @@ The registry of questions is given to them: of each, the names of its figures, `
 """
 
 import importlib
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
+from hierdiff.errors import OptionError, in_one_line
 from hierdiff.runs.command_line import Parser
+
+
+def drawing(module: str) -> ModuleType:
+    """A module of what draws, whatever the user's settings of matplotlib are: none of them is used.
+
+    A backend that is none, in MPLBACKEND, and a matplotlibrc that is no text are no reason not to draw.
+    """
+    try:
+        importlib.import_module("matplotlib")
+    except ValueError:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+            del sys.modules[name]
+        with mock.patch.dict(os.environ, {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}):
+            importlib.import_module("matplotlib")
+    return importlib.import_module(f"hierdiff.pictures.{module}")
 
 
 def albums(registry: Mapping[str, Any]) -> dict[str, str]:
@@ -33,7 +53,7 @@ def draw_all(registry: Mapping[str, Any], argv: list[str] | None = None, *, prog
     if unknown := [name for name in options.figures if name not in figures]:
         parser.error(f"FIGURE: got {unknown[0]}, needs one of {', '.join(figures)}")
     with parser.one_sentence():
-        importlib.import_module("hierdiff.pictures.album").make(registry, options)
+        drawing("album").make(registry, options)
 
 
 def draw_run(argv: list[str] | None = None, *, prog: str = "python -m figures.onset") -> None:
@@ -42,4 +62,9 @@ def draw_run(argv: list[str] | None = None, *, prog: str = "python -m figures.on
     parser.add_path("run", "folder of a finished run of experiments.onset")
     options = parser.parse_all(argv)
     with parser.one_sentence():
-        importlib.import_module("hierdiff.pictures.run").draw_finished(options.run)
+        try:
+            drawing("run").draw_finished(options.run)
+        except (OptionError, OSError):
+            raise
+        except Exception as error:
+            raise SystemExit(f"stopped: the picture cannot be drawn: {in_one_line(error)}") from None

@@ -3,14 +3,16 @@
 import argparse
 import pkgutil
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from hierdiff.errors import in_one_line
 from hierdiff.learning.devices import failing_together
-from hierdiff.pictures.run import draw
+from hierdiff.pictures.command import drawing
 from hierdiff.runs import record
 from hierdiff.runs.laboratory import label, statistics
 from hierdiff.runs.plan import say_plan
@@ -90,9 +92,18 @@ def run(config: Any, world: World, folder: Path) -> None:
 
 
 def show(folder: Path, world: World) -> None:
-    """Draw the picture of a finished run and print what was found."""
-    draw(folder, type(world))
+    """Print what was found in a finished run, and draw its picture; where that fails, the run is as good."""
     summary = record.read_json(folder / "summary.json")
     # Older records have no table.
     print("", *summary.get("table", []), "", summary["verdict"], "", sep="\n")
     print(f"training {summary['seconds_training']:.0f} s, measuring {summary['seconds_measuring']:.0f} s")
+    try:
+        draw(folder, type(world))
+    # What somebody's installation of what draws may raise is not known.
+    except Exception as error:
+        print(f"the picture cannot be drawn: {in_one_line(error)}; the results are whole", file=sys.stderr)
+
+
+def draw(folder: Path, world: type[World]) -> None:
+    """Draw the picture of a run; what draws is imported now, when all results are there."""
+    drawing("run").draw(folder, world)

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import errno
 import functools
+import io
 import os
 import re
 import signal
@@ -55,6 +56,9 @@ class Parser(argparse.ArgumentParser):
 
         And where SIGTERM or Ctrl-C comes, after which `saved` says what is kept.
         """
+        # Names of files, which are printed, need not be text.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             with raising_on_termination():
                 yield

@@ -49,14 +49,17 @@ def in_folder(folder: Path, config: Any, world: World, resume: str) -> Iterator[
                 # Versions before this one saved a state as a folder.
                 older = any(path.is_dir() for path in folder.glob("state/[0-9]*"))
                 need = (
-                    "a run that this version can go on with; an older one has left this, --resume never starts it anew"
+                    "a run that this version can go on with; an older one has left this, another --out starts it anew"
                 )
                 require(not older or resume == "never", "out", str(folder), need)
                 ended = (folder / "summary.json").exists()
-                goes_on = resume != "never" and (ended or bool(whole_saves(folder / "state")))
-                require(
-                    goes_on or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none"
-                )
+                goes_on = resume != "never" and (ended or bool(whole_saves(folder / "state", "out")))
+                need = f"a run that was left in {folder}; there is none"
+                require(goes_on or resume != "must", "resume", resume, need)
+                # No interruption leaves results without a state or a summary.
+                lost = not goes_on and (folder / "results.nc").exists()
+                need = "a whole run; its summary.json is missing, or not yet copied. Another --out starts it anew"
+                require(not lost or resume == "never", "out", str(folder), need)
                 record.tidy(folder)
                 if goes_on and not ended:
                     record.require_same_data("out", folder, world.about)
