@@ -95,7 +95,7 @@ def test_a_foreign_folder_is_refused_and_left_as_it_is(content, tmp_path, capsys
         (["--depth", "0"], "--depth: got 0, needs an integer from 1 to 20"),
         (["--depth", "two"], "--depth: got 'two', needs an integer from 1 to 20"),
         (["--rules", "40"], "--rules: got 40, needs an integer from 1 to 6"),
-        (["--detph", "4"], "--detph is not an option of python -m experiments.onset; did you mean --depth?"),
+        (["--detph", "4"], "--detph is not an option of hierdiff onset; did you mean --depth?"),
         (["--layers", "3"], "--layers is an option of --network transformer only"),
         (["--preset", "huge"], "--preset: got 'huge', needs one of smoke, laptop, paper"),
         (["--noise", "0.1", "2"], "--noise: got (0.1, 2.0), needs distinct numbers above 0 and up to 1"),
