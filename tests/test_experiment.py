@@ -1,7 +1,12 @@
 """The experiment as a user runs it: its files, its numbers, its words for bad input."""
 
 import json
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -267,3 +272,43 @@ def test_outside_a_checkout_no_commit_is_named(monkeypatch):
     monkeypatch.setattr(record.subprocess, "run", none)
     made = record.origin(OnsetConfig())
     assert style.origin(Path("runs/a/curves.nc"), made).endswith("; commit unknown")
+
+
+def git(folder, *words):
+    name = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    return subprocess.run(["git", "-C", str(folder), *name, *words], check=True, capture_output=True, text=True).stdout
+
+
+def test_a_commit_is_named_of_the_packages_own_checkout_alone(tmp_path, monkeypatch):
+    """Not that of a repository in which it is installed, or copied, or from whose hook it is called."""
+    for folder, project in (("user", "theirs"), ("own", "hierdiff")):
+        place = tmp_path / folder
+        (place / "env" / "lib" / "hierdiff").mkdir(parents=True)
+        (place / "pyproject.toml").write_text(f'[project]\nname = "{project}"\n')
+        git(tmp_path, "init", "-q", str(place))
+        git(place, "add", ".")
+        git(place, "commit", "-qm", "first")
+    head = git(tmp_path / "own", "rev-parse", "HEAD").strip()
+    assert record.commit(tmp_path / "own") == head[:12]
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "user" / ".git"))
+    assert record.commit(tmp_path / "own") == head[:12]
+    (tmp_path / "own" / "pyproject.toml").write_text('[project]\nname = "hierdiff"\nversion = "2"\n')
+    assert record.commit(tmp_path / "own") == f"{head[:12]}-dirty"
+    # Its root is not the folder that the package is in, its project is another, or there is none.
+    vendored = tmp_path / "user" / "vendored"
+    shutil.copytree(tmp_path / "own", vendored, ignore=shutil.ignore_patterns(".git"))
+    for place in (vendored, tmp_path / "user", tmp_path / "user" / "env" / "lib", tmp_path):
+        assert record.commit(place) is None, place
+
+
+ODD = ["a b", "it's", "$HOME", "x;y", "[1]*", "back\\slash", "new\nline", "", "é"]
+
+
+def test_the_command_of_a_record_can_be_repeated(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["onset.py", *ODD])
+    assert shlex.split(record.command())[-len(ODD) :] == ODD
+    # Of what is no text, too, and as text.
+    words = [*ODD, *(os.fsdecode(word) for word in (b"\xff", b"it's \xe9\\x41 'a'"))]
+    line = " ".join(map(record.quoted, words)).encode()
+    done = subprocess.run(["bash", "-c", b"printf '%s\\0' " + line], capture_output=True, check=True)
+    assert done.stdout.split(b"\0")[:-1] == [os.fsencode(word) for word in words]

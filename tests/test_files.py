@@ -4,6 +4,7 @@ All numbers are computed once: what is left of a run is what it does with files.
 """
 
 import builtins
+import contextlib
 import dataclasses
 import errno
 import fcntl
@@ -11,7 +12,11 @@ import io
 import itertools
 import os
 import shutil
+import stat
+import subprocess
+import sys
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,6 +76,7 @@ def whole(tmp_path_factory, monkeypatch_module):
         for owner, name in ((Sequences, "set_up"), (Sequences, "inputs"), (training, "statistics")):
             patch.setattr(owner, name, once(getattr(owner, name)))
         patch.setattr(training, "summarise", once(training.summarise))
+        patch.setattr(record, "provenance", once(record.provenance))
         patch.setattr(run, "SAVE_AFTER", 0.0)
         for name, stub in (("prepare", prepare), ("train", train), ("make_measure", lambda _: measure)):
             patch.setattr(run, name, stub)
@@ -205,12 +211,145 @@ TIMES = ("seconds_training", "seconds_measuring")
 
 
 def test_a_fault_at_a_boundary_of_files_leaves_a_folder_that_goes_on(whole, tmp_path, capsys):
-    """Every seventh is tried, and every eleventh is the last thing that the program does."""
-    assert sweep(whole, tmp_path, capsys, 7, (errno.EIO,)) > 100
-    sweep(whole, tmp_path, capsys, 11, (0,))
+    """Some of them; at others the program is killed."""
+    assert sweep(whole, tmp_path, capsys, 17, (errno.EIO,)) > 100
+    sweep(whole, tmp_path, capsys, 23, (0,))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, errno.EIO, errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EINTR])
 def test_a_fault_at_any_boundary_of_files_leaves_a_folder_that_goes_on(number, whole, tmp_path, capsys):
     sweep(whole, tmp_path, capsys, 1, (number,))
+
+
+NAMES = ["a[1]", "*?", "back\\slash", "new\nline", " spaces ", "$x_y^2$ {%}", "-dash", "~"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, os.fsdecode(b"not UTF-8: \xff"), 255 * "n"])
+def test_a_folder_may_have_any_name(name, whole, tmp_path, capsys):
+    """A run there is killed half way, goes on, is asked a question and shown."""
+    folder = tmp_path / name
+    assert isinstance(fault(folder, 90, 0)[1], Killed)
+    assert record.steps_in(folder / "state")
+    ask("onset", [*OPTIONS, "--out", f"{tmp_path}/{name}", "--resume", "must"])
+    run_and_ask(folder)
+    same(folder, whole)
+    assert record.read_json(folder / "summary.json")["losses"]["so"]
+    assert ascii(name)[1:-1].replace("\\\\", "\\")[:9] in capsys.readouterr().out or "\n" in name
+
+
+def test_a_folder_whose_files_would_have_too_long_names_is_refused_at_the_start(whole, tmp_path, capsys):
+    folder = tmp_path
+    while len(str(folder)) < 4096 - 60:
+        folder /= "n" * min(200, 4096 - 59 - len(str(folder)))
+    with pytest.raises(SystemExit, match="2"):
+        ask("onset", [*OPTIONS, "--out", str(folder)])
+    assert "File name too long" in capsys.readouterr().err
+
+
+def test_what_a_run_makes_has_the_modes_that_the_umask_leaves(whole, tmp_path):
+    before = os.umask(0o027)
+    try:
+        assert isinstance(fault(tmp_path / "run", 90, 0)[1], Killed)
+        made = [(path, path.stat().st_mode) for path in (tmp_path / "run").rglob("*")]
+        run_and_ask(tmp_path / "run")
+    finally:
+        os.umask(before)
+    made += [(path, path.stat().st_mode) for path in (tmp_path / "run").rglob("*")]
+    assert {path.name for path, _ in made} >= {"snapshots", "state", ".lock", "curves.nc", "config.json"}
+    for path, mode in made:
+        assert stat.S_IMODE(mode) == (0o750 if stat.S_ISDIR(mode) else 0o640), path
+
+
+@contextlib.contextmanager
+def locked(path, how):
+    """Another program has the file open, and has locked it: HDF5, by the one kind of lock, or by the other."""
+    if how == "HDF5":
+        with h5py.File(path, "r+"):
+            yield
+        return
+    code = f"import fcntl, sys; f = open(sys.argv[1], 'r+b'); fcntl.{how}(f, fcntl.LOCK_EX); print(flush=True); input()"
+    command, pipe = [sys.executable, "-c", code, str(path)], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as program:
+        assert program.stdout
+        program.stdout.readline()
+        yield
+        program.communicate("")
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("curves.nc", "HDF5"),
+        ("losses.results.nc", "HDF5"),
+        ("summary.json", "flock"),
+        ("config.json", "lockf"),
+        ("curves.nc", "lockf"),
+        ("snapshots/00000002.npz", "flock"),
+    ],
+)
+def test_a_file_that_another_program_has_locked_is_not_called_damaged(name, how, whole, tmp_path, capsys):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    if "snapshots" in name:
+        (folder / "losses.results.nc").unlink()
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file()}
+    with locked(folder / name, how), pytest.raises(SystemExit) as stop:
+        run_and_ask(folder)
+    assert stop.value.code == (
+        f"stopped: {folder / name} is locked by another program, which may be writing it; "
+        "once that has closed it, the same command goes on"
+    )
+    after = {path: path.stat().st_mtime_ns for path in before}
+    del after[folder / name], before[folder / name]
+    assert after == before
+    run_and_ask(folder)
+    same(folder, whole)
+
+
+def test_a_file_that_another_program_only_reads_is_read(whole, tmp_path):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    with h5py.File(folder / "curves.nc", "r"):
+        run_and_ask(folder)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_file_that_cannot_be_read_now_is_not_called_damaged(number, whole, monkeypatch):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(io, "open", fail)
+    for read in (record.read_json, record.read_results, record.is_whole, record.read_arrays):
+        with pytest.raises(OSError, match=os.strerror(number)) as error:
+            read(whole / "curves.nc")
+        assert not isinstance(error.value, record.DamagedError | FileNotFoundError)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        record.made_with(whole / "losses.results.nc", LossesConfig())
+
+
+def test_damaged_bytes_are_told_from_what_cannot_be_read(whole, tmp_path):
+    """Half a file, as one that is copied is for a while, and bytes that another program has put there."""
+    rng = np.random.default_rng(0)
+    for name, read in (
+        ("summary.json", record.read_json),
+        ("curves.nc", record.read_results),
+        ("snapshots/00000002.npz", record.read_arrays),
+    ):
+        content = (whole / name).read_bytes()
+        path = tmp_path / "file"
+        for part in (0.0, 0.01, 0.1, 0.5, 0.9):
+            path.write_bytes(content[: int(part * len(content))])
+            with pytest.raises(record.DamagedError, match="is damaged, or not yet wholly written"):
+                read(path)
+        path.write_bytes(rng.bytes(len(content)))
+        with pytest.raises(record.DamagedError):
+            read(path)
+
+
+def test_a_piece_of_a_question_that_is_damaged_is_measured_again(whole, tmp_path):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    (folder / "losses.results.nc").unlink()
+    (first, _) = record.pieces(folder, "losses", [2, 4], LossesConfig())
+    first.write_bytes(b"PK half a file")
+    run_and_ask(folder)
+    a, b = (record.read_results(each / "losses.results.nc") for each in (folder, whole))
+    assert a.drop_attrs().identical(b.drop_attrs())
