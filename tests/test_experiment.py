@@ -23,6 +23,7 @@ from hierdiff.learning.network import TransformerConfig
 from hierdiff.noising import PROCESSES
 from hierdiff.pictures import style
 from hierdiff.pictures.command import draw_run
+from hierdiff.questions import training
 from hierdiff.runs import record
 from hierdiff.runs.options import flat, options_of
 from hierdiff.runs.world import Inputs
@@ -312,3 +313,29 @@ def test_the_command_of_a_record_can_be_repeated(monkeypatch):
     line = " ".join(map(record.quoted, words)).encode()
     done = subprocess.run(["bash", "-c", b"printf '%s\\0' " + line], capture_output=True, check=True)
     assert done.stdout.split(b"\0")[:-1] == [os.fsencode(word) for word in words]
+
+
+def test_a_picture_is_drawn_whatever_backend_and_matplotlibrc_a_program_is_given(smoke_run, tmp_path):
+    """A backend that is none, settings that are no text, and a name that mathematics could not read."""
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
+    folder = shutil.copytree(smoke_run[0], tmp_path / "$a_b^ {")
+    (folder / "onset.png").unlink()
+    settings = {"MPLBACKEND": "nonsense", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    command = [sys.executable, "-m", "figures.onset", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **settings})
+    assert done.returncode == 0, done.stderr
+    assert (folder / "onset.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_drawn_takes_nothing_from_a_run(smoke_run, tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(smoke_run[0], tmp_path / "run")
+
+    def fail(*_):
+        raise RuntimeError("latex was not able\nto process this")
+
+    monkeypatch.setattr(training, "draw", fail)
+    onset.main([*OPTIONS, "--out", str(folder)])
+    printed = capsys.readouterr()
+    assert record.read_json(folder / "summary.json")["verdict"] in printed.out
+    sentence = "the picture cannot be drawn: latex was not able to process this; the results are whole\n"
+    assert printed.err == sentence

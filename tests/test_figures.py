@@ -9,7 +9,9 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import xarray as xr
@@ -518,3 +520,26 @@ def test_a_figure_of_a_question_that_somebody_adds(records, tmp_path, monkeypatc
     with pytest.raises(SystemExit, match="2"):
         draw_all(options)
     assert "FIGURE: got own_figure, needs one of training" in capsys.readouterr().err
+
+
+def test_a_picture_is_the_same_whatever_the_users_settings_of_matplotlib_are(tmp_path):
+    """To the byte; a name may have the signs of mathematics, and letters that the font has not."""
+    name = "$x_y^2$ 50% {\\frac \u4e2d \udcff"
+    origin = style.origin(Path("runs", name, "curves.nc"), {"command": f"python -m x {name}", "commit": None})
+
+    def picture(file):
+        def draw():
+            figure, axes = style.subplots(1, 1, figsize=(3, 3))
+            axes.plot([1, 2], [3, 4], label=name[:5])
+            axes.set(title=name[:7], xscale="log", ylabel="KL(BP_k || f)")
+            axes.legend()
+            return figure
+
+        style.save(draw, [tmp_path / file], [origin])
+        return (tmp_path / file).read_bytes()
+
+    users: Any = {"text.usetex": True, "font.size": 30, "savefig.dpi": 20, "text.parse_math": True, "axes.grid": True}
+    expected = picture("a.png")
+    with mpl.rc_context(users):
+        assert picture("b.png") == expected
+        assert mpl.rcParams["font.size"] == 30

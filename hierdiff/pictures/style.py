@@ -90,9 +90,11 @@ def panels(rows: int = 1, columns: int = 1, **options: Any) -> Callable[[Callabl
     return figure_of
 
 
-def subplots(rows: int, columns: int, *, figsize: Sequence[float], **options: Any) -> tuple[Figure, Any]:
+def subplots(
+    rows: int, columns: int, *, figsize: tuple[int | float, int | float], **options: Any
+) -> tuple[Figure, Any]:
     """A figure and its panels, as pyplot has them, which would ask for the user's backend."""
-    figure = Figure(figsize=tuple(figsize))
+    figure = Figure(figsize=figsize)
     return figure, figure.subplots(rows, columns, **options)
 
 
