@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -300,19 +299,6 @@ def test_a_commit_is_named_of_the_packages_own_checkout_alone(tmp_path, monkeypa
     shutil.copytree(tmp_path / "own", vendored, ignore=shutil.ignore_patterns(".git"))
     for place in (vendored, tmp_path / "user", tmp_path / "user" / "env" / "lib", tmp_path):
         assert record.commit(place) is None, place
-
-
-ODD = ["a b", "it's", "$HOME", "x;y", "[1]*", "back\\slash", "new\nline", "", "é"]
-
-
-def test_the_command_of_a_record_can_be_repeated(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["onset.py", *ODD])
-    assert shlex.split(record.command())[-len(ODD) :] == ODD
-    # Of what is no text, too, and as text.
-    words = [*ODD, *(os.fsdecode(word) for word in (b"\xff", b"it's \xe9\\x41 'a'"))]
-    line = " ".join(map(record.quoted, words)).encode()
-    done = subprocess.run(["bash", "-c", b"printf '%s\\0' " + line], capture_output=True, check=True)
-    assert done.stdout.split(b"\0")[:-1] == [os.fsencode(word) for word in words]
 
 
 def test_a_picture_is_drawn_whatever_backend_and_matplotlibrc_a_program_is_given(smoke_run, tmp_path):

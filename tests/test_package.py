@@ -1,5 +1,6 @@
 """What an installation brings: one package, one version, one command that says of itself how it was called."""
 
+import os
 import re
 import subprocess
 import sys
@@ -62,6 +63,16 @@ def test_what_is_called_is_called_as_the_program_was(module, script, others, own
     if others.startswith("hierdiff"):
         words = [script, "noise"] if script.endswith("/hierdiff") else ["-m", "hierdiff", "noise"]
     assert called.start("noise") == [sys.executable, *words]
+
+
+def test_a_command_can_be_repeated(monkeypatch):
+    """Of words that are no text, too, and of such as look like bytes."""
+    words = ["a b", "it's", "$HOME", "x;y", "[1]*", "back\\slash", "new\nline", "", "é"]
+    words += [os.fsdecode(word) for word in (b"\xff", b"it's \xe9\\x41 'a'")]
+    run_as(monkeypatch, None, ["/x/bin/hierdiff", *words])
+    line = called.command().removeprefix("hierdiff ").encode()
+    done = subprocess.run(["bash", "-c", b"printf '%s\\0' " + line], capture_output=True, check=True)
+    assert done.stdout.split(b"\0")[:-1] == [os.fsencode(word) for word in words]
 
 
 def test_without_a_name_the_questions_are_listed(monkeypatch, capsys):
