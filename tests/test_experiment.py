@@ -108,7 +108,7 @@ def test_a_foreign_folder_is_refused_and_left_as_it_is(content, tmp_path, capsys
             ["--noise", "0.15", "0.151", "--noise-levels", "100"],
             "--noise: got (0.15, 0.151), needs values that are distinct",
         ),
-        (["--held-out", "99"], "--held-out: got 99, needs an integer from 100 to 100,000,000"),
+        (["--held-out", "99"], "--held-out: got 99, needs an integer from 100 to 10,000,000"),
         (["--members", "0"], "--members: got 0, needs an integer from 1 to"),
         (["--sets", "1"], "--sets: got 1, needs an integer from 2 to 1,000"),
         (["--learning-rate", "nan"], "--learning-rate: got nan, needs a number between 0 and 1"),

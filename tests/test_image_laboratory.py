@@ -308,7 +308,7 @@ def killed(monkeypatch, command, module, name, call):
     with monkeypatch.context() as patch:
         save_often(patch)
         killed_in(patch, module, name, call)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             main(command)
 
 

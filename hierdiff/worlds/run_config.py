@@ -16,8 +16,8 @@ from hierdiff.statistics.groups import GROUPS
 
 # What a seed may be: it names a key.
 SEED: dict[str, Any] = {"least": 0, "most": 2**32 - 1}
-# How many samples there may be in all.
-MANY = 100_000_000
+# How many samples there may be of a kind.
+MANY = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
