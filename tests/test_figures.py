@@ -364,9 +364,9 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(tmp_path, capsys
     with pytest.raises(SystemExit, match="1"):
         draw_all(["samples", "--preset", "smoke", "--runs", str(tmp_path)])
     run, question = capsys.readouterr().out.splitlines()
-    assert run.endswith(f"curves.nc is missing; this makes it: python -m {shlex.join(job(tmp_path, Need(ONSET)))}")
+    assert run.endswith(f"curves.nc is missing; this makes it: hierdiff {shlex.join(job(tmp_path, Need(ONSET)))}")
     made = shlex.join(job(tmp_path, Need("neighbours")))
-    assert question.endswith(f"neighbours.curves.nc is missing; this makes it: python -m {made}")
+    assert question.endswith(f"neighbours.curves.nc is missing; this makes it: hierdiff {made}")
     with pytest.raises(SystemExit, match="2"):
         draw_all(["nothing"])
     assert "FIGURE: got nothing, needs one of training" in capsys.readouterr().err
