@@ -32,7 +32,7 @@ def command() -> str:
     elif _is_command():
         words = ["hierdiff", *sys.argv[1:]]
     else:
-        words = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]
+        words = [Path(*sys.orig_argv[:1]).name, *sys.orig_argv[1:]]
     return quoted(words)
 
 
@@ -58,4 +58,4 @@ def _module() -> str:
 
 def _is_command() -> bool:
     """Whether it is the script that an installation makes."""
-    return not _module() and Path(sys.argv[0]).name == "hierdiff"
+    return not _module() and Path(*sys.argv[:1]).name == "hierdiff"
