@@ -113,16 +113,21 @@ class Domain:
 
 
 def option(
-    default: Any, meaning: str, *, moves: Callable[[Any], Mapping[str, Any]] | None = None, **domain: Any
+    default: Any,
+    meaning: str,
+    *,
+    moves: Callable[[Any], Mapping[str, Any]] | None = None,
+    compare: bool = True,
+    **domain: Any,
 ) -> Any:
     """A dataclass field that is an option: its default, its meaning (and unit) and its `Domain`, but for the type.
 
     The type is the field's; an integer is one of 32 bits unless its ends are given. Help, check and error follow.
-    `moves` gives the defaults of other options, by their names, that come with a value of this one.
+    `moves` gives the defaults of other options, by their names, that come with a value of this one. Without `compare`,
+    a run may go on with another value.
     """
-    return dataclasses.field(
-        default=default, metadata={"help": meaning, "domain": domain} | ({"moves": moves} if moves else {})
-    )
+    metadata = {"help": meaning, "domain": domain} | ({"moves": moves} if moves else {})
+    return dataclasses.field(default=default, compare=compare, metadata=metadata)
 
 
 def kind(default: type, kinds: dict[str, type], meaning: str) -> Any:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hierdiff.noising.discrete import Masking, Uniform
     from hierdiff.noising.gaussian import Gaussian, corrupt, leaf_log_likelihood, linear_schedule, score
     from hierdiff.noising.process import Denoiser, Process
-    from hierdiff.noising.reverse import respaced, reverse, u_turn
+    from hierdiff.noising.reversal import respaced, reverse, u_turn
 
 __all__ = [
     "PROCESSES",
@@ -33,7 +33,7 @@ __all__ = [
 
 def __getattr__(name: str):
     # All of these import JAX; what options are made of does not.
-    for module in ("gaussian", "discrete", "process", "reverse"):
+    for module in ("gaussian", "discrete", "process", "reversal"):
         if name in __all__ and hasattr(found := importlib.import_module(f"{__name__}.{module}"), name):
             return getattr(found, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,7 +19,7 @@ from hierdiff.measures.blocks import copies, validity
 from hierdiff.measures.nearest_images import MUCH_NEARER, standardised, two_nearest
 from hierdiff.measures.neighbours import histogram_divergence, nearest_distances
 from hierdiff.measures.probe import stacked
-from hierdiff.noising.reverse import respaced, reverse, reverse_state
+from hierdiff.noising.reversal import respaced, reverse, reverse_state
 from hierdiff.posterior import exact_denoiser
 from hierdiff.questions.configs import NeighboursConfig
 from hierdiff.questions.snapshots import Answer, Question, Work

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +23,7 @@ import xarray as xr
 
 from hierdiff import __version__, called
 from hierdiff.errors import OptionError, require
-from hierdiff.runs.options import PLUGINS, flat, options_of, recorded
+from hierdiff.runs.options import PLUGINS, fields_of, flat, options_of, recorded
 
 # How the names of files begin that are being written.
 PARTIAL = ".partial-"
@@ -243,7 +243,9 @@ def require_folder(folder: Path, config: Any) -> None:
         return
     need, unlike = "another folder: the config.json in it is not a run's", "another folder: of the run in this one,"
     there = flat(options_of(read_config("out", folder, type(config)(), need, unlike)))
-    changed = [f"{k} ({there.get(k)} there)" for k, v in flat(options_of(config)).items() if there.get(k) != v]
+    free = {field.name for _, field in fields_of(config) if not field.compare}
+    given = {k: v for k, v in flat(options_of(config)).items() if k not in free}
+    changed = [f"{k} ({there.get(k)} there)" for k, v in given.items() if there.get(k) != v]
     need = f"another folder: this one holds a run with other {', '.join(changed)}"
     require(not changed, "out", str(folder), need)
 
@@ -266,16 +268,30 @@ def read_config(name: str, folder: Path, default: Any, need: str, unlike: str) -
         raise OptionError(name, str(folder), need) from None
 
 
-def require_same_data(name: str, folder: Path, about: Any) -> None:
+def require_same_data(name: str, folder: Path, about: Mapping[str, Any], *, shown: bool = False) -> None:
     """Raise `OptionError` where the run in `folder` was begun with other data than are drawn or read today.
 
-    `about` is what the record of a run says of its data.
+    `about` is what the record of a run says of its data; a hash among it says all. A run that is only `shown` may be of
+    an older version, which drew otherwise.
     """
     made = read_json(folder / "config.json")
+    if shown and made.get("draws") != DRAWS:
+        return
     need = f"a run that draws its data as this version does; this one is older, and made anew by {made.get('command')}"
     require(made.get("draws") == DRAWS, name, str(folder), f"{need}, with another --out")
+    there = made.get("data", about)
+    same = there.get("sha256") == about["sha256"] if "sha256" in about else there == about
     need = "the data that this run was begun with; they have changed since"
-    require(made.get("data", about) == about, name, str(folder), need)
+    require(same, name, str(folder), need)
+
+
+def note_options(folder: Path, config: Any) -> None:
+    """Let the record of a run say with which options it goes on, where these may differ: where its data are now."""
+    made = read_json(folder / "config.json")
+    free = {field.name for _, field in fields_of(config) if not field.compare}
+    there, given = flat(made["options"]), flat(options_of(config))
+    if any(there.get(name) != given[name] for name in free):
+        write_json(folder / "config.json", made | {"options": options_of(config)})
 
 
 def finished(folder: Path, name: str) -> bool:

@@ -61,8 +61,9 @@ def in_folder(folder: Path, config: Any, world: World, resume: str) -> Iterator[
                 need = "a whole run; its summary.json is missing, or not yet copied. Another --out starts it anew"
                 require(not lost or resume == "never", "out", str(folder), need)
                 record.tidy(folder)
-                if goes_on and not ended:
-                    record.require_same_data("out", folder, world.about)
+                if goes_on:
+                    record.require_same_data("out", folder, world.about, shown=ended)
+                    record.note_options(folder, config)
                 if not goes_on:
                     record.discard(folder)
                     kind = type(world)

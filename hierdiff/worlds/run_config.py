@@ -122,7 +122,11 @@ class ImageConfig(Options):
     """Images."""
 
     data_dir: str = option(
-        "", "folder of images, of IDX files or of an npz, or one such file; empty: Fashion-MNIST", path=True
+        "",
+        "folder of images, of IDX files or of an npz, or one such file, or FILE.npz:ARRAY; empty: Fashion-MNIST; a run "
+        "knows its images by their pixels, so that they may be moved",
+        compare=False,
+        path=True,
     )
     side: int = option(16, "pixels along each side, after a centred square is cut out", least=2, most=1024)
     colour: bool = option(False, "keep the colours: three channels in place of one")
