@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -552,8 +553,5 @@ def test_folders_of_the_user_that_are_called_as_ours_hide_no_job(tmp_path, monke
         (tmp_path / name / "__init__.py").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(style.__file__).parents[2]))
-    program, *_ = Records(tmp_path, "smoke", QUESTIONS).command("onset", MIDDLE)
-    done = subprocess.run(
-        [sys.executable, "-m", program, "onset", "--help"], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith("usage: hierdiff onset")
+    done = subprocess.run([*called.start("onset"), "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: python -m hierdiff onset")

@@ -118,7 +118,7 @@ def require_folders(entry: Entry, config: Any, options: argparse.Namespace) -> N
     """
     if entry.of == "run" and not options.out:
         training = type(QUESTIONS[entry.training].presets["laptop"])()
-        need = f"the folder of a finished run of experiments.{entry.training}"
+        need = f"the folder of a finished run of {called.form(entry.training)}"
         require(options.run is not None, "run", "nothing", need)
         found = record.read_finished(options.run, training, entry.training)
         if isinstance(config, AskedOfRun):
