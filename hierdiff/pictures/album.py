@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from hierdiff import called
 from hierdiff.errors import OptionError, handling, in_one_line
 from hierdiff.pictures import style
 from hierdiff.pictures.command import albums
@@ -61,9 +62,10 @@ def draw(name: str, figure: Any, records: Records, out: Path) -> bool:
     return not missing
 
 
-def shell(command: Iterable[str]) -> str:
+def shell(job: tuple[str, ...]) -> str:
     """The command of a job, for a shell."""
-    return " ".join(map(record.quoted, ("python", "-m", *command)))
+    question, *options = job
+    return f"{called.form(question)} {called.quoted(options)}"
 
 
 def run_missing(records: Records, needs: Collection[Need]) -> None:
@@ -85,7 +87,7 @@ def run_missing(records: Records, needs: Collection[Need]) -> None:
     with tqdm(total=sum(jobs.values()), bar_format=form, disable=None, dynamic_ncols=True) as bar:
         for number, (command, minutes) in enumerate(jobs.items(), 1):
             report = functools.partial(left, bar, minutes, done, pace)
-            bar.write(f"job {number} of {len(jobs)}, {report(0.0)}: {' '.join(map(record.quoted, command))}")
+            bar.write(f"job {number} of {len(jobs)}, {report(0.0)}: {shell(command)}")
             sys.stdout.flush()
             try:
                 carry_out(command, log, report)
@@ -123,11 +125,12 @@ def carry_out(command: tuple[str, ...], log: Path, report: Callable[[float], obj
     Raises:
       SystemExit: the job has failed, or SIGTERM has come; with the exit status, as a shell gives it.
     """
+    question, *options = command
     start = time.monotonic()
     with (
         handling(lambda number, _: sys.exit(128 + number), signal.SIGTERM),
         log.open("a") as output,
-        subprocess.Popen([sys.executable, "-m", *command], stdout=output, stderr=output) as process,
+        subprocess.Popen([*called.start(question), *options], stdout=output, stderr=output) as process,
     ):
         try:
             while process.poll() is None:

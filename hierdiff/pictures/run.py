@@ -1,6 +1,6 @@
 """The picture of a run, of any world, and the panels that it is made of.
 
-python -m figures.onset runs/laptop-0
+hierdiff figures onset runs/laptop-0
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from hierdiff import called
 from hierdiff.errors import require
 from hierdiff.pictures import style
 from hierdiff.runs import record
@@ -27,7 +28,8 @@ def draw_finished(folder: Path) -> None:
     Raises:
       ValueError: there is no finished run in the folder.
     """
-    require(record.finished(folder, "run"), "run", str(folder), "the folder of a finished run of experiments.onset")
+    need = f"the folder of a finished run of {called.form('onset')}"
+    require(record.finished(folder, "run"), "run", str(folder), need)
     draw(folder, world_of(folder))
 
 

@@ -27,6 +27,7 @@ ARGPARSE = {
     "expected (one|at least one) argument": "got nothing, needs a value",
     "the following arguments are required: (.*)": r"\1: got nothing, needs a value",
     "ignored explicit argument (.*)": r"got \1, needs no value",
+    r"invalid choice: (.*) \(choose from (.*)\)": r"got \1, needs one of \2",
 }
 
 
@@ -94,7 +95,8 @@ class Parser(argparse.ArgumentParser):
         # Where there is no default, help is not to show one.
         self.set_defaults(**{name.lstrip("-"): None})
         how = {"default": argparse.SUPPRESS, **how}
-        self.add_argument(name, type=read, help=meaning, **how)
+        action = self.add_argument(name, type=read, help=meaning, **how)
+        vars(action)["complete"] = "file"  # shtab's word
 
     def add_choice(self, name: str, choices: Collection[str], meaning: str, **how: Any) -> None:
         """Add an option that is one of some names."""
@@ -156,7 +158,9 @@ def parse_config(
         if field.name not in given_by:
             title, meaning = (type(config).__doc__ or "").splitlines()[0].rstrip("."), field.metadata["help"]
             said = meaning if domain.among or domain.type in (bool, str) else f"{meaning}: {domain}"
-            group(title).add_argument(_option(field.name), default=default, help=said, **_as_argument(domain))
+            action = group(title).add_argument(_option(field.name), default=default, help=said, **_as_argument(domain))
+            if domain.path:
+                vars(action)["complete"] = "file"
 
     kinds = [(config, field) for config, field in fields_of(preset) if "kinds" in field.metadata]
     for config, field in kinds:
