@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from hierdiff.learning.devices import set_up_devices
 from hierdiff.questions import QUESTIONS, Entry, plugins
 from hierdiff.questions.configs import Both
+from hierdiff.runs import saying
 from hierdiff.runs.command_line import Parser, parse_config
 
 
@@ -46,36 +49,54 @@ def ask(name: str, argv: list[str] | None = None, *, prog: str) -> None:
         entry = QUESTIONS[name]
         parser.description, presets = entry.asks, entry.presets
         folder = add_folders(name, entry, parser, argv)
-        if folder and entry.of != "training":
+        if folder and entry.of in ("run", "runs"):
             trainings = QUESTIONS[entry.training].presets
             presets = {preset: Both(training=trainings[preset], own=own) for preset, own in presets.items()}
         config, options = parse_config(parser, presets, "laptop", argv)
         training = getattr(config, "training", config)
         if folder:
             noise = "" if getattr(training, "process", "gaussian") == "gaussian" else f"{training.process}-"
-            named = folder.format(preset=options.preset, seed=training.seed, noise=noise)
+            named = folder.format(preset=options.preset, seed=getattr(training, "seed", 0), noise=noise)
             options.out = options.out or Path("runs", named)
         set_up_devices(distributed=getattr(options, "distributed", False))
+        saying.be_quiet(options.quiet)
         if entry.of == "run" and folder:
-            answer(entry.training, config.training, out=options.out, resume="auto", plan=False)
+            how = {"resume": "auto", "plan": False, "report": options.report}
+            answer(entry.training, config.training, out=options.out, **how)
             config, options.run = config.own, options.out
         answer(name, config, **vars(options))
         if entry.of == "training" and training.train.snapshots and not options.plan:
             for following in entry.then:
-                answer(following, getattr(training, following), run=options.out)
+                answer(following, getattr(training, following), run=options.out, report=options.report)
 
 
-def answer(name: str, config: Any, **options: Any) -> None:
+def answer(name: str, config: Any, *, report: str = "on", **options: Any) -> None:
+    """Have a question answered, and the records in its folder made into a report."""
     entry = QUESTIONS[name]
     pkgutil.resolve_name(entry.module).answer(config, argparse.Namespace(entry=entry, **options))
+    if report == "on" and not options.get("plan") and jax.process_index() == 0:
+        write_report(options.get("run") or options["out"])
+
+
+def write_report(folder: Path) -> None:
+    """Write the report of what is in `folder`; where that fails, the records are as good."""
+    try:
+        saying.remark(*pkgutil.resolve_name("hierdiff.pictures.report").write(folder, QUESTIONS))
+    # What somebody's installation of what draws may raise is not known.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print(f"the report cannot be written ({reason}); the results are whole", file=sys.stderr)
 
 
 def add_folders(name: str, entry: Entry, parser: Parser, argv: list[str] | None) -> str:
-    """Let a question be told about its runs; gives the default name of the folder that it makes, empty if none."""
-    if entry.of == "nothing":
-        return ""
-    meaning = "join the processes of this Slurm job, TPU slice or Kubernetes JobSet, which share the folder of the run"
-    parser.add_argument("--distributed", action="store_true", help=meaning)
+    """Let a question be told about its folder; gives the default name of the one that it makes, empty if none."""
+    parser.add_argument("--report", choices=("on", "off"), default="on", help="write report.html into the folder")
+    parser.add_argument("--quiet", action="store_true", help="print the tables and errors alone")
+    if entry.of != "nothing":
+        meaning = (
+            "join the processes of this Slurm job, TPU slice or Kubernetes JobSet, which share the folder of the run"
+        )
+        parser.add_argument("--distributed", action="store_true", help=meaning)
     if entry.of == "run":
         alone = name in QUESTIONS[entry.training].then
         without = "" if alone else " (default: train first)"
@@ -85,8 +106,8 @@ def add_folders(name: str, entry: Entry, parser: Parser, argv: list[str] | None)
         if alone or parser.parse_known_args(argv)[0].run:
             return ""
     trained = entry.training if entry.of == "run" else name
-    folder = ("" if trained == "onset" else f"{trained}-") + "{preset}" + ("" if entry.of == "runs" else "-{seed}")
-    folder = "{noise}" + folder
+    seed = "-{seed}" if entry.of in ("training", "run") else ""
+    folder = "{noise}" + ("" if trained == "onset" else f"{trained}-") + "{preset}" + seed
     shown = folder.format(noise="", preset="PRESET", seed="SEED")
     parser.add_argument("--out", type=Path, help=f"folder of the run (default: runs/{shown})")
     if entry.of == "training":

@@ -17,12 +17,14 @@ from scipy.special import stdtrit
 
 from hierdiff.errors import require
 from hierdiff.questions import QUESTIONS, snapshots, training
+from hierdiff.questions.answers import leave
 from hierdiff.questions.configs import Both
 from hierdiff.questions.membership import MEMBERSHIP
 from hierdiff.questions.samples import NEIGHBOURS
 from hierdiff.runs import record
 from hierdiff.runs.options import flat, options_of
 from hierdiff.statistics.minima import locate_minimum, locate_onset
+from hierdiff.statistics.words import aligned
 from hierdiff.worlds.finished import open_run
 from hierdiff.worlds.run_config import OnsetConfig
 from hierdiff.worlds.sequences import Sequences
@@ -59,8 +61,7 @@ def answer(config: Both, options: argparse.Namespace) -> None:
     ]
     stops = [stop for each in configs for stop in compare(each, options.out, options.preset, own.epochs)]
     rows = summarise(stops)
-    record.write_json(options.out / "stopping.json", {"stops": stops, "table": rows, **record.provenance()})
-    print(f"\n{table(rows)}\n\n{sentence(rows)}\n\n{options.out / 'stopping.json'}")
+    leave(options.out / "stopping.json", config, table(rows), sentence(rows), stops=stops, table=rows)
 
 
 def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list[dict[str, Any]]:
@@ -113,20 +114,17 @@ def summarise(stops: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]]) -> list[str]:
     cells = [
         {
             "P": f"{row['size']:,}",
             "rule": row["rule"],
-            "reached": "" if row["rule"] == LATE else f"{row['reached']}/{row['grammars']}",
+            "reached": "-" if row["rule"] == LATE else f"{row['reached']}/{row['grammars']}",
             **{name: shown(row[name], digits) for name, digits in DIGITS.items()},
         }
         for row in rows
     ]
-    return (
-        f"mean over {rows[0]['grammars']} grammars, with the half-width of its 95% interval\n"
-        f"{pd.DataFrame(cells).to_string(index=False)}"
-    )
+    return [f"mean over {rows[0]['grammars']} grammars, with the half-width of its 95% interval", *aligned(cells)]
 
 
 def shown(x: dict[str, float], digits: int, sign: str = "") -> str:

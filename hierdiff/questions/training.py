@@ -3,6 +3,7 @@
 import argparse
 import pkgutil
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from hierdiff.learning.devices import failing_together
 from hierdiff.pictures.run import draw
-from hierdiff.runs import record
+from hierdiff.runs import record, saying
 from hierdiff.runs.laboratory import label, statistics
 from hierdiff.runs.plan import say_plan
 from hierdiff.runs.run import carry_out, in_folder, reporting
@@ -32,11 +33,18 @@ def answer(config: Any, options: argparse.Namespace) -> None:
             )
         say_plan(config, world, folder, *notes)
     else:
-        train(config, world, folder, resume=options.resume)
+        train(config, world, folder, resume=options.resume, say=saying.answer)
 
 
-def train(config: Any, world: World, folder: Path, *, resume: str = "auto") -> None:
-    """Do the experiment of `config` in `folder`, or what is left of it, and show what is found.
+def train(
+    config: Any,
+    world: World,
+    folder: Path,
+    *,
+    resume: str = "auto",
+    say: Callable[[Sequence[str], str], None] = saying.aside,
+) -> None:
+    """Do the experiment of `config` in `folder`, or what is left of it, and `say` what is found.
 
     The summary is written last; the state to go on from is dropped then. `resume` is `auto`, `never` or `must`.
 
@@ -48,16 +56,13 @@ def train(config: Any, world: World, folder: Path, *, resume: str = "auto") -> N
             run(config, world, folder)
         if jax.process_index() == 0:
             shutil.rmtree(folder / "state", ignore_errors=True)
-            show(folder, world)
-            for path in sorted(folder.iterdir()):
-                if not path.name.startswith("."):
-                    print(path)
+            show(folder, world, say)
+            saying.remark(*(path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "report."))))
 
 
 def run(config: Any, world: World, folder: Path) -> None:
     """Train and measure, and leave the record in `folder`; the summary is written last."""
-    if jax.process_index() == 0:
-        print(world.describe())
+    saying.remark(world.describe())
     story, measure = world.STORY, config.measure
     focus = measure.noise.index(measure.onset_noise)
     first, second = world.pairs
@@ -89,10 +94,10 @@ def run(config: Any, world: World, folder: Path) -> None:
         record.write_json(folder / "summary.json", {**summary.content(), **said})
 
 
-def show(folder: Path, world: World) -> None:
-    """Draw the picture of a finished run and print what was found."""
+def show(folder: Path, world: World, say: Callable[[Sequence[str], str], None]) -> None:
+    """Draw the picture of a finished run and say what was found."""
     draw(folder, type(world))
     summary = record.read_json(folder / "summary.json")
     # Older records have no table.
-    print("", *summary.get("table", []), "", summary["verdict"], "", sep="\n")
-    print(f"training {summary['seconds_training']:.0f} s, measuring {summary['seconds_measuring']:.0f} s")
+    say(summary.get("table", []), summary["verdict"])
+    saying.remark("", f"training {summary['seconds_training']:.0f} s, measuring {summary['seconds_measuring']:.0f} s")

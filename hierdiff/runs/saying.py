@@ -1,0 +1,102 @@
+"""What a command says: remarks, how far its work has come, and its answer.
+
+In a terminal progress is a bar, in a log a line a minute. What is carried out quietly says its answer alone, and of
+several processes that carry out one run only the first says anything.
+"""
+
+import contextlib
+import contextvars
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+from tqdm import tqdm
+
+# Seconds between two lines of a log, and those after which a pace is known.
+EVERY, FIRST = 60.0, 1.0
+_quiet = contextvars.ContextVar("quiet", default=False)
+
+
+def be_quiet(quiet: bool) -> None:
+    """Say nothing but answers from now on, if `quiet`."""
+    _quiet.set(quiet)
+
+
+def remark(*lines: object) -> None:
+    if not _hidden():
+        print(*lines, sep="\n", flush=True)
+
+
+def answer(table: Sequence[str], verdict: str, *files: Path) -> None:
+    """Print what was found, and, unless quietly, where it is."""
+    if jax.process_index() == 0:
+        print("", *table, *(["", verdict] if verdict else []), sep="\n", flush=True)
+        remark(*(["", *files] if files else []))
+
+
+def aside(table: Sequence[str], verdict: str) -> None:
+    """What was found on the way to an answer."""
+    remark("", *table, "", verdict)
+
+
+@contextlib.contextmanager
+def progress(total: float, unit: str, form: str | None = None) -> Iterator[Callable[..., None]]:
+    """Shows how much of `total` units of work is done; `form` is that of the bar.
+
+    It gives `show(done, left=None, **found)`: `found` is shown besides, as text, and `left` are the seconds that are
+    left, where more is known of them than the pace. What is shown in the first moment was done before.
+    """
+    if _hidden():
+        yield lambda done, left=None, **found: None
+    elif sys.stderr.isatty():
+        with tqdm(total=total, unit=unit, bar_format=form, dynamic_ncols=True) as bar:
+
+            def show(done: float, left: float | None = None, **found: str) -> None:
+                bar.update(done - bar.n)
+                if found or left is not None:
+                    bar.set_postfix_str(time_left(left) if left is not None else named(found, "="))
+
+            yield show
+    else:
+        yield lines_of_log(total, unit)
+
+
+def lines_of_log(total: float, unit: str) -> Callable[..., None]:
+    """Progress in a log: the first line once a pace is known, then one a minute, and one at the end."""
+    begun = since = before = said = last = None
+
+    def show(done: float, left: float | None = None, **found: str) -> None:
+        nonlocal begun, since, before, said, last
+        now, last = time.monotonic(), found or last or {}
+        begun = begun or now
+        if since is None or now - begun < 0.5 * FIRST:
+            since, before = now, done
+        due = now - since >= FIRST if said is None else now - said >= EVERY
+        if due or (done >= total and before < total):
+            if left is None:
+                left = (total - done) * (now - since) / (done - before) if done > before else math.inf
+            words = ", ".join(filter(None, (f"{unit} {done:,.0f} of {total:,.0f}", named(last, " "))))
+            print(f"{words}; {time_left(left)}", file=sys.stderr, flush=True)
+            said = now
+
+    return show
+
+
+def named(found: dict[str, str], between: str) -> str:
+    return ", ".join(f"{name}{between}{x}" for name, x in found.items())
+
+
+def time_left(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "time left not known yet"
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"about {seconds / size:.{1 if unit == 'h' else 0}f} {unit} left"
+    return f"about {seconds:.0f} s left"
+
+
+def _hidden() -> bool:
+    return _quiet.get() or jax.process_index() > 0
