@@ -49,7 +49,9 @@ def course(x: np.ndarray, y: np.ndarray) -> str:
         return f"{number(y[0])} at {number(x[0])}"
     ends = f"from {number(y[0])} at {number(x[0])} to {number(y[-1])} at {number(x[-1])}"
     extremes = (("smallest", int(y.argmin())), ("largest", int(y.argmax())))
-    return ", ".join([ends, *(f"{name} {number(y[i])} at {number(x[i])}" for name, i in extremes if 0 < i < len(x) - 1)])
+    return ", ".join(
+        [ends, *(f"{name} {number(y[i])} at {number(x[i])}" for name, i in extremes if 0 < i < len(x) - 1)]
+    )
 
 
 def maps(axes: Axes) -> Iterator[str]:

@@ -174,7 +174,9 @@ def configs_of(name: str, registry: Mapping[str, Any]) -> list[Any]:
 def explained(options: Mapping[str, Any], *configs: Any) -> list[tuple[str, str, str]]:
     """The name, the value and the meaning of each option, of which `configs` have the fields."""
     meanings = {field.name: field.metadata["help"] for config in configs for _, field in fields_of(config)}
-    return [(f"--{name.replace('_', '-')}", text(value), meanings.get(name, "")) for name, value in flat(options).items()]
+    return [
+        (f"--{name.replace('_', '-')}", text(value), meanings.get(name, "")) for name, value in flat(options).items()
+    ]
 
 
 def text(value: Any) -> str:

@@ -24,7 +24,6 @@ from bokeh.models import (
     LogColorMapper,
     Node,
     NumeralTickFormatter,
-    PrintfTickFormatter,
     Select,
     Slider,
     Span,
@@ -120,7 +119,9 @@ def quantity(mean: xr.DataArray, half: xr.DataArray) -> dict[str, Any]:
 def labels(x: xr.DataArray, dim: Any) -> list[str]:
     """The values along a dimension; the height below that of the leaves is the prior."""
     values = x[dim].values.tolist() if dim else []
-    return ["prior" if (dim, value) == ("height", -1) else f"{value:g}" if dim in NAMES else f"{value}" for value in values]
+    return [
+        "prior" if (dim, value) == ("height", -1) else f"{value:g}" if dim in NAMES else f"{value}" for value in values
+    ]
 
 
 def named(x: xr.DataArray, dim: Any) -> list[str]:
@@ -150,6 +151,9 @@ def view(steps: list[int], quantities: dict[str, Any], summary: Mapping[str, Any
         "moment": slider("training step", [f"{step:,}" for step in steps], nearest),
     }
     sources = {name: ColumnDataSource({each: [] for each in columns}) for name, columns in SOURCES.items()}
+    # Until it is filled, axes need to know from where to where they go.
+    ends = [steps[0], steps[-1]]
+    sources["dots"].data = {"x": ends, "y": [1, 2], "label": ["", ""], "colour": 2 * ["#0000"], "words": ["", ""]}
     curves = {scale: curves_on(scale, sources, landmarks) for scale in ("log", "linear")}
     scales = {"wide": LogColorMapper, "even": LinearColorMapper}
     mappers = {name: of(palette=Cividis256, low=0.1, high=1.0) for name, of in scales.items()}
@@ -168,6 +172,10 @@ def slider(title: str, labels: list[str], value: int) -> Slider:
     """One that moves from label to label."""
     shown = CustomJSTickFormatter(args={"labels": labels}, code="return labels[Math.round(tick)]")
     return Slider(title=title, start=0, end=max(1, len(labels) - 1), value=value, step=1, format=shown)
+
+
+def plain_numbers() -> CustomJSTickFormatter:
+    return CustomJSTickFormatter(code="return `${Number(tick.toPrecision(3))}`")
 
 
 def panel(**options: Any) -> Any:
@@ -190,12 +198,14 @@ def curves_on(scale: Any, sources: Mapping[str, Any], landmarks: list[tuple[str,
     names = [LegendItem(label={"field": "label"}, renderers=[lines])]
     plain = {"border_line_color": None, "background_fill_color": None}
     made.add_layout(Legend(items=names, ncols=3, location="center", padding=0, margin=0, **plain), "below")
-    made.xaxis.formatter, made.yaxis.formatter = NumeralTickFormatter(format="0,0"), PrintfTickFormatter(format="%g")
-    made.add_tools(HoverTool(renderers=[dots], tooltips=[("curve", "@label"), ("step", "@x{0,0}"), ("value", "@words")]))
+    made.xaxis.formatter, made.yaxis.formatter = NumeralTickFormatter(format="0,0"), plain_numbers()
+    made.add_tools(
+        HoverTool(renderers=[dots], tooltips=[("curve", "@label"), ("step", "@x{0,0}"), ("value", "@words")])
+    )
     for name, found, colour in landmarks:
         line, top = to_hex(colour), Node(target="frame", symbol="top", offset=4)
         made.add_layout(Span(location=found["step"], dimension="height", line_color=line, line_dash="dotted"))
-        text = {"text": name, "text_font_size": "11px", "text_color": line, "text_align": "right"}
+        text = {"text": name, "text_font_size": "11px", "text_color": "#444444", "text_align": "right"}
         made.add_layout(Label(x=found["step"], y=top, angle=np.pi / 2, **text))
     return made
 
@@ -206,7 +216,10 @@ def chart_of(squares: Any, mappers: Mapping[str, Any]) -> tuple[Any, Any, dict[s
     cells = made.rect("x", "y", 1, 1, line_color=None, fill_color="black", source=squares)
     made.add_tools(HoverTool(renderers=[cells], tooltips=[("value", "@words")]))
     made.grid.visible = False
-    bars = {f"{name}_bar": ColorBar(color_mapper=mapper, width=10) for name, mapper in mappers.items()}
+    bars = {
+        f"{name}_bar": ColorBar(color_mapper=mapper, width=10, formatter=plain_numbers())
+        for name, mapper in mappers.items()
+    }
     for bar in bars.values():
         bar.background_fill_color = None
         made.add_layout(bar, "right")
