@@ -139,7 +139,7 @@ def records(tmp_path_factory):
     ]
     records.file(STOPS).parent.mkdir()
     rows = stopping.summarise(stops)
-    record.write_json(records.file(STOPS), {"stops": stops, "table": rows, **MADE})
+    record.write_json(records.file(STOPS), {"stops": stops, "rows": rows, **MADE})
     minima = {name: found(100.0) for name in ("onset", "best", "excess_bound_minimum")}
     landmarks = [{"process": folder.name, "noise": 0.15, "bits": 20.0, **minima} for folder in three]
     record.write_json(records.file(THREE), {"landmarks": landmarks, **MADE})
@@ -277,7 +277,7 @@ def test_growth_and_stopping(records):
     content = json.loads(records.file(STOPS).read_text())
     for cost, axes in zip(stopping.COSTS, drawn("stopping", records), strict=True):
         for rule, bars in zip(stopping.RULES, axes.containers, strict=True):
-            rows = [row for row in content["table"] if row["rule"] == rule]
+            rows = [row for row in content["rows"] if row["rule"] == rule]
             same(bars.lines[0], [row[cost]["mean"] for row in rows])
 
 

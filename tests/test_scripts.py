@@ -334,7 +334,7 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
     command = [*epochs, "--seeds", "0", "--sizes", "200", "--out", str(tmp_path)]
     ask("stopping", command)
     first = record.read_json(tmp_path / "stopping.json")
-    assert [row["rule"] for row in first["table"]] == [*stopping.RULES, stopping.LATE]
+    assert [row["rule"] for row in first["rows"]] == [*stopping.RULES, stopping.LATE]
     assert len(first["stops"]) == 3
     assert first["stops"][2]["step"] == pytest.approx(50 * 200 / 64)
     assert "From the smallest sample split to the smallest test loss" in capsys.readouterr().out
@@ -352,7 +352,7 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
 
     monkeypatch.setattr("hierdiff.questions.training.carry_out", fail)
     ask("stopping", command)
-    assert record.read_json(tmp_path / "stopping.json")["table"] == first["table"]
+    assert record.read_json(tmp_path / "stopping.json")["rows"] == first["rows"]
 
     records = Records(tmp_path / "runs", "smoke", QUESTIONS)
     records.folder.mkdir()

@@ -148,7 +148,8 @@ def parts_of_others(folder: Path, registry: Mapping[str, Any]) -> Iterator[Part]
                 name=name,
                 asks=asked(name, registry),
                 verdict=found.get("sentence", ""),
-                lines=found.get("lines", []),
+                # Older records of stopping rules have rows of numbers there.
+                lines=[line for line in found.get("table", []) if isinstance(line, str)],
                 pictures=list(map(drawn, figures_of(name, folder, registry))),
                 curves=read(curves) if curves.exists() else None,
                 made=found,

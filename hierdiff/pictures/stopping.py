@@ -22,7 +22,7 @@ def stopping(records: Records, *panels: Axes) -> None:
 
     Ours; no figure of the paper. Means over grammars with 95% intervals, for each training-set size.
     """
-    table = records.read(STOPPING, STOPPING)["table"]
+    table = records.read(STOPPING, STOPPING)["rows"]
     sizes = sorted({row["size"] for row in table})
     for axes, (cost, words) in zip(panels, COSTS.items(), strict=True):
         for i, (rule, colour) in enumerate(RULES.items()):

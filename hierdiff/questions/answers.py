@@ -10,6 +10,6 @@ from hierdiff.runs.options import options_of
 
 def leave(file: Path, config: Any, table: Sequence[str], sentence: str, /, **content: Any) -> None:
     """Write what was found, with its words and how it was made, and say it."""
-    words = {"lines": table, "sentence": sentence, "options": options_of(config)}
+    words = {"table": table, "sentence": sentence, "options": options_of(config)}
     record.write_json(file, {**content, **words, **record.provenance()})
-    saying.answer(table, sentence, file)
+    saying.answer([*table, "", sentence] if sentence else table, file)

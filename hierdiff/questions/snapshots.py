@@ -58,12 +58,12 @@ class Question:
     def answer(self, config: Any, options: argparse.Namespace) -> None:
         """Ask it of the run that `options` name, and print what is found."""
         world = pkgutil.resolve_name(QUESTIONS[options.entry.training].world)
-        found, words = extend(self, open_run(options.run, world), config)
-        saying.answer(self.table(found.curves()), words, options.run / f"{self.name}.curves.nc")
+        _, lines = extend(self, open_run(options.run, world), config)
+        saying.answer(lines, options.run / f"{self.name}.curves.nc")
 
 
-def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, str]:
-    """Ask a question and add what is found to the record of the run; returns it, and what the summary says of it.
+def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, list[str]]:
+    """Ask a question and add what is found to the record of the run; returns it, and the lines that say it.
 
     What was measured with the same options before is not measured again.
     """
@@ -84,15 +84,14 @@ def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, str]:
             curves = found.curves().assign_attrs(results.attrs)
             record.write_results(run.folder / f"{question.name}.curves.nc", curves)
             answer, summary = question.summarise(found), record.read_json(run.folder / "summary.json")
-            summary[question.name] = record.as_json(
-                {**answer.numbers, "table": question.table(curves), "sentence": answer.sentence}
-            )
+            said = {"table": question.table(curves), "sentence": answer.sentence}
+            summary[question.name] = record.as_json({**answer.numbers, **said})
             summary["agreement"] = agreed = agreement(summary, run.world.STORY.split_words)
             record.write_json(run.folder / "summary.json", summary)
             shutil.rmtree(run.folder / f"{question.name}.pieces", ignore_errors=True)
     if results.attrs.get("coincidences"):
         saying.remark(f"{results.coincidences} of the sequences that should be new turn up in a training set by chance")
-    return found, f"{answer.sentence}\n{agreed}"
+    return found, [*said["table"], "", answer.sentence, agreed]
 
 
 def measure(question: Question, run: Run, config: Any) -> xr.Dataset:

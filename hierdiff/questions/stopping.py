@@ -61,7 +61,7 @@ def answer(config: Both, options: argparse.Namespace) -> None:
     ]
     stops = [stop for each in configs for stop in compare(each, options.out, options.preset, own.epochs)]
     rows = summarise(stops)
-    leave(options.out / "stopping.json", config, table(rows), sentence(rows), stops=stops, table=rows)
+    leave(options.out / "stopping.json", config, table(rows), sentence(rows), stops=stops, rows=rows)
 
 
 def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list[dict[str, Any]]:

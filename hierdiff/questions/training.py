@@ -42,7 +42,7 @@ def train(
     folder: Path,
     *,
     resume: str = "auto",
-    say: Callable[[Sequence[str], str], None] = saying.aside,
+    say: Callable[[Sequence[str]], None] = saying.aside,
 ) -> None:
     """Do the experiment of `config` in `folder`, or what is left of it, and `say` what is found.
 
@@ -94,10 +94,10 @@ def run(config: Any, world: World, folder: Path) -> None:
         record.write_json(folder / "summary.json", {**summary.content(), **said})
 
 
-def show(folder: Path, world: World, say: Callable[[Sequence[str], str], None]) -> None:
+def show(folder: Path, world: World, say: Callable[[Sequence[str]], None]) -> None:
     """Draw the picture of a finished run and say what was found."""
     draw(folder, type(world))
     summary = record.read_json(folder / "summary.json")
     # Older records have no table.
-    say(summary.get("table", []), summary["verdict"])
+    say([*summary.get("table", []), "", summary["verdict"]])
     saying.remark("", f"training {summary['seconds_training']:.0f} s, measuring {summary['seconds_measuring']:.0f} s")

@@ -30,16 +30,16 @@ def remark(*lines: object) -> None:
         print(*lines, sep="\n", flush=True)
 
 
-def answer(table: Sequence[str], verdict: str, *files: Path) -> None:
+def answer(lines: Sequence[str], *files: Path) -> None:
     """Print what was found, and, unless quietly, where it is."""
     if jax.process_index() == 0:
-        print("", *table, *(["", verdict] if verdict else []), sep="\n", flush=True)
+        print("", *lines, sep="\n", flush=True)
         remark(*(["", *files] if files else []))
 
 
-def aside(table: Sequence[str], verdict: str) -> None:
+def aside(lines: Sequence[str]) -> None:
     """What was found on the way to an answer."""
-    remark("", *table, "", verdict)
+    remark("", *lines)
 
 
 @contextlib.contextmanager
