@@ -11,7 +11,7 @@ import inspect
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,8 +69,8 @@ class Picture:
 class Part:
     """What the records say of a run, or of a question.
 
-    `lines` is its table as it was printed, `more` what is said beside the verdict, `made` how it was made, and `options`
-    are names, values and meanings. `curves` are for a view that shows the quantity `first` at first.
+    `lines` is its table as it was printed, `more` what is said beside the verdict, `made` how it was made, and
+    `options` are names, values and meanings. `curves` are for a view that shows the quantity `first` at first.
     """
 
     name: str
@@ -234,9 +234,9 @@ class Block(NamedTuple):
     """
 
     caption: str = ""
-    rows: list[list[str]] = []
-    facts: list[tuple[str, str]] = []
-    text: list[str] = []
+    rows: Sequence[list[str]] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    text: Sequence[str] = ()
     laid_out: str = ""
 
 

@@ -43,7 +43,7 @@ def aside(lines: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def progress(total: float, unit: str, form: str | None = None) -> Iterator[Callable[..., None]]:
+def progress(total: int | float, unit: str, form: str | None = None) -> Iterator[Callable[..., None]]:
     """Shows how much of `total` units of work is done; `form` is that of the bar.
 
     It gives `show(done, left=None, **found)`: `found` is shown besides, as text, and `left` are the seconds that are
@@ -54,7 +54,7 @@ def progress(total: float, unit: str, form: str | None = None) -> Iterator[Calla
     elif sys.stderr.isatty():
         with tqdm(total=total, unit=unit, bar_format=form, dynamic_ncols=True) as bar:
 
-            def show(done: float, left: float | None = None, **found: str) -> None:
+            def show(done: int | float, left: int | float | None = None, **found: str) -> None:
                 bar.update(done - bar.n)
                 if found or left is not None:
                     bar.set_postfix_str(time_left(left) if left is not None else named(found, "="))
@@ -64,11 +64,11 @@ def progress(total: float, unit: str, form: str | None = None) -> Iterator[Calla
         yield lines_of_log(total, unit)
 
 
-def lines_of_log(total: float, unit: str) -> Callable[..., None]:
+def lines_of_log(total: int | float, unit: str) -> Callable[..., None]:
     """Progress in a log: the first line once a pace is known, then one a minute, and one at the end."""
     begun = since = before = said = last = None
 
-    def show(done: float, left: float | None = None, **found: str) -> None:
+    def show(done: int | float, left: int | float | None = None, **found: str) -> None:
         nonlocal begun, since, before, said, last
         now, last = time.monotonic(), found or last or {}
         begun = begun or now
@@ -89,7 +89,7 @@ def named(found: dict[str, str], between: str) -> str:
     return ", ".join(f"{name}{between}{x}" for name, x in found.items())
 
 
-def time_left(seconds: float) -> str:
+def time_left(seconds: int | float) -> str:
     if not math.isfinite(seconds):
         return "time left not known yet"
     for unit, size in (("h", 3600), ("min", 60)):
