@@ -1,6 +1,7 @@
 """What a figure shows, in words: for readers who do not see it."""
 
 from collections.abc import Iterator
+from typing import SupportsFloat
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,14 +30,17 @@ def panel(axes: Axes) -> str:
 
 def curves(axes: Axes) -> Iterator[str]:
     named = {id(bars.lines[0]): bars.get_label() for bars in axes.containers if hasattr(bars, "lines")}
+    before = axes.get_ylabel()
     for line in axes.get_lines():
         label = str(named.get(id(line), line.get_label()))
         x, y = (np.asarray(values, float) for values in (line.get_xdata(), line.get_ydata()))
         known = np.isfinite(x) & np.isfinite(y)
         # What has no name and few points is a line at a landmark or at zero.
         if known.any() and (not label.startswith("_") or known.sum() > 2) and not across(line):
-            name = axes.get_ylabel() if label.startswith("_") else label
-            yield f"{name} {course(x[known], y[known])}"
+            # One without a name belongs to the one before it.
+            before = before if label.startswith("_") else label
+            dashed = " (dashed)" if label.startswith("_") and line.get_linestyle() == "--" else ""
+            yield f"{before}{dashed} {course(x[known], y[known])}"
 
 
 def across(line: Line2D) -> bool:
@@ -68,5 +72,6 @@ def maps(axes: Axes) -> Iterator[str]:
             )
 
 
-def number(x: float) -> str:
+def number(x: SupportsFloat) -> str:
+    x = float(x)
     return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"

@@ -209,7 +209,7 @@ def drawn(draw: Callable[[], Figure]) -> Picture:
         caption=caption,
         alt=f"{title} {in_words(figure)}",
         address=f"data:image/svg+xml;base64,{base64.b64encode(image).decode()}",
-        narrow=figure.get_figwidth() < 5,
+        narrow=bool(figure.get_figwidth() < 5),
     )
 
 

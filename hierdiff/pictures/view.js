@@ -11,7 +11,7 @@ place.title = it.at_name
 const number = (x) => x == null ? "-" : x.toPrecision(3)
 const value = (of, step, at, over) => of[(step * along + at) * across + over]
 
-const curves = {xs: [], ys: [], label: [], colour: []}
+const curves = {xs: [], ys: [], colour: []}
 const bands = {xs: [], ys: [], colour: []}
 const points = {x: [], y: [], label: [], colour: [], words: []}
 const floor = it.positive ? 0.3 * Math.min(...it.mean.filter((x) => x != null)) : -Infinity
@@ -33,12 +33,22 @@ for (let over = 0; over < across; over++) {
   })
   curves.xs.push(all.steps)
   curves.ys.push(ys)
-  curves.label.push(label)
   curves.colour.push(colour)
   bands.xs.push([...there, ...there.slice().reverse()])
   bands.ys.push([...low, ...high.reverse()])
   bands.colour.push(colour)
 }
+// There are as many lines as there may be: what names them points at one that is there.
+const most = names.length / 2
+while (curves.xs.length < most) {
+  curves.xs.push([])
+  curves.ys.push([])
+  curves.colour.push("black")
+}
+names.forEach((name, i) => {
+  name.label = {value: it.curves[i % most] ?? ""}
+  name.visible = i % most < across
+})
 lines.data = curves
 ribbons.data = bands
 dots.data = points

@@ -41,7 +41,7 @@ MOST = 12
 NAMES = {"noise": "noise level t/T", "turn": "turn t/T", "filtered": "k", "reverse_steps": "reverse steps"}
 # What `view.js` fills, with its columns.
 SOURCES = {
-    "lines": ("xs", "ys", "label", "colour"),
+    "lines": ("xs", "ys", "colour"),
     "ribbons": ("xs", "ys", "colour"),
     "dots": ("x", "y", "label", "colour", "words"),
     "squares": ("x", "y", "value", "words"),
@@ -60,7 +60,7 @@ def of_parts(
     for name, (curves, summary, first) in parts.items():
         steps, quantities = numbers(curves, room // len(parts))
         if quantities:
-            views[name], show = view(steps, quantities, summary, first)
+            views[name], show = view(name, steps, quantities, summary, first)
             document.add_root(views[name])
             document.js_on_event("document_ready", show)
     if not views:
@@ -138,7 +138,9 @@ def rounded(x: xr.DataArray) -> list[float | None]:
     return [float(f"{value:.4g}") if np.isfinite(value) else None for value in x.values.ravel().tolist()]
 
 
-def view(steps: list[int], quantities: dict[str, Any], summary: Mapping[str, Any], first: str) -> tuple[Any, CustomJS]:
+def view(
+    part: str, steps: list[int], quantities: dict[str, Any], summary: Mapping[str, Any], first: str
+) -> tuple[Any, CustomJS]:
     """Widgets above curves, and a slider above a map; and what draws both."""
     first = first if first in quantities else next(iter(quantities))
     landmarks, noise = style.landmarks(summary), f"{summary.get('onset_noise', 0):g}"
@@ -151,18 +153,22 @@ def view(steps: list[int], quantities: dict[str, Any], summary: Mapping[str, Any
         "moment": slider("training step", [f"{step:,}" for step in steps], nearest),
     }
     sources = {name: ColumnDataSource({each: [] for each in columns}) for name, columns in SOURCES.items()}
-    # Until it is filled, axes need to know from where to where they go.
-    ends = [steps[0], steps[-1]]
+    # Until it is filled, axes need to know from where to where they go, and what names curves how many there may be.
+    ends, most = [steps[0], steps[-1]], max(len(each["over"]) for each in quantities.values())
     sources["dots"].data = {"x": ends, "y": [1, 2], "label": ["", ""], "colour": 2 * ["#0000"], "words": ["", ""]}
+    sources["lines"].data = {"xs": most * [[]], "ys": most * [[]], "colour": most * ["black"]}
     curves = {scale: curves_on(scale, sources, landmarks) for scale in ("log", "linear")}
+    names = [name for panel in curves.values() for name in panel.legend[0].items]
     scales = {"wide": LogColorMapper, "even": LinearColorMapper}
     mappers = {name: of(palette=Cividis256, low=0.1, high=1.0) for name, of in scales.items()}
     chart, cell, bars = chart_of(sources["squares"], mappers)
     data = json.dumps({"steps": steps, "quantities": quantities}, separators=(",", ":"))
-    args = {**widgets, **sources, **curves, **mappers, **bars, "chart": chart, "cell": cell, "data": data}
-    show = CustomJS(args=args, code=DRAWS.read_text())
-    for name, widget in widgets.items():
-        widget.name, widget.sizing_mode = name, "stretch_width"
+    args = {**widgets, **sources, **curves, **mappers, **bars, "chart": chart, "cell": cell}
+    for name, model in args.items():
+        model.name = f"{part} {name}"
+    show = CustomJS(args={**args, "names": names, "data": data}, code=DRAWS.read_text())
+    for widget in widgets.values():
+        widget.sizing_mode = "stretch_width"
         widget.js_on_change("value", show)
     where = (widgets["quantity"], widgets["place"], *curves.values(), widgets["moment"], chart)
     return column(*where, sizing_mode="stretch_width"), show
@@ -195,7 +201,8 @@ def curves_on(scale: Any, sources: Mapping[str, Any], landmarks: list[tuple[str,
     made.patches("xs", "ys", color="colour", alpha=0.2, line_color=None, source=sources["ribbons"])
     lines = made.multi_line("xs", "ys", color="colour", line_width=2, source=sources["lines"])
     dots = made.scatter("x", "y", color="colour", size=5, source=sources["dots"])
-    names = [LegendItem(label={"field": "label"}, renderers=[lines])]
+    number = range(len(sources["lines"].data["xs"]))
+    names = [LegendItem(label="", renderers=[lines], index=i, visible=False) for i in number]
     plain = {"border_line_color": None, "background_fill_color": None}
     made.add_layout(Legend(items=names, ncols=3, location="center", padding=0, margin=0, **plain), "below")
     made.xaxis.formatter, made.yaxis.formatter = NumeralTickFormatter(format="0,0"), plain_numbers()

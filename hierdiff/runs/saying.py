@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 from tqdm import tqdm
 
-# Seconds between two lines of a log, and those after which a pace is known.
+# Seconds between two lines of a log, and before the first one, which waits longer for what is found.
 EVERY, FIRST = 60.0, 1.0
 _quiet = contextvars.ContextVar("quiet", default=False)
 
@@ -74,8 +74,8 @@ def lines_of_log(total: int | float, unit: str) -> Callable[..., None]:
         begun = begun or now
         if since is None or now - begun < 0.5 * FIRST:
             since, before = now, done
-        due = now - since >= FIRST if said is None else now - said >= EVERY
-        if due or (done >= total and before < total):
+        due = now - since >= (FIRST if last else 10 * FIRST) if said is None else now - said >= EVERY
+        if done > before and (due or done >= total):
             if left is None:
                 left = (total - done) * (now - since) / (done - before) if done > before else math.inf
             words = ", ".join(filter(None, (f"{unit} {done:,.0f} of {total:,.0f}", named(last, " "))))
