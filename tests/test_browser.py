@@ -147,7 +147,22 @@ def test_a_quantity_is_chosen(browser, folder):
     lines = browser.execute_script(
         "return Bokeh.documents[0].get_model_by_name('onset lines').data.ys.map((y) => [...y])"
     )
-    np.testing.assert_allclose(lines, curves.transpose("noise", "step"), rtol=1e-3)
+    np.testing.assert_allclose(lines[:3], curves.transpose("noise", "step"), rtol=1e-3)
+
+
+def test_every_quantity_is_drawn_without_a_word_on_the_console(browser, folder):
+    opened(browser, folder)
+    named = "Bokeh.documents[0].get_model_by_name(arguments[0])"
+    for part in ("onset", "losses"):
+        names = browser.execute_script(f"return {named}.options.map((x) => x[0])", f"{part} quantity")
+        assert len(names) > 5
+        # There and back: curves become more and fewer.
+        for name in names + names[::-2]:
+            browser.execute_script(f"{named}.value = arguments[1]", f"{part} quantity", name)
+            until(lambda: browser.execute_script("return Bokeh.documents[0].is_idle"))
+            for slider in ("place", "moment"):
+                browser.execute_script(f"{named}.value = 1 - {named}.value % 2", f"{part} {slider}")
+    time.sleep(1)
     assert [each for each in browser.get_log("browser") if each["level"] != "INFO"] == []
 
 

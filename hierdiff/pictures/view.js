@@ -38,12 +38,14 @@ for (let over = 0; over < across; over++) {
   bands.ys.push([...low, ...high.reverse()])
   bands.colour.push(colour)
 }
-// There are as many lines as there may be: what names them points at one that is there.
+// There are always as many curves and bands as there may be: what names or draws them points at one that is there.
 const most = names.length / 2
-while (curves.xs.length < most) {
-  curves.xs.push([])
-  curves.ys.push([])
-  curves.colour.push("black")
+for (let over = across; over < most; over++) {
+  for (const each of [curves, bands]) {
+    each.xs.push([])
+    each.ys.push([])
+    each.colour.push("black")
+  }
 }
 names.forEach((name, i) => {
   name.label = {value: it.curves[i % most] ?? ""}

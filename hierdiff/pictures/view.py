@@ -156,7 +156,8 @@ def view(
     # Until it is filled, axes need to know from where to where they go, and what names curves how many there may be.
     ends, most = [steps[0], steps[-1]], max(len(each["over"]) for each in quantities.values())
     sources["dots"].data = {"x": ends, "y": [1, 2], "label": ["", ""], "colour": 2 * ["#0000"], "words": ["", ""]}
-    sources["lines"].data = {"xs": most * [[]], "ys": most * [[]], "colour": most * ["black"]}
+    for name in ("lines", "ribbons"):
+        sources[name].data = {"xs": most * [[]], "ys": most * [[]], "colour": most * ["black"]}
     curves = {scale: curves_on(scale, sources, landmarks) for scale in ("log", "linear")}
     names = [name for panel in curves.values() for name in panel.legend[0].items]
     scales = {"wide": LogColorMapper, "even": LinearColorMapper}
