@@ -2,19 +2,22 @@
 
 import importlib
 import importlib.metadata
+from typing import TYPE_CHECKING
 
-from hierdiff.errors import OptionError
-from hierdiff.grammar import Grammar, grammar_from_tensor, random_grammar
-from hierdiff.noising import Gaussian, Masking, Process, Uniform, respaced, reverse, u_turn
-from hierdiff.posterior import (
-    exact_denoiser,
-    leaf_posterior,
-    log_evidence,
-    memorizer,
-    node_posteriors,
-    window_posterior,
-)
-from hierdiff.sampling import complete, sample
+if TYPE_CHECKING:
+    from hierdiff import compare
+    from hierdiff.errors import OptionError
+    from hierdiff.grammar import Grammar, grammar_from_tensor, random_grammar
+    from hierdiff.noising import Gaussian, Masking, Process, Uniform, respaced, reverse, u_turn
+    from hierdiff.posterior import (
+        exact_denoiser,
+        leaf_posterior,
+        log_evidence,
+        memorizer,
+        node_posteriors,
+        window_posterior,
+    )
+    from hierdiff.sampling import complete, sample
 
 __version__ = importlib.metadata.version("hierdiff")
 __all__ = [
@@ -24,6 +27,7 @@ __all__ = [
     "OptionError",
     "Process",
     "Uniform",
+    "compare",
     "complete",
     "exact_denoiser",
     "grammar_from_tensor",
@@ -41,7 +45,10 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    # What it imports takes longer than all the rest.
+    # What the names stand for imports JAX, which options are read without.
     if name == "compare":
         return importlib.import_module("hierdiff.compare")
+    for module in ("errors", "grammar", "noising", "posterior", "sampling"):
+        if name in __all__ and hasattr(found := importlib.import_module(f"hierdiff.{module}"), name):
+            return getattr(found, name)
     raise AttributeError(f"module 'hierdiff' has no attribute {name!r}")

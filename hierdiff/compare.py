@@ -19,7 +19,7 @@ from hierdiff.grammar import Grammar
 from hierdiff.measures.divergence import log_of
 from hierdiff.measures.probe import at, stacked
 from hierdiff.noising import Process
-from hierdiff.noising.process import noise_level, require_levels, require_shares
+from hierdiff.noising.levels import SHARES, noise_level, require_levels
 from hierdiff.runs.laboratory import label, own_members, statistics
 from hierdiff.runs.world import Inputs, World
 from hierdiff.statistics.groups import require_groups
@@ -89,7 +89,7 @@ def compare(
     numbers = sorted({len(denoisers) for denoisers in checkpoints.values()})
     need = f"as many denoisers at each step as there are training sets, {len(sets)}, and at least two"
     require(numbers == [len(sets)] and len(sets) >= 2, "checkpoints", numbers, need)
-    require_shares("noise", noise)
+    noise = SHARES.read("noise", noise)
     if grammar is not None:
         wanted = (grammar.leaves, grammar.vocab)
         need = f"that of {x_0.shape[1]} leaves of {process.vocab} symbols, as the sequences and the process have"

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from hierdiff.errors import option, require, require_counts
+from hierdiff.errors import require
+from hierdiff.grammar_config import GrammarConfig
 
 
 @jax.tree_util.register_dataclass
@@ -42,31 +43,6 @@ class Grammar:
     @property
     def leaves(self) -> int:
         return self.branching**self.depth
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GrammarConfig:
-    """Grammar."""
-
-    depth: int = option(4, "levels of the tree below the root; a sequence has branching**depth symbols")
-    vocab: int = option(6, "symbols")
-    rules: int = option(4, "rules a symbol")
-    branching: int = option(2, "children a node")
-    sigma: float = option(1.0, "spread of the log-weights of a symbol's rules (0: all alike)")
-    shared: bool = option(True, "one rule set for every level, or one for each")
-
-    def __post_init__(self):
-        depth, vocab, branching = self.depth, self.vocab, self.branching
-        require_counts(self, "depth")
-        for name in ("vocab", "branching"):
-            require(getattr(self, name) >= 2, name, getattr(self, name), "an integer of at least 2")
-        small = branching**depth <= 2**20 and vocab**branching < 2**63
-        need = f"branching**depth <= 2**20 and vocab**branching < 2**63 (branching {branching})"
-        require(small, "depth", depth, need)
-        most = vocab ** (branching - 1)
-        why = f"(with vocab {vocab} and branching {branching} more rules would give one tuple two parents)"
-        require(1 <= self.rules <= most, "rules", self.rules, f"an integer from 1 to {most} {why}")
-        require(0 <= self.sigma <= 1e6, "sigma", self.sigma, "a number from 0 to 1,000,000")
 
 
 def random_grammar(

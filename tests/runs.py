@@ -6,7 +6,6 @@ from argparse import Namespace
 
 import numpy as np
 
-from hierdiff.questions import command
 from hierdiff.runs import record, run
 
 # The run that a user would make, with three sets for the intervals.
@@ -31,7 +30,7 @@ def asked(monkeypatch, name, arguments):
     """The config and the options that `python -m experiments.NAME` would answer; it exits where one will not do."""
     found = {}
     with monkeypatch.context() as patch:
-        patch.setattr(command, "set_up_devices", lambda **_: None)
+        patch.setattr("hierdiff.learning.devices.set_up_devices", lambda **_: None)
         answer = "hierdiff.questions.command.answer"
         patch.setattr(answer, lambda name, config, **options: found.update({name: (config, Namespace(**options))}))
         ask(name, arguments)

@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 from hierdiff import chunks
 from hierdiff.grammar import GrammarConfig, random_grammar
 from hierdiff.learning import devices
-from hierdiff.learning.network import TransformerConfig, TreeConfig, UNetConfig, network_denoiser
+from hierdiff.learning.denoiser import network_denoiser
+from hierdiff.learning.network import TransformerConfig, TreeConfig, UNetConfig
 from hierdiff.learning.train_config import TrainConfig
 from hierdiff.noising import Gaussian, respaced, reverse
 from hierdiff.posterior import exact_denoiser, leaf_posterior

@@ -14,10 +14,11 @@ from experiments import other_models
 from hierdiff.compare import compare
 from hierdiff.grammar import GrammarConfig, random_grammar
 from hierdiff.keys import key_for
-from hierdiff.learning.network import TreeConfig, network_denoiser
+from hierdiff.learning.denoiser import network_denoiser
+from hierdiff.learning.network import TreeConfig
 from hierdiff.measures.probe import at, make_pieces, make_reference, stacked
 from hierdiff.noising import Gaussian, Masking
-from hierdiff.noising.process import noise_level
+from hierdiff.noising.levels import noise_level
 from hierdiff.posterior import memorizer_of_numbers
 from hierdiff.runs.laboratory import label, make_measure, prepare, statistics
 from hierdiff.sampling import sample

@@ -1,7 +1,12 @@
 """The experiment as a user runs it: its files, its numbers, its words for bad input."""
 
 import json
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -15,9 +20,10 @@ from runs import asked, names
 
 from experiments import membership, onset
 from hierdiff.learning.network import TransformerConfig
-from hierdiff.noising import Masking, Uniform
+from hierdiff.noising import PROCESSES
 from hierdiff.pictures import style
 from hierdiff.pictures.command import draw_run
+from hierdiff.questions import training
 from hierdiff.runs import record
 from hierdiff.runs.options import flat, options_of
 from hierdiff.runs.world import Inputs
@@ -92,34 +98,34 @@ def test_a_foreign_folder_is_refused_and_left_as_it_is(content, tmp_path, capsys
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--depth", "0"], "--depth: got 0, needs an integer of at least 1"),
-        (["--depth", "two"], "--depth: got 'two', needs an integer"),
+        (["--depth", "0"], "--depth: got 0, needs an integer from 1 to 20"),
+        (["--depth", "two"], "--depth: got 'two', needs an integer from 1 to 20"),
         (["--rules", "40"], "--rules: got 40, needs an integer from 1 to 6"),
         (["--detph", "4"], "--detph is not an option of python -m experiments.onset; did you mean --depth?"),
         (["--layers", "3"], "--layers is an option of --network transformer only"),
-        (["--preset", "huge"], "--preset: invalid choice: 'huge'"),
+        (["--preset", "huge"], "--preset: got 'huge', needs one of smoke, laptop, paper"),
         (["--noise", "0.1", "2"], "--noise: got (0.1, 2.0), needs distinct numbers above 0 and up to 1"),
         (
             ["--noise", "0.15", "0.151", "--noise-levels", "100"],
             "--noise: got (0.15, 0.151), needs values that are distinct",
         ),
-        (["--held-out", "99"], "--held-out: got 99, needs at least 100"),
-        (["--members", "0"], "--members: got 0, needs an integer of at least 1"),
-        (["--sets", "1"], "--sets: got 1, needs an integer of at least 2"),
+        (["--held-out", "99"], "--held-out: got 99, needs an integer from 100 to 10,000,000"),
+        (["--members", "0"], "--members: got 0, needs an integer from 1 to"),
+        (["--sets", "1"], "--sets: got 1, needs an integer from 2 to 1,000"),
         (["--learning-rate", "nan"], "--learning-rate: got nan, needs a number between 0 and 1"),
         (["--network", "transformer", "--width", "10"], "--heads: got 4, needs a divisor of the width, 10"),
         (["--out", "/proc/nothing"], "--out: got /proc/nothing, needs a folder that can be written"),
-        (["--steps"], "--steps: expected one argument"),
-        (["--steps", "3000000000"], "--steps: got 3000000000, needs an integer from 1 to 2,147,483,647"),
+        (["--steps"], "--steps: got nothing, needs a value"),
+        (["--steps", "3000000000"], "--steps: got 3000000000, needs an integer from 2 to 2,147,483,647"),
         (["--checkpoints", "100000000000"], "--checkpoints: got 100000000000, needs an integer from 2 to 10,000"),
         (["--average-width", "1e-200"], "--average-width: got 1e-200, needs 0, or a number from 0.001"),
         (["--sigma", "1e308"], "--sigma: got 1e+308, needs a number from 0 to 1,000,000"),
         (["--noise", "0.15", "1e-12"], "--noise: got (0.15, 1e-12), needs values that are distinct among"),
-        (["--noise-levels", "3000000000"], "--noise-levels: got 3000000000, needs an integer from 21"),
+        (["--noise-levels", "3000000000"], "--noise-levels: got 3000000000, needs an integer from 1 to 1,000,000"),
         (["--split", "-1"], "--split: got -1, needs an integer from 0"),
         (["--process", "salt"], "--process: got salt, needs one of gaussian, masking, uniform"),
         (["--process", "masking", "--noise", "0.1", "0.3"], "--onset-noise: got 0.4, needs one of the noise levels"),
-        (["--loss", "squares"], "--loss: invalid choice: 'squares'"),
+        (["--loss", "squares"], "--loss: got squares, needs one of cross-entropy, bound"),
     ],
 )
 def test_bad_input_ends_with_status_2_and_one_sentence(options, sentence, capsys):
@@ -145,10 +151,10 @@ def test_every_field_of_every_config_is_an_option(options, config, capsys):
         assert re.search(rf"--{name.replace('_', '-')}\b", text)
 
 
-@pytest.mark.parametrize("process", [Masking, Uniform], ids=lambda each: each.name)
-def test_a_process_brings_its_options_and_those_that_are_given_win(process, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["masking", "uniform"])
+def test_a_process_brings_its_options_and_those_that_are_given_win(name, monkeypatch, capsys):
     """Those of the preset too, where they are asked for."""
-    chosen = ["--preset", "smoke", "--process", process.name]
+    chosen, process = ["--preset", "smoke", "--process", name], PROCESSES[name]
 
     def told(*options):
         config = asked(monkeypatch, "onset", [*chosen, *options])[0]
@@ -165,8 +171,9 @@ def test_a_process_brings_its_options_and_those_that_are_given_win(process, monk
     with pytest.raises(SystemExit, match="0"):
         onset.main([*chosen, "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert f"noise levels, as shares t/T (default: {process.defaults['noise']})" in text
-    assert f"defines the turning point (default: {own['onset_noise']})" in text
+    shares = "distinct numbers above 0 and up to 1"
+    assert f"noise levels, as shares t/T: {shares} (default: {process.defaults['noise']})" in text
+    assert f"turning point: a number above 0 and up to 1 (default: {own['onset_noise']})" in text
 
 
 @pytest.fixture
@@ -266,3 +273,69 @@ def test_outside_a_checkout_no_commit_is_named(monkeypatch):
     monkeypatch.setattr(record.subprocess, "run", none)
     made = record.origin(OnsetConfig())
     assert style.origin(Path("runs/a/curves.nc"), made).endswith("; commit unknown")
+
+
+def git(folder, *words):
+    name = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    return subprocess.run(["git", "-C", str(folder), *name, *words], check=True, capture_output=True, text=True).stdout
+
+
+def test_a_commit_is_named_of_the_packages_own_checkout_alone(tmp_path, monkeypatch):
+    """Not that of a repository in which it is installed, or copied, or from whose hook it is called."""
+    for folder, project in (("user", "theirs"), ("own", "hierdiff")):
+        place = tmp_path / folder
+        (place / "env" / "lib" / "hierdiff").mkdir(parents=True)
+        (place / "pyproject.toml").write_text(f'[project]\nname = "{project}"\n')
+        git(tmp_path, "init", "-q", str(place))
+        git(place, "add", ".")
+        git(place, "commit", "-qm", "first")
+    head = git(tmp_path / "own", "rev-parse", "HEAD").strip()
+    assert record.commit(tmp_path / "own") == head[:12]
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "user" / ".git"))
+    assert record.commit(tmp_path / "own") == head[:12]
+    (tmp_path / "own" / "pyproject.toml").write_text('[project]\nname = "hierdiff"\nversion = "2"\n')
+    assert record.commit(tmp_path / "own") == f"{head[:12]}-dirty"
+    # Its root is not the folder that the package is in, its project is another, or there is none.
+    vendored = tmp_path / "user" / "vendored"
+    shutil.copytree(tmp_path / "own", vendored, ignore=shutil.ignore_patterns(".git"))
+    for place in (vendored, tmp_path / "user", tmp_path / "user" / "env" / "lib", tmp_path):
+        assert record.commit(place) is None, place
+
+
+ODD = ["a b", "it's", "$HOME", "x;y", "[1]*", "back\\slash", "new\nline", "", "é"]
+
+
+def test_the_command_of_a_record_can_be_repeated(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["onset.py", *ODD])
+    assert shlex.split(record.command())[-len(ODD) :] == ODD
+    # Of what is no text, too, and as text.
+    words = [*ODD, *(os.fsdecode(word) for word in (b"\xff", b"it's \xe9\\x41 'a'"))]
+    line = " ".join(map(record.quoted, words)).encode()
+    done = subprocess.run(["bash", "-c", b"printf '%s\\0' " + line], capture_output=True, check=True)
+    assert done.stdout.split(b"\0")[:-1] == [os.fsencode(word) for word in words]
+
+
+def test_a_picture_is_drawn_whatever_backend_and_matplotlibrc_a_program_is_given(smoke_run, tmp_path):
+    """A backend that is none, settings that are no text, and a name that mathematics could not read."""
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
+    folder = shutil.copytree(smoke_run[0], tmp_path / "$a_b^ {")
+    (folder / "onset.png").unlink()
+    settings = {"MPLBACKEND": "nonsense", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    command = [sys.executable, "-m", "figures.onset", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **settings})
+    assert done.returncode == 0, done.stderr
+    assert (folder / "onset.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_drawn_takes_nothing_from_a_run(smoke_run, tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(smoke_run[0], tmp_path / "run")
+
+    def fail(*_):
+        raise RuntimeError("latex was not able\nto process this")
+
+    monkeypatch.setattr(training, "draw", fail)
+    onset.main([*OPTIONS, "--out", str(folder)])
+    printed = capsys.readouterr()
+    assert record.read_json(folder / "summary.json")["verdict"] in printed.out
+    sentence = "the picture cannot be drawn: latex was not able to process this; the results are whole\n"
+    assert printed.err == sentence

@@ -8,8 +8,9 @@ import shlex
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
-import matplotlib.pyplot as plt
+import matplotlib as mpl
 import numpy as np
 import pytest
 import xarray as xr
@@ -153,9 +154,8 @@ def function(name):
 
 def drawn(name, records):
     """The axes of a figure."""
-    with plt.style.context(style.STYLE):
+    with style.drawing():
         figure = function(name)(records)
-    plt.close(figure)
     return figure.axes
 
 
@@ -301,12 +301,11 @@ def test_three_noises_beside_each_other(records):
 
 def marks(found):
     """The lines and the bands at the turning point of a run, in the panel of a record."""
-    figure, axes = plt.subplots()
+    _, axes = style.subplots(1, 1, figsize=(4, 3))
     axes.plot(STEPS, STEPS)
     style.mark(axes, {"onset": found, "best": NOWHERE}, ["turning point"])
     lines = [float(np.asarray(line.get_xdata())[0]) for line in axes.lines[1:]]
     boxes = [patch.get_path().get_extents(patch.get_patch_transform()) for patch in axes.patches]
-    plt.close(figure)
     return lines, [(float(box.x0), float(box.x1)) for box in boxes], [text.get_text() for text in axes.texts]
 
 
@@ -320,12 +319,11 @@ def test_landmarks_are_marked_by_what_is_known_of_them():
 
 
 def test_names_of_landmarks_that_are_near_do_not_overlap():
-    figure, axes = plt.subplots()
+    _, axes = style.subplots(1, 1, figsize=(4, 3))
     axes.plot(STEPS, STEPS)
     near = {"onset": found(100.0), "memorization": found(105.0), "best": found(500.0)}
     style.over_training(axes, near, None)
     boxes = [text.get_window_extent() for text in axes.texts]
-    plt.close(figure)
     assert len(boxes) == 3
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
@@ -520,3 +518,26 @@ def test_a_figure_of_a_question_that_somebody_adds(records, tmp_path, monkeypatc
     with pytest.raises(SystemExit, match="2"):
         draw_all(options)
     assert "FIGURE: got own_figure, needs one of training" in capsys.readouterr().err
+
+
+def test_a_picture_is_the_same_whatever_the_users_settings_of_matplotlib_are(tmp_path):
+    """To the byte; a name may have the signs of mathematics, and letters that the font has not."""
+    name = "$x_y^2$ 50% {\\frac \u4e2d \udcff"
+    origin = style.origin(Path("runs", name, "curves.nc"), {"command": f"python -m x {name}", "commit": None})
+
+    def picture(file):
+        def draw():
+            figure, axes = style.subplots(1, 1, figsize=(3, 3))
+            axes.plot([1, 2], [3, 4], label=name[:5])
+            axes.set(title=name[:7], xscale="log", ylabel="KL(BP_k || f)")
+            axes.legend()
+            return figure
+
+        style.save(draw, [tmp_path / file], [origin])
+        return (tmp_path / file).read_bytes()
+
+    users: Any = {"text.usetex": True, "font.size": 30, "savefig.dpi": 20, "text.parse_math": True, "axes.grid": True}
+    expected = picture("a.png")
+    with mpl.rc_context(users):
+        assert picture("b.png") == expected
+        assert mpl.rcParams["font.size"] == 30

@@ -60,9 +60,9 @@ def test_rows_with_fewer_rules_are_padded():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"depth": 0}, "depth: got 0, needs an integer of at least 1"),
-        ({"vocab": 1}, "vocab: got 1, needs an integer of at least 2"),
-        ({"branching": 1}, "branching: got 1, needs an integer of at least 2"),
+        ({"depth": 0}, "depth: got 0, needs an integer from 1 to 20"),
+        ({"vocab": 1}, "vocab: got 1, needs an integer from 2 to 65,536"),
+        ({"branching": 1}, "branching: got 1, needs an integer from 2 to 1,024"),
         ({"rules": 7}, "rules: got 7, needs an integer from 1 to 6"),
         ({"rules": 0}, "rules: got 0, needs an integer from 1 to 6"),
         ({"sigma": -1.0}, "sigma: got -1.0, needs a number from 0 to 1,000,000"),

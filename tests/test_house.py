@@ -2,6 +2,7 @@
 
 import ast
 import collections
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 # Rooms in one tuple do not import each other.
 ORDER = [
     ("errors", "chunks", "keys"),
-    ("noising", "grammar"),
+    ("noising", "grammar_config"),
+    ("grammar",),
     ("posterior",),
     ("sampling",),
     ("statistics",),
@@ -25,9 +27,10 @@ ORDER = [
     ("compare",),
     ("pictures",),
     ("questions",),
+    ("__main__",),
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}
-HEAVY = ("flax", "optax", "orbax", "xarray", "pandas", "scipy", "matplotlib")
+HEAVY = ("flax", "optax", "orbax", "xarray", "pandas", "scipy", "matplotlib", "bokeh", "jinja2")
 
 
 def imported(path):
@@ -84,6 +87,14 @@ def test_the_name_of_a_file_occurs_once():
         path.stem for path in files() if room_of(path) not in ("questions", "pictures") and path.stem != "__init__"
     )
     assert [name for name, times in names.items() if times > 1] == []
+
+
+def test_no_file_has_the_name_of_what_its_package_gives():
+    """The import of the file would put it in the place of the function."""
+    for package in ("hierdiff", "hierdiff.noising"):
+        given = importlib.import_module(package)
+        files = {path.stem for place in given.__path__ for path in Path(place).glob("*.py")} - {"compare"}
+        assert files & {*given.__all__} == set(), package
 
 
 def test_every_question_has_its_command():

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from runs import ask, same, save_often
 from scipy.spatial.distance import cdist
 
@@ -225,7 +226,7 @@ def test_a_run_leaves_its_record_and_says_what_it_found(records, capsys):
     loss = results.test_loss.mean(("network", "group"))
     assert loss[-1] < 0.9 * loss[0]
     config, content = (record.read_json(folder / f"{name}.json") for name in ("config", "summary"))
-    assert set(config["data"]) == {"sha256", "duplicates", "unreadable"}
+    assert set(config["data"]) == {"sha256", "duplicates", "unreadable", "left_out", "read_as"}
     about = {name: results.attrs[name] for name in (*config["data"], "seconds_training", "seconds_measuring")}
     assert {name: about[name] for name in config["data"]} == config["data"]
     found = statistics(Images, results)
@@ -245,6 +246,33 @@ def test_a_run_leaves_its_record_and_says_what_it_found(records, capsys):
     assert "nearer to own" in again
     assert answer in again
     assert again in printed
+
+
+def test_a_run_whose_images_were_moved_is_shown_and_asked(records, tmp_path, capsys):
+    """It knows them by their pixels: from a file of arrays to a folder of pictures; others are refused."""
+    folder = shutil.copytree(records.run(IMAGES), tmp_path / "run")
+    gone, moved, others = (tmp_path / name for name in ("gone.npz", "pictures", "others.npz"))
+    content = record.read_json(folder / "config.json")
+    content["options"]["images"]["data_dir"] = str(gone)
+    record.write_json(folder / "config.json", content)
+    with pytest.raises(SystemExit, match="2"):
+        ask("samples", ["--preset", "smoke", "--run", str(folder)])
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert f"data_dir: got '{gone}', needs a folder or a file that exists" in printed
+    assert "the command that made it, with their new place" in printed
+    np.savez(others, images=blobs(np.random.default_rng(7), 400))
+    for resume in ("auto", "must"):
+        refused([*OPTIONS, "--data-dir", str(others), "--out", str(folder), "--resume", resume], capsys)
+    assert record.read_json(folder / "config.json") == content
+    moved.mkdir()
+    with np.load(records.folder / "blobs.npz") as arrays:
+        for number, picture in enumerate(arrays["images"][..., 0]):
+            Image.fromarray(picture).save(moved / f"{number:03}.png")
+    main([*OPTIONS, "--data-dir", str(moved), "--out", str(folder)])
+    assert record.read_json(folder / "summary.json")["verdict"] in capsys.readouterr().out
+    ask("samples", ["--preset", "smoke", "--run", str(folder)])
+    assert "nearer to own" in capsys.readouterr().out
 
 
 def test_figures_show_what_the_record_holds(records):
@@ -275,7 +303,7 @@ def test_figures_show_what_the_record_holds(records):
     [
         (["--data-dir", "/nowhere"], "--data-dir: got /nowhere, needs a folder or a file that exists"),
         (["--side", "10"], "--side: got 10, needs a multiple of 4, for 3 grids"),
-        (["--members", "0"], "--members: got 0, needs an integer of at least 1"),
+        (["--members", "0"], "--members: got 0, needs an integer from 1 to 10,000,000"),
         (["--noise", "0.1", "0.1004"], "--noise: got (0.1, 0.1004), needs values that are distinct"),
         (["--onset-noise", "0.3"], "--onset-noise: got 0.3, needs one of the noise levels"),
         (["--depth", "4"], "--depth is not an option of python -m experiments.images"),
@@ -308,7 +336,7 @@ def killed(monkeypatch, command, module, name, call):
     with monkeypatch.context() as patch:
         save_often(patch)
         killed_in(patch, module, name, call)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             main(command)
 
 
@@ -321,10 +349,10 @@ def refused(command, capsys):
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_with_the_same_images(records, tmp_path, monkeypatch, capsys):
-    """In training, and while it generates; with other images it is refused."""
-    data = tmp_path / "blobs.npz"
-    command = [*OPTIONS, "--data-dir", str(data), "--out", str(tmp_path / "run")]
+    """In training, and while it generates, from wherever they lie then; with other images it is refused."""
     for module, name, call in ((run, "save", 20), (samples, "compared", 2)):
+        data = tmp_path / f"{name}.npz"
+        command = [*OPTIONS, "--data-dir", str(data), "--out", str(tmp_path / "run")]
         shutil.copy(records.folder / "blobs.npz", data)
         killed(monkeypatch, command, module, name, call)
         np.savez(data, images=blobs(np.random.default_rng(7), 400).clip(0, 1))

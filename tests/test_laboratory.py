@@ -193,7 +193,7 @@ def test_a_third_world_goes_through_all_of_it(tmp_path, monkeypatch, capsys):
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "save", kill)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             hierdiff(monkeypatch, *options, "--out", killed)
     hierdiff(monkeypatch, *options, "--out", killed, "--resume", "must")
     same(killed, whole)
@@ -262,9 +262,17 @@ def test_what_an_installed_package_names_is_registered(monkeypatch, capsys):
 def test_a_plugin_that_is_none_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken.py").write_text("PROCESSES = {'gaussian': object}\n")
+    (tmp_path / "listed.py").write_text("QUESTIONS = ['mine']\n")
+    (tmp_path / "broken.py").write_text("\n1 / 0\n")
+    (tmp_path / "unfinished.py").write_text("PROCESSES = {")
     for name, sentence in (
         ("nowhere", "--plugin: got nowhere, needs a module that can be imported: No module named 'nowhere'"),
         ("taken", "--plugin: got taken, needs names that are not taken; in PROCESSES, gaussian is"),
+        ("listed", "--plugin: got listed, needs a module whose QUESTIONS is a dictionary"),
+        ("broken", f"a module that can be imported: division by zero ({tmp_path / 'broken.py'}, line 2)"),
+        ("unfinished", "a module that can be imported: '{' was never closed (unfinished.py, line 1)"),
+        ("", "--plugin: got '', needs a module that can be imported: Empty module name"),
+        ("..mine", "--plugin: got ..mine, needs a module that can be imported: "),
     ):
         with pytest.raises(SystemExit, match="2"):
             ask("onset", ["--plugin", name])
@@ -290,7 +298,7 @@ def test_a_question_is_killed_and_goes_on(smoke_run, tmp_path, monkeypatch):
     for number in range(3):
         with monkeypatch.context() as patch:
             patch.setattr(record, "write_arrays", kill)
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(SystemExit, match="130"):
                 ask("losses", [*options, str(folders[1])])
         assert len(list((folders[1] / "losses.pieces").glob("*.npz"))) == number + 1
     assert len(set(times)) == 3
@@ -308,6 +316,6 @@ def test_a_question_is_killed_and_goes_on(smoke_run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(record, "write_arrays", kill)
         for targets in ("100", "150"):
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(SystemExit, match="130"):
                 ask("losses", ["--targets", targets, "--run", str(folders[1])])
     assert len(list((folders[1] / "losses.pieces").glob("*.npz"))) == 1

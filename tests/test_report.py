@@ -242,7 +242,7 @@ def test_a_report_that_cannot_be_written_is_one_sentence(write_report, monkeypat
     ask("onset", [*OPTIONS, "--out", str(tmp_path / "run")])
     out, errors = capsys.readouterr()
     assert record.read_json(tmp_path / "run" / "summary.json")["verdict"] in out
-    assert "the report cannot be written (no module named bokeh); the results are whole" in errors.splitlines()
+    assert "the report cannot be written: no module named bokeh; the results are whole" in errors.splitlines()
 
 
 def test_a_report_is_written_unless_it_is_not_asked_for(write_report, monkeypatch, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """A run that is interrupted goes on with the same command, and ends with the same results to the bit."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import pytest
 from runs import OPTIONS, same, save_often
 
 from experiments.onset import main
+from hierdiff.errors import OptionError
 from hierdiff.questions import training
 from hierdiff.runs import checkpoint as resume
 from hierdiff.runs import record, run
@@ -79,7 +81,7 @@ def test_a_run_interrupted_five_times_goes_on_to_the_same_results(whole, tmp_pat
     ):
         assert stopped(tmp_path, Killed, killed_at, where, call)[1] == saves
     error, saves = stopped(tmp_path, SystemExit, terminated_in)
-    assert error.code == resume.TERMINATED
+    assert error.code == 143
     # The save during which it came, and one more.
     assert saves == [41, 42]
     main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
@@ -99,15 +101,33 @@ def test_where_there_is_nothing_to_resume_it_is_said(tmp_path, capsys):
     assert "--resume: got must, needs a run that was left in" in capsys.readouterr().err
 
 
-def test_where_all_saves_are_damaged_there_is_nothing_to_resume(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("resume", ["auto", "must"])
+def test_where_no_save_is_whole_the_run_is_left_as_it_is(resume, tmp_path, monkeypatch, capsys):
+    """They may be still on their way from another machine; what would discard the run is not advised."""
     monkeypatch.setattr(training, "run", lambda *_: None)
     monkeypatch.setattr(training, "show", lambda *_: None)
     main([*OPTIONS, "--out", str(tmp_path)])
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "00000010.npz").write_text("{")
-    with pytest.raises(SystemExit, match="2"), pytest.warns(UserWarning, match="no save is left"):
-        main([*OPTIONS, "--out", str(tmp_path), "--resume", "must"])
-    assert "--resume: got must, needs a run that was left in" in capsys.readouterr().err
+    (tmp_path / "metrics.jsonl").write_text("kept")
+    with pytest.raises(SystemExit, match="2"):
+        main([*OPTIONS, "--out", str(tmp_path), "--resume", resume])
+    printed = capsys.readouterr().err
+    assert "needs a run whose state is whole; all its saves are damaged, or not yet wholly copied" in printed
+    assert "never" not in printed
+    assert (tmp_path / "state" / "00000010.npz").read_text() == "{"
+    assert (tmp_path / "metrics.jsonl").exists()
+
+
+def test_results_without_their_summary_are_not_discarded(whole, tmp_path, capsys):
+    """A folder that is copied, file by file in the order of their names, has its summary last."""
+    folder = shutil.copytree(whole, tmp_path / "run")
+    (folder / "summary.json").unlink()
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(SystemExit, match="2"):
+        main([*OPTIONS, "--out", str(folder)])
+    assert "its summary.json is missing, or not yet copied" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_a_termination_that_nobody_has_asked_for_is_not_forgotten():
@@ -122,7 +142,7 @@ def test_a_termination_that_nobody_has_asked_for_is_not_forgotten():
         assert noted == ["before"]
         with contextlib.suppress(SystemExit), resume.noting_termination():
             os.kill(os.getpid(), signal.SIGTERM)
-            raise SystemExit(resume.TERMINATED)
+            raise SystemExit(143)
         assert noted == ["before"]
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -159,7 +179,7 @@ def test_a_state_that_an_older_version_has_left_is_refused_and_left_as_it_is(who
     (folder / "state" / "00000040").mkdir(parents=True)
     with pytest.raises(SystemExit, match="2"):
         main([*OPTIONS, "--out", str(folder)])
-    assert "an older one has left this, --resume never starts it anew" in capsys.readouterr().err
+    assert "an older one has left this, another --out starts it anew" in capsys.readouterr().err
     assert (folder / "state" / "00000040").exists()
 
 
@@ -214,16 +234,35 @@ def test_a_damaged_save_is_named_and_the_one_before_it_used(tmp_path):
         assert damaged != whole
         last.write_bytes(damaged)
         with pytest.warns(UserWarning, match=f"{last.name} is damaged; the save before it is used"):
-            assert resume.whole_saves(tmp_path) == [20]
+            assert resume.whole_saves(tmp_path, "out") == [20]
+        assert last.with_suffix(".damaged").read_bytes() == damaged
     found = resume.restore(tmp_path, state(0.0))
     assert found is not None
     assert found[0] == 20
     jax.tree.map(np.testing.assert_array_equal, found[1], state(20.0))
     for content in ("", "{", "[1]", "PK"):
         (tmp_path / "00000020.npz").write_text(content)
-        with pytest.warns(UserWarning, match="is damaged; no save is left"):
-            assert resume.whole_saves(tmp_path) == []
-        assert resume.restore(tmp_path, state(0.0)) is None
+        with pytest.raises(OptionError, match="a run whose state is whole"):
+            resume.whole_saves(tmp_path, "out")
+
+
+def test_a_save_that_cannot_be_read_now_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch):
+    """Neither put aside nor passed over: another program has locked it, or the disk does not answer."""
+    for step in (10, 20):
+        resume.save(tmp_path, step, state(float(step)))
+    before = sorted(tmp_path.iterdir())
+    with (tmp_path / "00000020.npz").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match=r"20\.npz is locked by another program"):
+            resume.whole_saves(tmp_path, "out")
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(record.zipfile, "ZipFile", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        resume.whole_saves(tmp_path, "out")
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_what_a_restored_state_replaces_makes_room_for_it(tmp_path):
@@ -236,17 +275,17 @@ def test_what_a_restored_state_replaces_makes_room_for_it(tmp_path):
 
 
 def test_saves_go_on_after_damaged_ones_and_what_a_kill_has_left_is_removed(tmp_path):
-    for step in (80, 90):
+    for step in (10, 80, 90):
         resume.save(tmp_path, step, state(float(step)))
-        (tmp_path / f"{step:08d}.npz").write_text("{")
+    (tmp_path / "00000090.npz").write_text("{")
     with pytest.warns(UserWarning, match="is damaged"):
-        assert resume.whole_saves(tmp_path) == []
+        assert resume.whole_saves(tmp_path, "out") == [80]
     (tmp_path / f"{record.PARTIAL}half.npz").touch()
     record.tidy(tmp_path)
-    for step in (10, 20, 30):
+    for step in (90, 100):
         resume.save(tmp_path, step, state(float(step)))
-    assert record.steps_in(tmp_path) == [20, 30]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000020.npz", "00000030.npz"]
+    assert record.steps_in(tmp_path) == [90, 100]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000090.damaged", "00000090.npz", "00000100.npz"]
 
 
 def test_a_full_disk_ends_the_run_with_one_sentence(tmp_path, monkeypatch):

@@ -94,7 +94,7 @@ def test_networks_whose_data_would_be_drawn_otherwise_are_asked_nothing_and_not_
     save(before / "state", 10, {"x": np.zeros(1)})
     sentence = refused(capsys, "onset", [*OF_BEFORE, "--out", str(before)])
     assert words in sentence
-    assert "--resume never" in sentence
+    assert "with another --out" in sentence
 
 
 # What a summary has since, and what stood otherwise within its parts.

@@ -7,7 +7,6 @@ import shutil
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
@@ -126,10 +125,9 @@ def test_figures_are_drawn_from_what_the_program_records(folder, tmp_path):
     for name, module in albums(QUESTIONS).items():
         draw = getattr(importlib.import_module(module), name)
         if all(records.there(need) for need in draw.needs):
-            with plt.style.context(style.STYLE):
+            with style.drawing():
                 figure = draw(records)
             assert all(axes.has_data() for axes in figure.axes if axes.get_xlabel()), name
-            plt.close(figure)
             drawn += 1
     assert drawn == 11
 
@@ -339,9 +337,9 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
     assert first["stops"][2]["step"] == pytest.approx(50 * 200 / 64)
     assert "From the smallest sample split to the smallest test loss" in capsys.readouterr().out
     for options, sentence in (
-        (["--seed", "3"], "--seed: got 3, needs to be left out: --seeds gives them all"),
-        (["--steps", "90"], "--steps: got 90, needs to be left out: --train-epochs gives them all"),
-        (["--sizes", "200", "40"], "--sizes: got (200, 40), needs integers of at least 50"),
+        (["--seed", "3"], "--seed is not an option of python -m experiments.stopping: --seeds gives it"),
+        (["--steps", "90"], "--steps is not an option of python -m experiments.stopping: --train-epochs gives it"),
+        (["--sizes", "200", "40"], "--sizes: got (200, 40), needs distinct integers from 50 to 10,000,000"),
     ):
         with pytest.raises(SystemExit):
             ask("stopping", [*command, *options])
@@ -360,10 +358,9 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
     for size in SIZES:
         records.run(size).symlink_to(tmp_path / "seed-0-size-200")
     for figure in (growth, stopping_figure):
-        with plt.style.context(style.STYLE):
+        with style.drawing():
             drawn = figure(records)
         assert all(axes.has_data() for axes in drawn.axes)
-        plt.close(drawn)
 
 
 def test_means_over_grammars_have_students_intervals():

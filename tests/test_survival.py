@@ -19,17 +19,20 @@ from hierdiff.runs import record
 pytestmark = pytest.mark.slow
 
 OPTIONS = ["--preset", "smoke", "--depth", "2", "--steps", "600", "--held-out", "100", "--noise", "0.15"]
-KILLS = 20
+# Of a run and of a question to it, which follows: what they do at which they are killed, and how often.
+KILLS = {"onset": ("tmw", 12), "losses": ("qw", 8)}
 
 # A new process for each attempt, forked from one that has imported everything and has not yet started JAX; compiled
-# programs are kept. What a child is doing stands in a file: training, measuring, writing (t, m, w) or anything else.
+# programs are kept. What a child is doing stands in a file: training, measuring, writing (t, m, w), measuring what a
+# question asks (q) or anything else.
 # It is killed when it does what is aimed at for the `number`-th time, if that happens, after a part of the least time
 # that this takes: by the kernel's clock, whose signal, which nothing handles, ends a process as SIGKILL does.
 DRIVER = """
 import contextlib, json, os, signal, sys
 import hierdiff.questions.training
-from experiments.onset import main
+from experiments import losses, onset
 from hierdiff.runs import record, run
+from hierdiff.worlds import finished
 
 run.SAVE_AFTER = 0.5
 doing = os.open(sys.argv[1], os.O_RDWR)
@@ -70,15 +73,16 @@ def train(*args, before=run.train):
 
 run.train = train
 told(run, "to_host", "m", 0.001)
+told(finished, "to_host", "q", 0.001)
 told(run, "save", "w", 0.2)
 told(record, "write_whole", "w", 0.0005)
 for line in sys.stdin:
-    options, aim = json.loads(line)
+    name, options, aim = json.loads(line)
     os.pwrite(doing, b" ", 0)
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        main(options)
+        {"onset": onset, "losses": losses}[name].main(options)
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -87,9 +91,9 @@ for line in sys.stdin:
 def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
     """Each aimed at what was hit least: training, measuring or writing; the first ones early in the run.
 
-    A run that has ended is followed by another.
+    Then at the question that follows; a run that has been asked is followed by another.
     """
-    rng, killed, saves = random.Random(0), collections.Counter(), set()
+    rng, killed, saves = random.Random(0), {name: collections.Counter() for name in KILLS}, set()
     errors, doing, pipe = tmp_path / "errors", tmp_path / "doing", subprocess.PIPE
     doing.touch()
     cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
@@ -102,32 +106,38 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
         assert requests
         assert answers
 
-        def status_of_run(folder, letter="", number=0, part=0.0):
-            aim = {"letter": letter, "number": number, "part": part}
-            requests.write(json.dumps([[*OPTIONS, "--out", str(folder)], aim]) + "\n")
+        def status_of(name, folder, letter="", number=0, part=0.0):
+            options = [*OPTIONS, "--out", str(folder)] if name == "onset" else ["--targets", "50", "--run", str(folder)]
+            requests.write(json.dumps([name, options, {"letter": letter, "number": number, "part": part}]) + "\n")
             requests.flush()
             return int(answers.readline())
 
         whole = tmp_path / "whole"
-        assert status_of_run(whole) == 0
+        assert [status_of(name, whole) for name in KILLS] == [0, 0], errors.read_text()
         for number in itertools.count():
             folder = tmp_path / str(number)
-            while not (folder / "onset.png").exists():
-                aim = ("", 0, 0.0)
-                if killed.total() < KILLS:
-                    letter = min("tmw", key=lambda letter: killed[letter])
-                    aim = (letter, rng.randint(1, 1 + 3 * killed[letter]), rng.uniform(0.01, 1))
-                status = status_of_run(folder, *aim)
-                assert status in (0, -signal.SIGALRM), errors.read_text()
-                if status != 0:
-                    killed[doing.read_text()] += 1
-                    saves.add(len(list((folder / "state").glob("[0-9]*.npz"))))
+            for name, (letters, times) in KILLS.items():
+                status = None
+                while status != 0:
+                    aim = ("", 0, 0.0)
+                    if killed[name].total() < times:
+                        letter = min(letters, key=lambda letter: killed[name][letter])
+                        aim = (letter, rng.randint(1, 1 + 3 * killed[name][letter]), rng.uniform(0.01, 1))
+                    status = status_of(name, folder, *aim)
+                    assert status in (0, -signal.SIGALRM), errors.read_text()
+                    if status != 0:
+                        killed[name][doing.read_text()] += 1
+                        saves.add(len(list((folder / "state").glob("[0-9]*.npz"))))
             same(folder, whole)
+            a, b = (record.read_results(each / "losses.results.nc") for each in (folder, whole))
+            assert a.drop_attrs().identical(b.drop_attrs())
             assert not [path for path in folder.rglob("*") if path.name.startswith(".") and path.name != ".lock"]
-            if killed.total() >= KILLS:
+            assert not list(folder.glob("*.pieces"))
+            if all(killed[name].total() >= times for name, (_, times) in KILLS.items()):
                 break
         requests.close()
-    assert min(killed[letter] for letter in "tmw") >= 3, killed
+    for name, (letters, _) in KILLS.items():
+        assert min(killed[name][letter] for letter in letters) >= 3, killed
     # Some before the first save, some after the second.
     assert min(saves) == 0, saves
     assert max(saves) >= 2, saves

@@ -10,6 +10,7 @@ import pytest
 
 from experiments.onset import main
 from hierdiff.learning import loop as training
+from hierdiff.learning.denoiser import network_log_posterior
 from hierdiff.learning.devices import ensemble_mesh, over_networks
 from hierdiff.learning.loop import (
     Sample,
@@ -21,7 +22,7 @@ from hierdiff.learning.loop import (
     make_training,
     token_losses,
 )
-from hierdiff.learning.network import TransformerConfig, TreeConfig, network_log_posterior
+from hierdiff.learning.network import TransformerConfig, TreeConfig
 from hierdiff.learning.optimizer import average_exponent, learning_rate
 from hierdiff.learning.train_config import OPTIMIZERS, TrainConfig
 from hierdiff.noising import Gaussian, Masking, Uniform

@@ -61,7 +61,7 @@ def test_the_papers_size():
     ("change", "words"),
     [
         ({"channels": 12}, "channels: got 12, needs a multiple of 8"),
-        ({"grids": 0}, "grids: got 0, needs an integer of at least 1"),
+        ({"grids": 0}, "grids: got 0, needs an integer from 1 to 11"),
         ({"heads": 3}, "heads: got 3, needs a divisor of the widest grid's channels, 64"),
     ],
 )

@@ -13,8 +13,9 @@ from jax.stages import Wrapped
 from jaxtyping import Array, Float, Int
 
 from hierdiff.keys import key_for, keys_of
+from hierdiff.learning.denoiser import network_log_posterior
 from hierdiff.learning.devices import over_networks, spread_batch, spread_networks, to_host
-from hierdiff.learning.network import Network, network_log_posterior
+from hierdiff.learning.network import Network
 from hierdiff.learning.optimizer import average_exponent, optimizer
 from hierdiff.learning.train_config import TrainConfig
 from hierdiff.noising.process import Process, corrupt_each, cross_entropy, stratified_times

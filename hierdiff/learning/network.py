@@ -11,38 +11,19 @@ import importlib
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple
 
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from hierdiff.errors import Options, option, require
 
-from hierdiff.errors import option, require, require_counts
-from hierdiff.noising.process import Denoiser, Process
+WIDEST = 2**16
 
 
 class Network(NamedTuple):
     """The two functions of a network; both are pure and can be jitted and vmapped."""
 
-    init: Callable[[Array], Any]
-    forward: Callable[[Any, Array, Array, Array | None], Array]
+    init: Callable[[Any], Any]
+    forward: Callable[[Any, Any, Any, Any], Any]
 
 
-def network_log_posterior(network: Network, process: Process) -> Callable[..., Float[Array, "n L v"]]:
-    """`(params, x_t, t, key) -> log p(x_0 | x_t)`; where x_t shows a symbol, that is the answer."""
-
-    def log_posterior(params: Any, x_t: Array, t: int | Int[Array, "*n"], key: Array | None = None) -> Array:
-        t = jnp.broadcast_to(jnp.asarray(t, jnp.int32), len(x_t))
-        log_f = network.forward(params, process.encode(x_t), t, key)
-        return jnp.where(process.known(x_t)[..., None], process.log_likelihood(x_t, t), log_f)
-
-    return log_posterior
-
-
-def network_denoiser(network: Network, process: Process, params: Any) -> Denoiser:
-    """A network with its weights, a pytree."""
-    log_posterior = network_log_posterior(network, process)
-    return lambda x_t, t: jnp.exp(log_posterior(params, x_t, t))
-
-
-class NetworkConfig:
+class NetworkConfig(Options):
     """What the configs of all networks have in common: the module that builds what they stand for."""
 
     module: ClassVar[str]
@@ -56,14 +37,11 @@ class NetworkConfig:
 class SymbolNetworkConfig(NetworkConfig):
     """What the networks for symbols have in common."""
 
-    width: int = option(48, "channels of a symbol, and of every node of a tree")
-    expansion: int = option(4, "hidden channels of an MLP, in multiples of width")
+    width: int = option(48, "channels of a symbol, and of every node of a tree", least=1, most=WIDEST)
+    expansion: int = option(4, "hidden channels of an MLP, in multiples of width", least=1, most=256)
     dtype: Literal["float32", "bfloat16"] = option(
         "float32", "numbers of the layers' products and states; weights, averages and losses are float32"
     )
-
-    def __post_init__(self):
-        require_counts(self, "width", "expansion")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,15 +57,13 @@ class TransformerConfig(SymbolNetworkConfig):
 
     module = "hierdiff.learning.transformer"
 
-    layers: int = option(4, "encoder layers")
-    heads: int = option(4, "attention heads")
-    dropout: float = option(0.0, "share of activations dropped in training")
+    layers: int = option(4, "encoder layers", least=1, most=1000)
+    heads: int = option(4, "attention heads", least=1, most=WIDEST)
+    dropout: float = option(0.0, "share of activations dropped in training", least=0, below=1)
 
     def __post_init__(self):
         super().__post_init__()
-        require_counts(self, "layers", "heads")
         require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of the width, {self.width}")
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "a number from 0 to below 1")
 
 
 # Channels that the U-Net normalises together.
@@ -100,13 +76,15 @@ class UNetConfig(NetworkConfig):
 
     module = "hierdiff.learning.unet"
 
-    channels: int = option(16, "channels on the finest grid, which double from grid to coarser grid")
-    grids: int = option(3, "grids, each half as fine as the one before")
-    blocks: int = option(1, "residual blocks on each grid, down and up")
-    heads: int = option(2, "attention heads on the coarsest grid")
+    channels: int = option(
+        16, "channels on the finest grid, which double from grid to coarser grid", least=NORM_CHANNELS, most=WIDEST
+    )
+    grids: int = option(3, "grids, each half as fine as the one before", least=1, most=11)
+    blocks: int = option(1, "residual blocks on each grid, down and up", least=1, most=1000)
+    heads: int = option(2, "attention heads on the coarsest grid", least=1, most=WIDEST)
 
     def __post_init__(self):
-        require_counts(self, "channels", "grids", "blocks", "heads")
+        super().__post_init__()
         require(self.channels % NORM_CHANNELS == 0, "channels", self.channels, f"a multiple of {NORM_CHANNELS}")
         widest = self.channels * 2 ** (self.grids - 1)
         require(widest % self.heads == 0, "heads", self.heads, f"a divisor of the widest grid's channels, {widest}")

@@ -6,7 +6,6 @@ draw: evidence that the grammar cannot produce shows at the end.
 
 import abc
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -15,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from hierdiff.errors import OptionError, require
 from hierdiff.keys import key_for
+from hierdiff.noising.levels import MOST_LEVELS
 from hierdiff.noising.process import divergence
 
 
@@ -27,7 +27,7 @@ class Discrete(abc.ABC):
 
     def __post_init__(self):
         require(self.vocab >= 2, "vocab", self.vocab, "an integer of at least 2")
-        require(1 <= self.levels <= 10**6, "levels", self.levels, "an integer from 1 to 1,000,000")
+        require(1 <= self.levels <= MOST_LEVELS, "levels", self.levels, f"an integer from 1 to {MOST_LEVELS:,}")
 
     @property
     @abc.abstractmethod
@@ -73,12 +73,6 @@ class Masking(Discrete):
     """
 
     name: ClassVar[str] = "masking"
-    # Of the default grammar, a mask rate of 0.4 leaves as many bits as t/T = 0.15 does under Gaussian noise.
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "noise": (0.1, 0.2, 0.4, 0.6, 0.8, 0.9),
-        "onset_noise": 0.4,
-        "slope_noise": 0.8,
-    }
 
     @property
     def channels(self) -> int:
@@ -151,8 +145,6 @@ class Uniform(Discrete):
     """A symbol is redrawn from all of them with probability t/T: the uniform noise of D3PM (arXiv 2107.03006)."""
 
     name: ClassVar[str] = "uniform"
-    # Here 0.2 does.
-    defaults: ClassVar[Mapping[str, Any]] = {"noise": (0.02, 0.1, 0.2, 0.4, 0.6, 0.8), "onset_noise": 0.2}
 
     @property
     def channels(self) -> int:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from hierdiff.errors import OptionError, require
+from hierdiff.noising.levels import LEAST_GAUSSIAN, MOST_LEVELS
 from hierdiff.noising.process import divergence
 
 
@@ -25,11 +25,12 @@ class Gaussian:
     vocab: int | None = None
     levels: int = 500
     name: ClassVar[str] = "gaussian"
-    defaults: ClassVar[Mapping[str, Any]] = {}
+    least_levels: ClassVar[int] = LEAST_GAUSSIAN
 
     def __post_init__(self):
-        # The last beta is 20 / levels, and the first, 0.1 / levels, must be seen in float32.
-        require(20 < self.levels <= 10**6, "levels", self.levels, "an integer from 21 to 1,000,000")
+        # The first beta, 0.1 / levels, must be seen in float32.
+        need = f"an integer from {self.least_levels} to {MOST_LEVELS:,}"
+        require(self.least_levels <= self.levels <= MOST_LEVELS, "levels", self.levels, need)
 
     @property
     def alpha_bar(self) -> Float[Array, " T"]:

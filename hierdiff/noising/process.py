@@ -1,15 +1,13 @@
-"""What a noise process is; noise levels t = 1..T, as shares t/T and stratified; cross-entropy and divergence."""
+"""What a noise process is; noise levels t = 1..T, stratified; cross-entropy and divergence."""
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import rel_entr
 from jaxtyping import Array, Bool, Float, Int, Key
-
-from hierdiff.errors import require
 
 # `(x_t, t) -> p(x_0 | x_t)`, of shape `(n, L, v)`: a network, the exact posterior, BP_k, a window or the memorizer.
 Denoiser = Callable[[Array, Array], Array]
@@ -24,8 +22,6 @@ class Process(Protocol):
     """
 
     name: ClassVar[str]
-    # Options of a run, by their names, that this noise changes where they are not given.
-    defaults: ClassVar[Mapping[str, Any]]
 
     @property
     @abc.abstractmethod
@@ -105,27 +101,3 @@ def stratified_times(key: Array, n: int, levels: int) -> Int[Array, " n"]:
     """`n` noise levels 1..levels, each uniform, one in each n-th of the range (arXiv 2107.00630, appendix I.1)."""
     u = (jnp.arange(n, dtype=float) + jax.random.uniform(key)) / n
     return jnp.minimum(jnp.floor(u * levels).astype(jnp.int32) + 1, levels)
-
-
-def require_shares(name: str, shares: tuple[float, ...]) -> None:
-    """Raise `OptionError` unless these are distinct noise levels t/T."""
-    good = all(0 < share <= 1 for share in shares) and len(set(shares)) == len(shares) >= 1
-    require(good, name, shares, "distinct numbers above 0 and up to 1")
-
-
-def require_noise(noise: tuple[float, ...], onset_noise: float) -> None:
-    """Raise `OptionError` unless `noise` are distinct noise levels t/T, with that of the turning point among them."""
-    require_shares("noise", noise)
-    require(onset_noise in noise, "onset_noise", onset_noise, f"one of the noise levels {noise}")
-
-
-def require_levels(name: str, shares: tuple[float, ...], levels: int) -> None:
-    """Raise `OptionError` unless these shares are distinct ones of so many noise levels."""
-    chosen = [noise_level(share, levels) for share in shares]
-    need = f"values that are distinct among the {levels} noise levels, not {chosen}"
-    require(min(chosen) >= 1 and len(set(chosen)) == len(chosen), name, shares, need)
-
-
-def noise_level(share: float, levels: int) -> int:
-    """The level t in 1..levels nearest to the share t/T."""
-    return round(share * levels)

@@ -5,22 +5,21 @@ import functools
 import importlib
 import itertools
 import math
-import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from hierdiff.errors import OptionError
+from hierdiff.errors import OptionError, in_one_line
 from hierdiff.pictures import style
 from hierdiff.pictures.command import albums
 from hierdiff.pictures.records import ONSET, SIZES, STOPPING, STOPPING_SEEDS, Need, Records, read
-from hierdiff.runs import record
+from hierdiff.runs import record, saying
 
 
 def make(registry: Mapping[str, Any], options: argparse.Namespace) -> None:
@@ -47,7 +46,7 @@ def draw(name: str, figure: Any, records: Records, out: Path) -> bool:
         missing = [need for need in needs if not records.there(need)]
         for need in missing:
             command, _ = records.job(need)
-            print(f"{name}: {records.file(need)} is missing; this makes it: python -m {shlex.join(command)}")
+            print(f"{name}: {records.file(need)} is missing; this makes it: {shell(command)}")
         if not missing:
             origins = [style.origin(records.file(need), records.read(*need)) for need in needs]
             style.save(lambda: figure(records), [out / f"{name}.pdf", out / f"{name}.png"], origins)
@@ -55,7 +54,16 @@ def draw(name: str, figure: Any, records: Records, out: Path) -> bool:
     except OptionError as error:
         print(f"{name}: {error.got}: needs {error.need}")
         return False
+    # One that cannot be drawn, or whose record cannot be read now, is no reason not to draw the others.
+    except Exception as error:
+        print(f"{name}: cannot be drawn: {in_one_line(error)}")
+        return False
     return not missing
+
+
+def shell(command: Iterable[str]) -> str:
+    """The command of a job, for a shell."""
+    return " ".join(map(record.quoted, ("python", "-m", *command)))
 
 
 def run_missing(records: Records, needs: Collection[Need]) -> None:
@@ -74,15 +82,16 @@ def run_missing(records: Records, needs: Collection[Need]) -> None:
     # Until the first job has come to its end, nothing is known but how long the laptop preset's take.
     pace = 1.0 if records.preset == "laptop" else math.inf
     form = "{percentage:3.0f}%|{bar}| {elapsed} so far{postfix}"
-    with tqdm(total=sum(jobs.values()), bar_format=form, disable=None, dynamic_ncols=True) as bar:
+    whole = sum(jobs.values())
+    with saying.progress(whole, "minute", form) as show:
         for number, (command, minutes) in enumerate(jobs.items(), 1):
-            report = functools.partial(left, bar, minutes, done, pace)
-            bar.write(f"job {number} of {len(jobs)}, {report(0.0)}: {shlex.join(command)}")
+            report = functools.partial(left, show, whole, minutes, done, pace)
+            tqdm.write(f"job {number} of {len(jobs)}, {report(0.0)}: {' '.join(map(record.quoted, command))}")
             sys.stdout.flush()
             try:
                 carry_out(command, log, report)
             except SystemExit as stop:
-                bar.write(
+                tqdm.write(
                     f"stopped: the job ended with status {stop.code}; {log} says why\n"
                     "the same command goes on from there",
                     file=sys.stderr,
@@ -95,16 +104,16 @@ def run_missing(records: Records, needs: Collection[Need]) -> None:
     read.cache_clear()
 
 
-def left(bar: tqdm, most: float, done: float, pace: float, taken: float) -> str:
+def left(show: Callable[..., None], whole: float, most: float, done: float, pace: float, taken: float) -> str:
     """Show how much is left, and say it, while a job runs: `taken` are its minutes so far.
 
-    It is to take `most` minutes, those before it took `done`, by estimates each minute of which takes `pace` minutes.
+    It is to take `most` minutes of the `whole`, those before it took `done`, by estimates each minute of which takes
+    `pace` minutes.
     """
-    bar.n = done + min(taken / pace, most)
-    minutes = (bar.total - bar.n) * pace
-    words = f"about {minutes:.0f} minutes left" if math.isfinite(minutes) else "time left not known yet"
-    bar.set_postfix_str(words)
-    return words
+    so_far = done + min(taken / pace, most)
+    seconds = 60 * (whole - so_far) * pace
+    show(so_far, seconds)
+    return saying.time_left(seconds)
 
 
 def carry_out(command: tuple[str, ...], log: Path, report: Callable[[float], object]) -> None:
@@ -145,4 +154,4 @@ def independent_jobs(records: Records) -> list[str]:
             if entry.pictures and entry.of in ("training", "runs") and x not in (ONSET, STOPPING)
         ),
     ]
-    return [" && ".join(f"python -m {shlex.join(command)}" for command in chain) for chain in chains]
+    return [" && ".join(map(shell, chain)) for chain in chains]

@@ -1,6 +1,5 @@
 """What the networks make of other noise levels."""
 
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
@@ -32,7 +31,7 @@ def noise(records: Records, *panels: Axes) -> None:
             xlabel="noise level t/T",
         )
         style.ticks(axes, [0.02, 0.05, 0.1, 0.2, 0.5])
-    panels[0].set_ylabel(r"KL(BP$_k$ || f)  [nats / sequence]")
+    panels[0].set_ylabel("KL(BP_k || f)  [nats / sequence]")
     panels[0].legend(ncols=2)
 
 
@@ -44,7 +43,7 @@ def heights_and_noise(records: Records) -> Figure:
     end. Above the part itself, below its share of the squared error, where the error of that height is told from zero.
     """
     curves, steps = records.read("noise").isel(height=slice(1, None)), records.read_at()
-    figure, rows = plt.subplots(2, len(steps), figsize=(7.0, 4.2), squeeze=False)
+    figure, rows = style.subplots(2, len(steps), figsize=(7.0, 4.2), squeeze=False)
     top = float(curves.data_dependent.max())
     norms = LogNorm(1e-3 * top, top), Normalize(0, 1)
     for (name, step), column in zip(steps.items(), rows.T, strict=True):

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.pyplot as plt
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,7 +28,7 @@ def processes(records: Records) -> Figure:
     says of x_0 there; below, each noise has a panel, at its smallest excess loss or the last step, over its bits.
     """
     landmarks = records.read(PROCESSES, PROCESSES)["landmarks"]
-    figure = plt.figure(figsize=(7.0, 5.0))
+    figure = Figure(figsize=(7.0, 5.0))
     grid = figure.add_gridspec(2, 1)
     upper, lower = (figure.add_subfigure(grid[row]) for row in range(2))
     rows = upper.subplots(1, len(NAMED)), lower.subplots(1, len(landmarks), sharex=True, sharey=True, squeeze=False)[0]
@@ -70,7 +69,7 @@ def copies(records: Records) -> Figure:
     folder = records.run(PROCESSES)
     found = {name: read(folder / name / "copying.curves.nc") for name in names}
     steps = found[names[0]].reverse_steps.values.tolist()
-    figure, panels = plt.subplots(1, len(steps), figsize=(7.0, 2.6), sharey=True, squeeze=False)
+    figure, panels = style.subplots(1, len(steps), figsize=(7.0, 2.6), sharey=True, squeeze=False)
     for axes, number in zip(panels[0], steps, strict=True):
         for i, (name, curves) in enumerate(found.items()):
             along(axes, curves.sel(reverse_steps=number, height=min(2, int(curves.height[-1]))), name, f"C{i}")

@@ -31,13 +31,12 @@ def read(path: Path) -> Any:
     """
     try:
         return record.read_json(path) if path.suffix == ".json" else record.read_results(path)
-    except record.UNREADABLE:
-        raise OptionError(
-            "runs",
-            str(path),
-            "a whole record; this one is damaged. A run is made anew with its command and --resume never, what a "
-            "question or the comparison of stopping rules has left once the file is taken away",
-        ) from None
+    except record.USELESS:
+        need = (
+            "a whole record; this one is damaged, or not yet wholly copied. If no copy of it is left, its command "
+            "makes the run anew in another folder, and asks a question anew once the file is moved away"
+        )
+        raise OptionError("runs", str(path), need) from None
 
 
 class Need(NamedTuple):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -61,7 +60,7 @@ def picture(world: type[World], curves: xr.Dataset, summary: dict[str, Any]) -> 
     }
     names = [name for name, is_there in there.items() if is_there]
     rows: list[Any] = [[*names[i : i + 2], "."][:2] for i in range(0, len(names), 2)]
-    figure = plt.figure(figsize=(7.2, 2.6 * len(rows)))
+    figure = Figure(figsize=(7.2, 2.6 * len(rows)))
     panels = figure.subplot_mosaic(rows)
     split_and_loss(panels["split"], panels.get("loss", panels["split"]), at, summary, world)
     if "divergences" in panels:
@@ -94,7 +93,7 @@ def divergences(axes: Axes, at: xr.Dataset, summary: dict[str, Any]) -> None:
         xscale="log",
         yscale="log",
         xlabel="training step",
-        ylabel=r"KL(BP$_k$ || f)  [nats / sequence]",
+        ylabel="KL(BP_k || f)  [nats / sequence]",
     )
     style.mark(axes, summary)
     axes.legend()

@@ -1,10 +1,10 @@
 """The images that networks generate."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from hierdiff.pictures import style
 from hierdiff.pictures.records import IMAGES, SAMPLES, Need, Records, needs, read
 
 ROWS = ("sample of A", "sample of B", "nearest of A", "nearest of B")
@@ -18,7 +18,7 @@ def image_samples(records: Records) -> Figure:
     point, to best and to the end.
     """
     steps, samples = records.read_at(IMAGES), read(records.run(IMAGES) / "samples.results.nc")
-    figure, panels = plt.subplots(1, len(steps), figsize=(7.0, 1.9), squeeze=False)
+    figure, panels = style.subplots(1, len(steps), figsize=(7.0, 1.9), squeeze=False)
     for axes, (when, step) in zip(panels[0], steps.items(), strict=True):
         at = samples.sel(step=step, method="nearest")
         axes.imshow(mosaic(at), cmap="gray", vmin=0, vmax=255)

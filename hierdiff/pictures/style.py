@@ -4,12 +4,13 @@ import contextlib
 import functools
 import io
 import textwrap
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
+import matplotlib.style
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -38,7 +39,8 @@ STYLE = [
         "lines.markersize": 3,
         "image.cmap": "cividis",
         "pdf.fonttype": 42,
-        "mathtext.default": "regular",
+        # Names and commands have signs that mathematics has.
+        "text.parse_math": False,
     },
 ]
 # Of the sample split, the memorization slope and the test loss, in every figure.
@@ -51,16 +53,25 @@ MINIMA = ("turning point", "best")
 
 def save(draw: Callable[[], Figure], paths: Sequence[Path], origins: Sequence[str]) -> None:
     """Draw and write a figure, with the `origins` of what it shows below it and in the files' metadata."""
-    with plt.style.context(STYLE):
+    with drawing():
         figure = draw()
-        wrapper = textwrap.TextWrapper(int(26 * figure.get_figwidth()), subsequent_indent="    ")
+        FigureCanvasAgg(figure)
+        # Of long commands, all is in the metadata.
+        wrapper = textwrap.TextWrapper(int(26 * figure.get_figwidth()), subsequent_indent="    ", max_lines=5)
         lines = [line for origin in origins for line in wrapper.wrap(origin)]
         below = (len(lines) + 0.5) * 5.5 / 72 / figure.get_figheight()
         figure.text(0.005, 0.005, "\n".join(lines), fontsize=4.5, color="0.4", va="bottom")
         lay_out(figure, below)
         for path in paths:
             record.write_whole(path, lambda temporary: _write(figure, temporary, "; ".join(origins)))
-        plt.close(figure)
+
+
+@contextlib.contextmanager
+def drawing() -> Iterator[None]:
+    """In this style, whatever the user's own is; letters that the font has not are drawn as boxes."""
+    with matplotlib.style.context(STYLE, after_reset=True), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 def lay_out(figure: Figure, below: float = 0.0) -> None:
@@ -69,12 +80,6 @@ def lay_out(figure: Figure, below: float = 0.0) -> None:
         plain_numbers(axes)
     ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below)).execute(figure)
     figure.set_layout_engine("none")
-
-
-@contextlib.contextmanager
-def drawing() -> Iterator[None]:
-    with plt.style.context(STYLE):
-        yield
 
 
 def as_svg(draw: Callable[[], Figure]) -> tuple[Figure, bytes]:
@@ -92,13 +97,21 @@ def panels(rows: int = 1, columns: int = 1, **options: Any) -> Callable[[Callabl
     def figure_of(fill: Callable[..., None]) -> Callable[..., Figure]:
         @functools.wraps(fill)
         def draw(*given: Any) -> Figure:
-            figure, axes = plt.subplots(rows, columns, **options)
+            figure, axes = subplots(rows, columns, **options)
             fill(*given, *np.ravel(axes))
             return figure
 
         return draw
 
     return figure_of
+
+
+def subplots(
+    rows: int, columns: int, *, figsize: tuple[int | float, int | float], **options: Any
+) -> tuple[Figure, Any]:
+    """A figure and its panels, as pyplot has them, which would ask for the user's backend."""
+    figure = Figure(figsize=figsize)
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def _write(figure: Figure, path: Path, words: str) -> None:
@@ -129,7 +142,9 @@ def plain_numbers(axes: Axes) -> None:
 def origin(path: Path, content: xr.Dataset | Mapping[str, Any]) -> str:
     """The run, the command and the commit that made a record, as its content says."""
     made = content.attrs if isinstance(content, xr.Dataset) else content
-    return f"{path.parent.name}/{path.name}: {made['command']}; commit {made['commit'] or 'unknown'}"
+    words = f"{path.parent.name}/{path.name}: {made['command']}; commit {made['commit'] or 'unknown'}"
+    # The name of a folder need not be text.
+    return words.encode(errors="backslashreplace").decode()
 
 
 def shades(number: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from hierdiff.grammar import GrammarConfig
+from hierdiff.grammar_config import GrammarConfig
 from hierdiff.learning.network import TransformerConfig, TreeConfig, UNetConfig
 from hierdiff.learning.train_config import TrainConfig
 from hierdiff.questions.configs import (
@@ -40,8 +40,9 @@ class Entry:
     """A question: the module, or `MODULE:QUESTION`, that has its `answer(config, options)`; its text and its presets.
 
     It goes on from nothing; or is a `training`, of a world, named by `MODULE:CLASS`, after which other questions are
-    asked, `then`; or goes on from a `run` of a `training`, or from several `runs` that it makes. `pictures` are the
-    names of its figures, functions in the module `album`, and `minutes` what it takes on two cores.
+    asked, `then`; or goes on from a `run` of a `training`, or from several `runs` that it makes, options of which it
+    gives itself: which of its own has them, by their names, is in `gives`. `pictures` are the names of its figures,
+    functions in the module `album`, and `minutes` what it takes on two cores.
     """
 
     module: str
@@ -51,6 +52,7 @@ class Entry:
     world: str = ""
     then: tuple[str, ...] = ()
     training: str = "onset"
+    gives: Mapping[str, str] = dataclasses.field(default_factory=dict)
     pictures: tuple[str, ...] = ()
     album: str = ""
     minutes: float = 0.0
@@ -221,6 +223,7 @@ QUESTIONS: dict[str, Entry] = {
             "paper": StoppingConfig(sizes=(5000, 12_000, 70_000), train_epochs=30_000),
         },
         of="runs",
+        gives={"seed": "--seeds", "size": "--sizes", "steps": "--train-epochs"},
         pictures=("stopping", "growth"),
         minutes=37.5,
     ),
@@ -229,6 +232,7 @@ QUESTIONS: dict[str, Entry] = {
         asks="Do networks copy more of their training sets under masking or uniform noise than under Gaussian noise?",
         presets=dict.fromkeys(("smoke", "laptop", "paper"), ProcessesConfig()),
         of="runs",
+        gives={"process": "--processes"},
         pictures=("processes", "copies"),
         minutes=40.0,
     ),

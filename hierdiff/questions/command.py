@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import importlib
 import importlib.metadata
 import pkgutil
 import sys
@@ -9,12 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from hierdiff.learning.devices import set_up_devices
+from hierdiff.errors import GOES_ON, in_one_line
+from hierdiff.pictures.command import draw_all, draw_run, drawing
 from hierdiff.questions import QUESTIONS, Entry, plugins
 from hierdiff.questions.configs import Both
-from hierdiff.runs import saying
 from hierdiff.runs.command_line import Parser, parse_config
 
 
@@ -23,14 +22,19 @@ def command(name: str) -> Callable[..., None]:
     return functools.partial(ask, name, prog=f"python -m experiments.{name}")
 
 
-def main() -> None:
-    """`hierdiff NAME`: any question, those of plugins too."""
+def main(argv: list[str] | None = None) -> None:
+    """`hierdiff NAME`: any question, those of plugins too, and the figures."""
+    argv = sys.argv[1:] if argv is None else argv
     parser = Parser(prog="hierdiff", description="Asks a question of diffusion networks and their exact scores.")
     with parser.one_sentence():
-        load_plugins(parser, sys.argv[2:])
-    parser.add_argument("question", choices=QUESTIONS, metavar="NAME", help=f"one of {', '.join(QUESTIONS)}")
-    name = parser.parse_all(sys.argv[1:2]).question
-    ask(name, sys.argv[2:], prog=f"hierdiff {name}")
+        load_plugins(parser, argv[1:])
+    others = {"figures": functools.partial(draw_all, QUESTIONS), "picture": draw_run}
+    names = [*QUESTIONS, *others]
+    parser.add_choice("question", names, f"one of {', '.join(names)}", metavar="NAME", nargs="?")
+    name = parser.parse_all(argv[:1]).question
+    if name is None:
+        parser.error(f"NAME: got nothing, needs one of {', '.join(names)}")
+    others.get(name, functools.partial(ask, name))(argv[1:], prog=f"hierdiff {name}")
 
 
 def load_plugins(parser: Parser, argv: list[str] | None) -> None:
@@ -43,54 +47,78 @@ def load_plugins(parser: Parser, argv: list[str] | None) -> None:
 
 
 def ask(name: str, argv: list[str] | None = None, *, prog: str) -> None:
-    parser = Parser(prog=prog)
-    with parser.one_sentence():
+    """Read the options of a question, and answer it."""
+    parser, options = Parser(prog=prog), argparse.Namespace()
+    with parser.one_sentence(lambda: kept(options)):
         load_plugins(parser, argv)
         entry = QUESTIONS[name]
-        parser.description, presets = entry.asks, entry.presets
-        folder = add_folders(name, entry, parser, argv)
-        if folder and entry.of in ("run", "runs"):
-            trainings = QUESTIONS[entry.training].presets
-            presets = {preset: Both(training=trainings[preset], own=own) for preset, own in presets.items()}
-        config, options = parse_config(parser, presets, "laptop", argv)
-        training = getattr(config, "training", config)
-        if folder:
-            noise = "" if getattr(training, "process", "gaussian") == "gaussian" else f"{training.process}-"
-            named = folder.format(preset=options.preset, seed=getattr(training, "seed", 0), noise=noise)
-            options.out = options.out or Path("runs", named)
-        set_up_devices(distributed=getattr(options, "distributed", False))
-        saying.be_quiet(options.quiet)
-        if entry.of == "run" and folder:
+        config, options = read(name, entry, parser, argv)
+        # What is imported from here on takes long.
+        pkgutil.resolve_name("hierdiff.learning.devices:set_up_devices")(distributed=options.distributed)
+        pkgutil.resolve_name("hierdiff.runs.saying:be_quiet")(options.quiet)
+        if entry.of == "run" and options.out:
             how = {"resume": "auto", "plan": False, "report": options.report}
             answer(entry.training, config.training, out=options.out, **how)
             config, options.run = config.own, options.out
         answer(name, config, **vars(options))
-        if entry.of == "training" and training.train.snapshots and not options.plan:
+        if entry.of == "training" and config.train.snapshots and not options.plan:
             for following in entry.then:
-                answer(following, getattr(training, following), run=options.out, report=options.report)
+                answer(following, getattr(config, following), run=options.out, report=options.report)
+
+
+def read(name: str, entry: Entry, parser: Parser, argv: list[str] | None) -> tuple[Any, argparse.Namespace]:
+    """The config and the other options of a question, `out` among them, the folder that it makes, if it makes one.
+
+    Raises:
+      ValueError: an option will not do.
+    """
+    parser.description, presets = entry.asks, entry.presets
+    parser.set_defaults(distributed=False, out=None)
+    folder = add_folders(name, entry, parser, argv)
+    if folder and entry.of in ("run", "runs"):
+        trainings = QUESTIONS[entry.training].presets
+        presets = {preset: Both(training=trainings[preset], own=own) for preset, own in presets.items()}
+    config, options = parse_config(parser, presets, "laptop", argv, entry.gives)
+    if folder and options.out is None:
+        training = getattr(config, "training", config)
+        noise = "" if getattr(training, "process", "gaussian") == "gaussian" else f"{training.process}-"
+        seed = getattr(training, "seed", 0)
+        options.out = Path("runs", folder.format(preset=options.preset, seed=seed, noise=noise))
+    return config, options
 
 
 def answer(name: str, config: Any, *, report: str = "on", **options: Any) -> None:
-    """Have a question answered, and the records in its folder made into a report."""
+    """Have a question answered, and a report made of the records in its folder."""
     entry = QUESTIONS[name]
     pkgutil.resolve_name(entry.module).answer(config, argparse.Namespace(entry=entry, **options))
-    if report == "on" and not options.get("plan") and jax.process_index() == 0:
+    if report == "on" and not options.get("plan"):
         write_report(options.get("run") or options["out"])
 
 
 def write_report(folder: Path) -> None:
     """Write the report of what is in `folder`; where that fails, the records are as good."""
-    try:
-        saying.remark(*pkgutil.resolve_name("hierdiff.pictures.report").write(folder, QUESTIONS))
-    # What somebody's installation of what draws may raise is not known.
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"the report cannot be written ({reason}); the results are whole", file=sys.stderr)
+    saying = importlib.import_module("hierdiff.runs.saying")
+    if saying.in_first_process():
+        try:
+            saying.remark(*drawing("report").write(folder, QUESTIONS))
+        # What somebody's installation of what draws may raise is not known.
+        except Exception as error:
+            print(f"the report cannot be written: {in_one_line(error)}; the results are whole", file=sys.stderr)
+
+
+def kept(options: argparse.Namespace) -> str:
+    """What there is of a question that was stopped."""
+    folder = getattr(options, "run", None) or getattr(options, "out", None)
+    if not folder or not folder.exists():
+        return "nothing was saved, and the same command starts anew"
+    saves = sorted(path.stem for path in folder.glob("state/*.npz") if path.stem.isdigit())
+    what = f"the state of step {int(saves[-1])} is saved" if saves else "what was finished is saved"
+    return f"{what} in {folder}, and {GOES_ON}"
 
 
 def add_folders(name: str, entry: Entry, parser: Parser, argv: list[str] | None) -> str:
     """Let a question be told about its folder; gives the default name of the one that it makes, empty if none."""
-    parser.add_argument("--report", choices=("on", "off"), default="on", help="write report.html into the folder")
+    parser.add_choice("--report", ("on", "off"), "write report.html into the folder", default="on")
     parser.add_argument("--quiet", action="store_true", help="print the tables and errors alone")
     if entry.of != "nothing":
         meaning = (
@@ -100,18 +128,16 @@ def add_folders(name: str, entry: Entry, parser: Parser, argv: list[str] | None)
     if entry.of == "run":
         alone = name in QUESTIONS[entry.training].then
         without = "" if alone else " (default: train first)"
-        parser.add_argument(
-            "--run", type=Path, help=f"folder of a finished run of experiments.{entry.training}{without}"
-        )
+        parser.add_path("--run", f"folder of a finished run of experiments.{entry.training}{without}")
         if alone or parser.parse_known_args(argv)[0].run:
             return ""
     trained = entry.training if entry.of == "run" else name
     seed = "-{seed}" if entry.of in ("training", "run") else ""
     folder = "{noise}" + ("" if trained == "onset" else f"{trained}-") + "{preset}" + seed
     shown = folder.format(noise="", preset="PRESET", seed="SEED")
-    parser.add_argument("--out", type=Path, help=f"folder of the run (default: runs/{shown})")
+    parser.add_path("--out", f"folder of the run (default: runs/{shown})")
     if entry.of == "training":
         meaning = "go on with a run that was left (auto: if there is one; never: start anew, and discard it)"
-        parser.add_argument("--resume", choices=("auto", "never", "must"), default="auto", help=meaning)
+        parser.add_choice("--resume", ("auto", "never", "must"), meaning, default="auto")
         parser.add_argument("--plan", action="store_true", help="say what the run will cost, and do not carry it out")
     return folder

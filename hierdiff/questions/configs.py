@@ -3,156 +3,174 @@
 import dataclasses
 from typing import Any, Literal
 
-from hierdiff.errors import option, require, require_counts, require_seed
+from hierdiff.errors import COUNTED, Options, option, require
 from hierdiff.noising import PROCESSES
-from hierdiff.noising.process import require_shares
-from hierdiff.statistics.groups import GROUPS, require_groups
-from hierdiff.worlds.run_config import ImageConfig, SamplesConfig, require_size
+from hierdiff.noising.levels import MOST_LEVELS, SHARE, require_levels
+from hierdiff.runs.options import rebuild
+from hierdiff.statistics.groups import GROUPS
+from hierdiff.worlds.run_config import MANY, SEED, ImageConfig, OnsetConfig, SamplesConfig, require_size
+
+
+class AskedOfRun(Options):
+    """What the configs of questions to a run have in common."""
+
+    def require_run(self, training: Any) -> None:
+        """Raise `OptionError` unless the question can be put to a run of this config."""
+        kept = training.train.snapshots
+        require(kept >= 1, "snapshots", kept, "at least 1, of which the question is asked")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class UTurnConfig:
+class UTurnConfig(AskedOfRun):
     """U-turns."""
 
-    starts: int = option(200, f"sequences of each kind from which each network starts, at least {GROUPS}")
-    turns: tuple[float, ...] = option((0.1, 0.2, 0.3, 0.5), "noise levels t/T at which to turn")
-    reverse_steps: int = option(50, "steps of the way back")
+    starts: int = option(200, "sequences of each kind from which each network starts", least=GROUPS, most=MANY)
+    turns: tuple[float, ...] = option((0.1, 0.2, 0.3, 0.5), "noise levels t/T at which to turn", **SHARE)
+    reverse_steps: int = option(50, "steps of the way back", least=1, most=MOST_LEVELS)
 
-    def __post_init__(self):
-        require_groups("starts", self.starts)
-        require_shares("turns", self.turns)
-        require_counts(self, "reverse_steps")
+    def require_run(self, training: Any) -> None:
+        super().require_run(training)
+        require_size("starts", self.starts, training.size)
+        require_levels("turns", self.turns, training.noise_levels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NeighboursConfig(SamplesConfig):
+class NeighboursConfig(SamplesConfig, AskedOfRun):
     """Samples."""
 
     order: Literal["level", "random", "confidence"] = option(
         "level", "masked symbols are shown as the noise level says, or as many in each step, by this order"
     )
 
-
-def require_order(order: str, process: str) -> None:
-    """Raise `OptionError` if an order is asked for of noise that does not mask."""
-    need = f"level: noise that is {process} shows no symbols one after another"
-    require(order == "level" or process == "masking", "order", order, need)
+    def require_run(self, training: Any) -> None:
+        super().require_run(training)
+        need = f"level: noise that is {training.process} shows no symbols one after another"
+        require(self.order == "level" or training.process == "masking", "order", self.order, need)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CopyingConfig:
+class CopyingConfig(AskedOfRun):
     """Samples."""
 
-    samples: int = option(1000, f"samples that each network generates at each snapshot, at least {GROUPS}")
-    reverse_steps: tuple[int, ...] = option((5, 20, 100), "numbers of steps of the reverse diffusion")
-
-    def __post_init__(self):
-        require_groups("samples", self.samples)
-        good = len(set(self.reverse_steps)) == len(self.reverse_steps) and min(self.reverse_steps) >= 1
-        require(good, "reverse_steps", self.reverse_steps, "distinct integers of at least 1")
+    samples: int = option(1000, "samples that each network generates at each snapshot", least=GROUPS, most=MANY)
+    reverse_steps: tuple[int, ...] = option(
+        (5, 20, 100), "numbers of steps of the reverse diffusion", least=1, most=MOST_LEVELS
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProcessesConfig:
+class ProcessesConfig(AskedOfRun):
     """Processes."""
 
     processes: tuple[str, ...] = option(
-        ("gaussian", "masking", "uniform"), "noises; the others are compared to the first"
+        ("gaussian", "masking", "uniform"), "noises; the others are compared to the first", among=PROCESSES
     )
 
-    def __post_init__(self):
-        good = len(set(self.processes)) == len(self.processes) and set(self.processes) <= set(PROCESSES)
-        require(good, "processes", self.processes, f"distinct ones of {', '.join(PROCESSES)}")
+    def require_run(self, training: OnsetConfig) -> None:
+        # All are checked before the first one is trained.
+        for each in self.trainings(training).values():
+            super().require_run(each)
+
+    def trainings(self, training: OnsetConfig) -> dict[str, OnsetConfig]:
+        """The runs that are compared, by the names of their processes."""
+        return {
+            name: rebuild(training, {"process": name, **getattr(PROCESSES[name], "defaults", {})})
+            for name in self.processes
+        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossesConfig:
+class LossesConfig(AskedOfRun):
     """Sequences."""
 
-    targets: int = option(500, f"training sequences of each set, and as many others, at least {GROUPS}")
+    targets: int = option(500, "training sequences of each set, and as many others", least=GROUPS, most=MANY)
 
-    def __post_init__(self):
-        require_groups("targets", self.targets)
+    def require_run(self, training: Any) -> None:
+        super().require_run(training)
+        require_size("targets", self.targets, training.size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MembershipConfig:
+class MembershipConfig(AskedOfRun):
     """Attack."""
 
-    targets: int = option(1000, f"training sequences of each set, and as many others, at least {GROUPS}")
-    draws: int = option(8, "draws of the noise, at a uniform level, over which a sequence's loss is averaged")
-
-    def __post_init__(self):
-        require_groups("targets", self.targets)
-        require_counts(self, "draws")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NoiseConfig:
-    """Noise."""
-
-    sequences: int = option(800, f"sequences on which the networks are measured, at least {2 * GROUPS}")
-    levels: tuple[float, ...] = option(
-        (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7), "noise levels, as shares t/T"
+    targets: int = option(1000, "training sequences of each set, and as many others", least=GROUPS, most=MANY)
+    draws: int = option(
+        8, "draws of the noise, at a uniform level, over which a sequence's loss is averaged", least=1, most=10_000
     )
 
-    def __post_init__(self):
-        require_groups("sequences", self.sequences, each=2)
-        require_shares("levels", self.levels)
+    def require_run(self, training: Any) -> None:
+        super().require_run(training)
+        require_size("targets", self.targets, training.size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StoppingConfig:
+class NoiseConfig(AskedOfRun):
+    """Noise."""
+
+    sequences: int = option(800, "sequences on which the networks are measured", least=2 * GROUPS, most=MANY)
+    levels: tuple[float, ...] = option(
+        (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7), "noise levels, as shares t/T", **SHARE
+    )
+
+    def require_run(self, training: Any) -> None:
+        super().require_run(training)
+        require_levels("levels", self.levels, training.noise_levels)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoppingConfig(AskedOfRun):
     """Stopping."""
 
-    seeds: tuple[int, ...] = option((0, 1, 2), "a grammar, with its data and networks, for each")
-    sizes: tuple[int, ...] = option((300, 1000), "training-set sizes")
-    train_epochs: int = option(1024, "epochs for which each run is trained")
-    epochs: int = option(200, "epochs after which the fixed rule stops")
+    seeds: tuple[int, ...] = option((0, 1, 2), "a grammar, with its data and networks, for each", **SEED)
+    # As many are attacked.
+    sizes: tuple[int, ...] = option((300, 1000), "training-set sizes", least=GROUPS, most=MANY)
+    train_epochs: int = option(1024, "epochs for which each run is trained", least=1, most=COUNTED)
+    epochs: int = option(200, "epochs after which the fixed rule stops", least=1, most=COUNTED)
 
-    def __post_init__(self):
-        for name, values in (("seeds", self.seeds), ("sizes", self.sizes)):
-            require(len(set(values)) == len(values), name, values, "distinct integers")
-        require(min(self.seeds) >= 0, "seeds", self.seeds, "integers of at least 0")
-        # As many are attacked.
-        require(min(self.sizes) >= GROUPS, "sizes", self.sizes, f"integers of at least {GROUPS}")
-        require_counts(self, "train_epochs", "epochs")
+    def require_run(self, training: OnsetConfig) -> None:
+        # All are checked before the first one is trained.
+        for each in self.trainings(training):
+            super().require_run(each)
+
+    def trainings(self, training: OnsetConfig) -> list[OnsetConfig]:
+        """The runs in which the rules are compared."""
+        return [
+            rebuild(
+                training, {"seed": seed, "size": size, "steps": round(self.train_epochs * size / training.train.batch)}
+            )
+            for size in self.sizes
+            for seed in self.seeds
+        ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OtherConfig:
+class OtherConfig(Options):
     """Random features."""
 
-    seed: int = option(0, "seed of the choice of images, the features and the noise")
-    size: int = option(200, "images in each of the two sets")
-    held_out: int = option(500, "held-out images")
-    copies: int = option(10, "noised copies of each image to learn from")
-    features: int = option(800, "random features")
-    noise: float = option(0.15, "noise level t/T")
+    seed: int = option(0, "seed of the choice of images, the features and the noise", **SEED)
+    size: int = option(200, "images in each of the two sets", least=1, most=MANY)
+    held_out: int = option(500, "held-out images", least=2 * GROUPS, most=MANY)
+    copies: int = option(10, "noised copies of each image to learn from", least=1, most=100_000)
+    features: int = option(800, "random features", least=1, most=100_000)
+    noise: float = option(0.15, "noise level t/T", **SHARE)
     images: ImageConfig = dataclasses.field(default_factory=lambda: ImageConfig(side=8))
 
-    def __post_init__(self):
-        require_counts(self, "size", "copies", "features")
-        require_seed("seed", self.seed)
-        require_groups("held_out", self.held_out, each=2)
-        require(0 < self.noise <= 1, "noise", self.noise, "a number above 0 and up to 1")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CalibrationConfig:
+class CalibrationConfig(AskedOfRun):
     """Calibration."""
 
-    experiments: int = option(2000, "experiments of each kind, synthetic ones and draws from the pool")
-
-    def __post_init__(self):
-        require_counts(self, "experiments")
+    experiments: int = option(
+        2000, "experiments of each kind, synthetic ones and draws from the pool", least=1, most=1_000_000
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
+class BenchmarkConfig(Options):
     """Benchmark."""
 
-    json: str = option("", "file to write the figures to")
+    json: str = option("", "file to write the figures to; empty: none", path=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,8 +181,5 @@ class Both:
     own: Any
 
     def __post_init__(self):
-        require_counts(self.training.train, "snapshots")
-        for name in {"targets", "starts"} & set(vars(self.own)):
-            require_size(name, getattr(self.own, name), self.training.size)
-        if isinstance(self.own, NeighboursConfig):
-            require_order(self.own.order, self.training.process)
+        if isinstance(self.own, AskedOfRun):
+            self.own.require_run(self.training)

@@ -14,7 +14,7 @@ import xarray as xr
 
 from hierdiff.errors import require
 from hierdiff.keys import key_for, keys_of
-from hierdiff.learning.network import network_denoiser
+from hierdiff.learning.denoiser import network_denoiser
 from hierdiff.measures.blocks import copies, validity
 from hierdiff.noising import Denoiser, respaced, reverse
 from hierdiff.posterior import exact_denoiser

@@ -9,12 +9,12 @@ import xarray as xr
 from jaxtyping import Array, Int
 
 from hierdiff.keys import key_for, keys_of
-from hierdiff.learning.network import network_log_posterior
+from hierdiff.learning.denoiser import network_log_posterior
 from hierdiff.measures.divergence import log_of
 from hierdiff.measures.losses import decomposition
 from hierdiff.measures.probe import stacked
 from hierdiff.measures.times import any_times
-from hierdiff.noising.process import noise_level
+from hierdiff.noising.levels import noise_level
 from hierdiff.questions.configs import LossesConfig
 from hierdiff.questions.snapshots import Answer, Question, Work
 from hierdiff.sampling import coincidences, sample
@@ -23,7 +23,6 @@ from hierdiff.statistics.landmarks import first_significant, minimum
 from hierdiff.statistics.replicates import Statistics
 from hierdiff.statistics.words import column, interval, lines_over, since
 from hierdiff.worlds.finished import Run, label_steps
-from hierdiff.worlds.run_config import require_size
 
 TRAINING, HELD_OUT = INPUTS = ("training", "held-out")
 # Of each variable, the dimensions beside the step: at each noise level, and at t uniform.
@@ -39,7 +38,6 @@ def targets_of(run: Run, key: Array, n: int) -> tuple[Int[Array, "rows n L"], In
     Last, how many of the new ones turn up in a data set. Consumes `key`.
     """
     world = run.world
-    require_size("targets", n, world.train.shape[1])
     new, last = sample(key, world.grammar, n).leaves, np.full_like(world.set_of, len(world.train))
     targets, rows = jnp.concatenate([world.train[:, :n], new[None]]), np.stack([world.set_of, last], 1)
     return targets, rows, coincidences(new, world.train)
@@ -48,6 +46,7 @@ def targets_of(run: Run, key: Array, n: int) -> tuple[Int[Array, "rows n L"], In
 def work(run: Run, config: LossesConfig) -> Work:
     """The two parts of the loss on own training sequences and on new ones, at each noise level and on average."""
     world, noise, n = run.world, run.config.measure.noise, config.targets
+    config.require_run(run.config)
     key = key_for(world.key, "losses")
     targets, rows, seen = targets_of(run, key_for(key, "new sequences"), n)
     keys = keys_of(key_for(key, "any level"), range(len(targets)))

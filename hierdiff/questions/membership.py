@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from hierdiff.keys import key_for, keys_of
-from hierdiff.learning.network import network_log_posterior
+from hierdiff.learning.denoiser import network_log_posterior
 from hierdiff.measures.divergence import log_of
 from hierdiff.measures.membership import area_under_curve, true_positive_rate
 from hierdiff.measures.times import any_times
@@ -34,6 +34,7 @@ ATTACKS = ("calibrated", "uncalibrated")
 def work(run: Run, config: MembershipConfig) -> Work:
     """Score the first training sequences of each network's own set, and as many that no network has seen."""
     world, process = run.world, run.world.process
+    config.require_run(run.config)
     key = key_for(world.key, "membership")
     targets, rows, seen = targets_of(run, key_for(key, "others"), config.targets)
     # Each row of targets meets its own noise.

@@ -9,7 +9,6 @@ import xarray as xr
 
 from hierdiff.keys import key_for
 from hierdiff.learning.devices import to_host
-from hierdiff.noising.process import require_levels
 from hierdiff.questions.configs import NoiseConfig
 from hierdiff.questions.snapshots import Answer, Question, Work
 from hierdiff.runs import laboratory
@@ -23,7 +22,7 @@ from hierdiff.worlds.run_config import MeasureConfig
 def work(run: Run, config: NoiseConfig) -> Work:
     """The measures of an onset run at other noise levels, on sequences that are in no training set."""
     world, members, n, levels = run.world, run.config.measure.members, config.sequences, config.levels
-    require_levels("levels", levels, world.process.levels)
+    config.require_run(run.config)
     key = key_for(world.key, "noise question")
     fresh = sample_unseen(key_for(key, "new sequences"), world.grammar, n, world.train, name="sequences")
     world = dataclasses.replace(world, held_out=fresh, about={}, key=key)

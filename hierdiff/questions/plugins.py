@@ -6,6 +6,8 @@ dictionary as the registry of that name in hierdiff.
 
 import importlib
 import sys
+import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +37,17 @@ def load(name: str) -> None:
         sys.path.append(here)
     try:
         module = importlib.import_module(name)
-    except ImportError as error:
-        raise OptionError("plugin", name, f"a module that can be imported: {error}") from None
+    except Exception as error:
+        # Whatever somebody else's module raises; the last line of it that was run is where to look.
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if "importlib" in last.filename else f" ({last.filename}, line {last.lineno})"
+        need = f"a module that can be imported: {' '.join(str(error).split()) or type(error).__name__}{where}"
+        raise OptionError("plugin", name, need) from None
     for registry, there in REGISTRIES.items():
-        for key, value in getattr(module, registry, {}).items():
-            require(
-                there.setdefault(key, value) is value,
-                "plugin",
-                name,
-                f"names that are not taken; in {registry}, {key} is",
-            )
+        own = getattr(module, registry, {})
+        require(isinstance(own, Mapping), "plugin", name, f"a module whose {registry} is a dictionary")
+        for key, value in own.items():
+            need = f"names that are not taken; in {registry}, {key} is"
+            require(there.setdefault(key, value) is value, "plugin", name, need)
     if name not in PLUGINS:
         PLUGINS.append(name)

@@ -13,14 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from hierdiff.errors import require
-from hierdiff.noising import PROCESSES
 from hierdiff.questions import QUESTIONS, snapshots, training
 from hierdiff.questions.answers import leave
 from hierdiff.questions.configs import Both
 from hierdiff.questions.copying import COPYING, HEIGHT
 from hierdiff.runs import record
-from hierdiff.runs.options import rebuild
 from hierdiff.statistics.minima import locate_minimum
 from hierdiff.statistics.replicates import Curve, Statistics
 from hierdiff.statistics.words import NOT_ESTIMATED, aligned
@@ -34,10 +31,8 @@ VALUES = 3
 
 def answer(config: Both, options: argparse.Namespace) -> None:
     """Make the runs and compare them; tables, and `processes.json` in the folder of all runs."""
-    whole, first = config.training, config.own.processes[0]
-    require(whole.process == "gaussian", "process", whole.process, "to be left out: --processes gives them all")
-    configs = {name: rebuild(whole, {"process": name, **PROCESSES[name].defaults}) for name in config.own.processes}
-    found = {name: measure(each, options.out / name, options.preset) for name, each in configs.items()}
+    runs, first = config.own.trainings(config.training), config.own.processes[0]
+    found = {name: measure(each, options.out / name, options.preset) for name, each in runs.items()}
     landmarks = [row(name, record.read_json(options.out / name / "summary.json")) for name in found]
     copied = compare(found)
     file, words = options.out / "processes.json", sentence(copied, first)

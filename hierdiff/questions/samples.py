@@ -14,14 +14,14 @@ import numpy as np
 import xarray as xr
 
 from hierdiff.keys import key_for, keys_of
-from hierdiff.learning.network import network_denoiser
+from hierdiff.learning.denoiser import network_denoiser
 from hierdiff.measures.blocks import copies, validity
 from hierdiff.measures.nearest_images import MUCH_NEARER, standardised, two_nearest
 from hierdiff.measures.neighbours import histogram_divergence, nearest_distances
 from hierdiff.measures.probe import stacked
-from hierdiff.noising.reverse import respaced, reverse, reverse_state
+from hierdiff.noising.reversal import respaced, reverse, reverse_state
 from hierdiff.posterior import exact_denoiser
-from hierdiff.questions.configs import NeighboursConfig, require_order
+from hierdiff.questions.configs import NeighboursConfig
 from hierdiff.questions.snapshots import Answer, Question, Work
 from hierdiff.sampling import coincidences, sample
 from hierdiff.statistics.groups import in_groups
@@ -60,10 +60,10 @@ def of_sequences(run: Run, config: NeighboursConfig) -> Work:
     """Generate at each snapshot, with the same starts and noise for all networks, and compare."""
     world, n = run.world, config.samples
     grammar, process, set_of = world.grammar, world.process, world.set_of
+    config.require_run(run.config)
     key = key_for(world.key, "neighbours")
     noise_key = key_for(key, "noise")
     start = process.start(keys_of(key_for(key, "starts"), range(n)), grammar.leaves)
-    require_order(config.order, process.name)
     times, options = respaced(process.levels, config.reverse_steps), {}
     if config.order != "level":
         at_once = math.ceil(grammar.leaves / config.reverse_steps)

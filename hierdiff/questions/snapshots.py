@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import pkgutil
 import shutil
 from collections.abc import Callable
@@ -99,7 +100,7 @@ def measure(question: Question, run: Run, config: Any) -> xr.Dataset:
     there, work = 0, question.work(run, config)
     with failing_together():
         files = record.pieces(run.folder, question.name, run.steps, config)
-        there = sum(file.exists() for file in files)
+        there = len(list(itertools.takewhile(record.is_whole, files)))
     there = of_first_process(there)
     left = zip(files[there:], snapshots(run, run.steps[there:]), strict=True)
     with saying.progress(len(files), "snapshot") as show:

@@ -15,14 +15,12 @@ import pandas as pd
 import xarray as xr
 from scipy.special import stdtrit
 
-from hierdiff.errors import require
 from hierdiff.questions import QUESTIONS, snapshots, training
 from hierdiff.questions.answers import leave
 from hierdiff.questions.configs import Both
 from hierdiff.questions.membership import MEMBERSHIP
 from hierdiff.questions.samples import NEIGHBOURS
 from hierdiff.runs import record
-from hierdiff.runs.options import flat, options_of
 from hierdiff.statistics.minima import locate_minimum, locate_onset
 from hierdiff.statistics.words import aligned
 from hierdiff.worlds.finished import open_run
@@ -44,21 +42,7 @@ DIGITS = {"step": 0, **{cost: digits for cost, (*_, digits) in COSTS.items()}}
 
 def answer(config: Both, options: argparse.Namespace) -> None:
     """Make the runs and compare where the rules stop; the table, and `stopping.json` in the folder of all runs."""
-    whole, own = config.training, config.own
-    given, preset = (flat(options_of(each)) for each in (whole, QUESTIONS["onset"].presets[options.preset]))
-    for name, instead in (("seed", "seeds"), ("size", "sizes"), ("steps", "train-epochs")):
-        require(given[name] == preset[name], name, given[name], f"to be left out: --{instead} gives them all")
-    # All configurations are checked before the first one is trained.
-    configs = [
-        dataclasses.replace(
-            whole,
-            seed=seed,
-            size=size,
-            train=dataclasses.replace(whole.train, steps=round(own.train_epochs * size / whole.train.batch)),
-        )
-        for size in own.sizes
-        for seed in own.seeds
-    ]
+    own, configs = config.own, config.own.trainings(config.training)
     stops = [stop for each in configs for stop in compare(each, options.out, options.preset, own.epochs)]
     rows = summarise(stops)
     leave(options.out / "stopping.json", config, table(rows), sentence(rows), stops=stops, rows=rows)

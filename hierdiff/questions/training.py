@@ -3,6 +3,7 @@
 import argparse
 import pkgutil
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from hierdiff.errors import in_one_line
 from hierdiff.learning.devices import failing_together
-from hierdiff.pictures.run import draw
+from hierdiff.pictures.command import drawing
 from hierdiff.runs import record, saying
 from hierdiff.runs.laboratory import label, statistics
 from hierdiff.runs.plan import say_plan
@@ -95,9 +97,18 @@ def run(config: Any, world: World, folder: Path) -> None:
 
 
 def show(folder: Path, world: World, say: Callable[[Sequence[str]], None]) -> None:
-    """Draw the picture of a finished run and say what was found."""
-    draw(folder, type(world))
+    """Say what was found in a finished run, and draw its picture; where that fails, the run is as good."""
     summary = record.read_json(folder / "summary.json")
     # Older records have no table.
     say([*summary.get("table", []), "", summary["verdict"]])
     saying.remark("", f"training {summary['seconds_training']:.0f} s, measuring {summary['seconds_measuring']:.0f} s")
+    try:
+        draw(folder, type(world))
+    # What somebody's installation of what draws may raise is not known.
+    except Exception as error:
+        print(f"the picture cannot be drawn: {in_one_line(error)}; the results are whole", file=sys.stderr)
+
+
+def draw(folder: Path, world: type[World]) -> None:
+    """Draw the picture of a run; what draws is imported now, when all results are there."""
+    drawing("run").draw(folder, world)

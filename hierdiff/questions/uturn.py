@@ -14,9 +14,9 @@ import numpy as np
 import xarray as xr
 
 from hierdiff.keys import key_for
-from hierdiff.learning.network import network_denoiser
+from hierdiff.learning.denoiser import network_denoiser
 from hierdiff.noising import Denoiser, respaced, u_turn
-from hierdiff.noising.process import noise_level, require_levels
+from hierdiff.noising.levels import noise_level
 from hierdiff.posterior import exact_denoiser, memorizer
 from hierdiff.questions.configs import UTurnConfig
 from hierdiff.questions.snapshots import Answer, Question, Work
@@ -26,7 +26,6 @@ from hierdiff.statistics.landmarks import first_significant
 from hierdiff.statistics.replicates import Statistics
 from hierdiff.statistics.words import column, lines_over, since
 from hierdiff.worlds.finished import Run, label_steps
-from hierdiff.worlds.run_config import require_size
 
 TRAINING, HELD_OUT, RANDOM = STARTS = ("training", "held-out", "random")
 
@@ -35,8 +34,7 @@ def work(run: Run, config: UTurnConfig) -> Work:
     """The share of symbols that come back, from the same starts with the same noise for every denoiser."""
     world, n = run.world, config.starts
     grammar, process, sets, set_of = world.grammar, world.process, world.train, world.set_of
-    require_size("starts", n, sets.shape[1])
-    require_levels("turns", config.turns, process.levels)
+    config.require_run(run.config)
     key = key_for(world.key, "uturn")
     new = sample(key_for(key, "new sequences"), grammar, n).leaves
     strings = jax.random.randint(key_for(key, "random strings"), (n, grammar.leaves), 0, grammar.vocab)

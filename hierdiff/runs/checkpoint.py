@@ -4,19 +4,16 @@ import contextlib
 import fcntl
 import signal
 import warnings
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from hierdiff.errors import OptionError
+from hierdiff.errors import OptionError, require
 from hierdiff.learning.devices import failing_together, of_first_process, to_host
 from hierdiff.runs import record
 
-# What a shell gives a program that SIGTERM has ended: schedulers requeue on it.
-TERMINATED = 128 + signal.SIGTERM
 KEPT = 2
 
 
@@ -38,27 +35,27 @@ def save(folder: Path, step: int, state: Any) -> None:
         raise OSError(f"the state of step {step} cannot be saved in {folder}: {error}") from error
 
 
-def whole_saves(folder: Path) -> list[int]:
+def whole_saves(folder: Path, name: str) -> list[int]:
     """The steps of the last save that is whole, and of those before it.
 
-    Damaged ones after it are removed, with a warning that names the file.
+    Damaged ones after it are put aside, under another name, with a warning.
+
+    Raises:
+      ValueError: there are saves, and none is whole; `name` is the option that names the run.
+      OSError: a save cannot be read now.
     """
-    steps = record.steps_in(folder)
-    while steps and not _is_whole(path := record.file_of_step(folder, steps[-1])):
+    steps, damaged = record.steps_in(folder), []
+    while steps and not record.is_whole(path := record.file_of_step(folder, steps[-1])):
+        damaged.append(path)
         steps.pop()
-        path.unlink()
-        then = "the save before it is used" if steps else "no save is left"
-        warnings.warn(f"{path} is damaged; {then}", stacklevel=2)
+    need = (
+        "a run whose state is whole; all its saves are damaged, or not yet wholly copied. Another --out starts it anew"
+    )
+    require(bool(steps) or not damaged, name, str(folder.parent), need)
+    for path in damaged:
+        path.replace(path.with_suffix(".damaged"))
+        warnings.warn(f"{path} is damaged; the save before it is used", stacklevel=2)
     return steps
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
-    # Given damaged bytes, it raises exceptions of nearly every kind.
-    except Exception:
-        return False
 
 
 def restore(folder: Path, template: Any) -> tuple[int, Any] | None:
@@ -100,13 +97,23 @@ def only_writer(folder: Path, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def noting_termination() -> Iterator[list[int]]:
-    """Gives a list that is empty until SIGTERM comes: the program is then to save, and to leave with `TERMINATED`."""
+    """Gives a list that is empty until SIGTERM or Ctrl-C comes: the program is then to save, and to leave.
+
+    A second Ctrl-C does not wait.
+    """
     came = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+
+    def note(number: int, _: Any) -> None:
+        if number == signal.SIGINT and number in came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield came
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     # It has come too late for anybody to ask.
     if came:
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(came[0])

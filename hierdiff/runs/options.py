@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hierdiff.errors import require
+from hierdiff.errors import domains, require
 
 # Options of records that have gone since, without effect at these values.
 RETIRED = {"layers": 4, "heads": 4, "dropout": 0.0}
@@ -53,7 +53,6 @@ def rebuild(config: Any, values: Mapping[str, Any]) -> Any:
     A nested config of another kind keeps what both kinds have.
 
     Raises:
-      TypeError: a value is of another type than that in `config`.
       ValueError: a value will not do.
     """
     changes = {}
@@ -68,10 +67,7 @@ def rebuild(config: Any, values: Mapping[str, Any]) -> Any:
                     old = kinds[name](**{each: getattr(old, each) for each in both})
             changes[field.name] = rebuild(old, values)
         elif field.name in values:
-            new = tuple(values[field.name]) if isinstance(old, tuple) else values[field.name]
-            if type(new) is not type(old) or (isinstance(old, tuple) and {type(x) for x in new} != {type(old[0])}):
-                raise TypeError(f"{field.name}: got {new!r}, needs a value like {old!r}")
-            changes[field.name] = new
+            changes[field.name] = domains(type(config))[field.name].read(field.name, values[field.name])
     return dataclasses.replace(config, **changes)
 
 
@@ -79,7 +75,7 @@ def recorded(default: Any, options: Mapping[str, Any]) -> Any:
     """The config of a record; what it does not name has the value of `default`.
 
     Raises:
-      TypeError, ValueError: a value will not do, or is of an option that there is no more; the message names it.
+      ValueError: a value will not do, or is of an option that there is no more; the message names it.
     """
     values = flat(options)
     config = rebuild(default, values)

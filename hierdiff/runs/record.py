@@ -1,33 +1,50 @@
 """A run is a folder: its configuration, results and summary. Every file appears whole or not at all."""
 
+import contextlib
 import dataclasses
 import errno
+import fcntl
 import importlib.metadata
+import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
+import tomllib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import numpy as np
 import xarray as xr
 
 from hierdiff.errors import OptionError, require
-from hierdiff.runs.options import PLUGINS, flat, options_of, recorded
+from hierdiff.runs.options import PLUGINS, fields_of, flat, options_of, recorded
 
 # How the names of files begin that are being written.
 PARTIAL = ".partial-"
-# What reading a file raises that is missing, damaged or of another form.
-UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError)
+# What the system says of a file that is not there, of one that another program has locked, and of a full disk.
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+LOCKED = (errno.EAGAIN, errno.EACCES)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 # How random numbers are drawn: what goes on from a record draws the same data again.
 DRAWS = "named keys"
 PACKAGES = ("hierdiff", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "matplotlib", "pillow")
+
+
+class DamagedError(OSError):
+    """A file that was read, and is not what it should be."""
+
+    def __init__(self, path: Path):
+        super().__init__(f"{path} is damaged, or not yet wholly written by a program that copies it")
+
+
+# What a file raises that is missing, damaged or of another form; one that cannot be read now is none of these.
+USELESS = (FileNotFoundError, DamagedError, ValueError, TypeError, LookupError, AttributeError, RuntimeError)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -59,6 +76,40 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+def read_whole(path: Path, read: Callable[[BinaryIO], Any]) -> Any:
+    """What `read` makes of a file.
+
+    Raises:
+      FileNotFoundError: it is not there.
+      DamagedError: `read` fails, for what the file holds.
+      OSError: it cannot be read now: another program has locked it, or the system says why.
+    """
+    try:
+        opened = path.open("rb")
+    except OSError as error:
+        if error.errno in ABSENT:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(error.errno or errno.ENOENT), str(path)) from None
+        raise
+    with opened as file:
+        for lock in (fcntl.flock, fcntl.lockf):
+            try:
+                lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError as error:
+                # Some file systems have no locks.
+                if error.errno in LOCKED:
+                    need = "once that has closed it, the same command goes on"
+                    raise OSError(f"{path} is locked by another program, which may be writing it; {need}") from None
+        try:
+            return read(file)
+        except MemoryError:
+            raise
+        # Given damaged bytes, readers raise exceptions of nearly every kind; those of the system have another number.
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise
+            raise DamagedError(path) from error
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write what JSON can say of `content` (`as_json`)."""
     text = json.dumps(as_json(content), indent=2, allow_nan=False) + "\n"
@@ -72,12 +123,15 @@ def write_lines(path: Path, rows: list[dict]) -> None:
 
 def write_results(path: Path, results: xr.Dataset) -> None:
     """Labelled arrays, as netCDF 4; made in memory, for HDF5 itself crashes where the disk is full."""
-    content = results.to_netcdf(engine="h5netcdf")
+    # Names of files, which need not be UTF-8 as attributes must.
+    texts = {name: x for name, x in results.attrs.items() if isinstance(x, str)}
+    texts = {name: x.encode(errors="backslashreplace").decode() for name, x in texts.items()}
+    content = results.assign_attrs(texts).to_netcdf(engine="h5netcdf")
     write_whole(path, lambda temporary: temporary.write_bytes(content))
 
 
 def read_results(path: Path) -> xr.Dataset:
-    return xr.load_dataset(path, engine="h5netcdf")
+    return read_whole(path, lambda file: xr.load_dataset(io.BytesIO(file.read()), engine="h5netcdf"))
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
@@ -86,8 +140,15 @@ def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
+    return read_whole(path, lambda file: dict(np.load(file, allow_pickle=False)))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file of arrays is there, and holds what its checksums say."""
+    try:
+        return read_whole(path, lambda file: zipfile.ZipFile(file).testzip()) is None
+    except (FileNotFoundError, DamagedError):
+        return False
 
 
 def write_tree(path: Path, tree: Any) -> None:
@@ -105,9 +166,9 @@ def read_tree(path: Path, template: Any) -> Any:
     try:
         arrays = read_arrays(path)
         leaves = [arrays[jax.tree_util.keystr(name)] for name, _ in wanted]
-    except (*UNREADABLE, EOFError, zipfile.BadZipFile):
+    except (FileNotFoundError, DamagedError, LookupError):
         leaves = []
-    need = "arrays of this run's networks; this file is damaged or of others"
+    need = "arrays of this run's networks; this file is damaged, not yet wholly copied, or of others"
     require([x.shape for x in leaves] == [x.shape for _, x in wanted], "run", str(path), need)
     return jax.tree_util.tree_unflatten(form, leaves)
 
@@ -127,7 +188,7 @@ def pieces(folder: Path, question: str, steps: list[int], config: Any) -> list[P
 
 def steps_in(place: Path) -> list[int]:
     """The steps of which `place` holds a file of arrays."""
-    return sorted(int(path.stem) for path in place.glob("*.npz") if path.stem.isdigit())
+    return sorted(int(path.stem) for path in place.glob("*.npz") if path.stem.isdecimal())
 
 
 def file_of_step(place: Path, step: int) -> Path:
@@ -135,7 +196,7 @@ def file_of_step(place: Path, step: int) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return read_whole(path, lambda file: json.loads(file.read()))
 
 
 def as_json(content: Any) -> Any:
@@ -153,14 +214,21 @@ def as_json(content: Any) -> Any:
 
 
 def require_writable(name: str, folder: Path) -> None:
-    """Make `folder`, and raise `OptionError` where it cannot be made or written."""
+    """Make `folder`, and raise `OptionError` where it cannot be made, or what is saved there cannot be restored."""
+    # Longer than all names of files that are to be below it.
+    trial, content = folder / f"{PARTIAL}{os.getpid()}-{'trial' * 8}.npz", np.arange(3)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder, prefix=PARTIAL).close()
+        write_whole(trial, lambda temporary: np.savez(temporary, content))
+        restored = read_arrays(trial)["arr_0"].tolist() == content.tolist()
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise
-        raise OptionError(name, str(folder), f"a folder that can be written ({error.strerror})") from None
+        raise OptionError(name, str(folder), f"a folder that can be written ({error.strerror or error})") from None
+    finally:
+        with contextlib.suppress(OSError):
+            trial.unlink(missing_ok=True)
+    require(restored, name, str(folder), "a folder that gives back what is saved in it")
 
 
 def require_folder(folder: Path, config: Any) -> None:
@@ -175,7 +243,9 @@ def require_folder(folder: Path, config: Any) -> None:
         return
     need, unlike = "another folder: the config.json in it is not a run's", "another folder: of the run in this one,"
     there = flat(options_of(read_config("out", folder, type(config)(), need, unlike)))
-    changed = [f"{k} ({there.get(k)} there)" for k, v in flat(options_of(config)).items() if there.get(k) != v]
+    free = {field.name for _, field in fields_of(config) if not field.compare}
+    given = {k: v for k, v in flat(options_of(config)).items() if k not in free}
+    changed = [f"{k} ({there.get(k)} there)" for k, v in given.items() if there.get(k) != v]
     need = f"another folder: this one holds a run with other {', '.join(changed)}"
     require(not changed, "out", str(folder), need)
 
@@ -192,22 +262,36 @@ def read_config(name: str, folder: Path, default: Any, need: str, unlike: str) -
         missing = " --plugin ".join(plugin for plugin in made.get("plugins", []) if plugin not in PLUGINS)
         require(not missing, name, str(folder), f"a plugin that this run was made with: --plugin {missing}")
         return recorded(default, made["options"])
-    except UNREADABLE as error:
+    except USELESS as error:
         if isinstance(error, OptionError):
             need = error.need if error.name == name else f"{unlike} {error}"
         raise OptionError(name, str(folder), need) from None
 
 
-def require_same_data(name: str, folder: Path, about: Any) -> None:
+def require_same_data(name: str, folder: Path, about: Mapping[str, Any], *, shown: bool = False) -> None:
     """Raise `OptionError` where the run in `folder` was begun with other data than are drawn or read today.
 
-    `about` is what the record of a run says of its data.
+    `about` is what the record of a run says of its data; a hash among it says all. A run that is only `shown` may be of
+    an older version, which drew otherwise.
     """
     made = read_json(folder / "config.json")
+    if shown and made.get("draws") != DRAWS:
+        return
     need = f"a run that draws its data as this version does; this one is older, and made anew by {made.get('command')}"
-    require(made.get("draws") == DRAWS, name, str(folder), f"{need} --resume never")
+    require(made.get("draws") == DRAWS, name, str(folder), f"{need}, with another --out")
+    there = made.get("data", about)
+    same = there.get("sha256") == about["sha256"] if "sha256" in about else there == about
     need = "the data that this run was begun with; they have changed since"
-    require(made.get("data", about) == about, name, str(folder), need)
+    require(same, name, str(folder), need)
+
+
+def note_options(folder: Path, config: Any) -> None:
+    """Let the record of a run say with which options it goes on, where these may differ: where its data are now."""
+    made = read_json(folder / "config.json")
+    free = {field.name for _, field in fields_of(config) if not field.compare}
+    there, given = flat(made["options"]), flat(options_of(config))
+    if any(there.get(name) != given[name] for name in free):
+        write_json(folder / "config.json", made | {"options": options_of(config)})
 
 
 def finished(folder: Path, name: str) -> bool:
@@ -222,8 +306,10 @@ def finished(folder: Path, name: str) -> bool:
     try:
         path = folder / "curves.nc" if "verdict" in read_json(path) else path
         read_results(path)
-    except UNREADABLE:
-        raise OptionError(name, str(folder), f"a whole run; its {path.name} is missing or damaged") from None
+    except USELESS:
+        raise OptionError(
+            name, str(folder), f"a whole run; its {path.name} is missing or damaged, or not yet wholly copied"
+        ) from None
     return True
 
 
@@ -244,21 +330,61 @@ def discard(folder: Path) -> None:
 
 
 def provenance() -> dict[str, Any]:
-    """What made a result: the command, the versions, the device and the git commit (null outside a checkout)."""
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = None
-    device, module = jax.devices()[0], getattr(sys.modules["__main__"], "__spec__", None)
+    """What made a result: the command, the versions, the device and the commit (null outside a checkout of our own)."""
+    device = jax.devices()[0]
     return {
-        "command": " ".join(["python -m", module.name if module else Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "commit": commit,
+        "command": command(),
+        "commit": commit(Path(__file__).parents[2]),
         "device": f"{device.device_kind} x {jax.device_count()}",
         "python": sys.version.split()[0],
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in PACKAGES},
     }
+
+
+def command() -> str:
+    """What a shell is told to do the same again."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    if module:
+        words = ["python", "-m", module.name.removesuffix(".__main__"), *sys.argv[1:]]
+    else:
+        words = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]
+    return " ".join(map(quoted, words))
+
+
+def quoted(word: str) -> str:
+    """A word for a shell; of one that is not UTF-8, bash and zsh make its bytes."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        escaped = os.fsencode(word.replace("\\", "\\\\").replace("'", "\\'"))
+        return f"$'{escaped.decode('ascii', 'backslashreplace')}'"
+    return shlex.quote(word)
+
+
+def commit(root: Path) -> str | None:
+    """The git commit of this package's own checkout; None where `root`, its folder, is that of something else."""
+    # A hook of another repository would have its git look there.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
+
+    try:
+        project = tomllib.loads((root / "pyproject.toml").read_text())["project"]["name"]
+        if project != "hierdiff" or not Path(git("rev-parse", "--show-toplevel")).samefile(root):
+            return None
+        return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    except (OSError, ValueError, LookupError, subprocess.CalledProcessError):
+        return None
+
+
+def version(package: str) -> str | None:
+    """The version of a package that is installed; a plain checkout on the path need not be."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def origin(config: Any) -> dict[str, str]:
@@ -272,5 +398,5 @@ def made_with(path: Path, config: Any) -> bool:
     try:
         made = read_json(path) if path.suffix == ".json" else read_results(path).attrs
         return recorded(type(config)(), json.loads(made["options"])) == config
-    except UNREADABLE:
+    except USELESS:
         return False

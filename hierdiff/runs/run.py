@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from hierdiff.errors import require
+from hierdiff.errors import GOES_ON, Interrupted, require
 from hierdiff.learning.devices import failing_together, in_any_process, of_first_process, to_host
 from hierdiff.learning.loop import train
 from hierdiff.runs import record
-from hierdiff.runs.checkpoint import TERMINATED, noting_termination, only_writer, restore, save, whole_saves
+from hierdiff.runs.checkpoint import noting_termination, only_writer, restore, save, whole_saves
 from hierdiff.runs.laboratory import make_measure, prepare
 from hierdiff.runs.options import PLUGINS, options_of
 from hierdiff.runs.saying import progress
@@ -48,17 +49,21 @@ def in_folder(folder: Path, config: Any, world: World, resume: str) -> Iterator[
                 # Versions before this one saved a state as a folder.
                 older = any(path.is_dir() for path in folder.glob("state/[0-9]*"))
                 need = (
-                    "a run that this version can go on with; an older one has left this, --resume never starts it anew"
+                    "a run that this version can go on with; an older one has left this, another --out starts it anew"
                 )
                 require(not older or resume == "never", "out", str(folder), need)
                 ended = (folder / "summary.json").exists()
-                goes_on = resume != "never" and (ended or bool(whole_saves(folder / "state")))
-                require(
-                    goes_on or resume != "must", "resume", resume, f"a run that was left in {folder}; there is none"
-                )
+                goes_on = resume != "never" and (ended or bool(whole_saves(folder / "state", "out")))
+                need = f"a run that was left in {folder}; there is none"
+                require(goes_on or resume != "must", "resume", resume, need)
+                # No interruption leaves results without a state or a summary.
+                lost = not goes_on and (folder / "results.nc").exists()
+                need = "a whole run; its summary.json is missing, or not yet copied. Another --out starts it anew"
+                require(not lost or resume == "never", "out", str(folder), need)
                 record.tidy(folder)
-                if goes_on and not ended:
-                    record.require_same_data("out", folder, world.about)
+                if goes_on:
+                    record.require_same_data("out", folder, world.about, shown=ended)
+                    record.note_options(folder, config)
                 if not goes_on:
                     record.discard(folder)
                     kind = type(world)
@@ -107,7 +112,7 @@ def carry_out(
     Raises:
       FloatingPointError: a loss or a measurement is not finite.
       OSError: a file cannot be written.
-      SystemExit: SIGTERM has come; the state is saved.
+      Interrupted: SIGTERM or Ctrl-C has come; the state is saved.
     """
     training, measure = prepare(config, world), make_measure(world)
     checkpoints, kept = config.train.checkpoint_steps(), config.train.snapshot_steps()
@@ -158,6 +163,7 @@ def carry_out(
                 save(states, step, {"state": state, "measured": measured, "seconds": seconds})
                 saved = time.monotonic()
             if leaving:
-                raise SystemExit(TERMINATED)
+                number = termination[0] if termination else signal.SIGTERM
+                raise Interrupted(number, f"the state of step {step} is saved in {states}, and {GOES_ON}")
     each = [{name: x[i] for name, x in measured.items()} for i in range(len(checkpoints))]
     return each, {"seconds_training": float(seconds[-1, 0]), "seconds_measuring": float(seconds[-1, 1])}

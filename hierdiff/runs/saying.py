@@ -32,7 +32,7 @@ def remark(*lines: object) -> None:
 
 def answer(lines: Sequence[str], *files: Path) -> None:
     """Print what was found, and, unless quietly, where it is."""
-    if jax.process_index() == 0:
+    if in_first_process():
         print("", *lines, sep="\n", flush=True)
         remark(*(["", *files] if files else []))
 
@@ -98,5 +98,9 @@ def time_left(seconds: int | float) -> str:
     return f"about {seconds:.0f} s left"
 
 
+def in_first_process() -> bool:
+    return jax.process_index() == 0
+
+
 def _hidden() -> bool:
-    return _quiet.get() or jax.process_index() > 0
+    return _quiet.get() or not in_first_process()

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from hierdiff.errors import require
 
@@ -21,7 +21,7 @@ def group_sizes(n: int, groups: int = GROUPS) -> Int[np.ndarray, " groups"]:
     return n // groups + (np.arange(groups) < n % groups)
 
 
-def split_groups(x: Array | np.ndarray, groups: int, axis: int) -> list[Any]:
+def split_groups(x: Any, groups: int, axis: int) -> list[Any]:
     """The groups of sequences along an axis, which becomes two, `(groups, size)`: one array for each of their sizes."""
     n = x.shape[axis]
     size, larger = divmod(n, groups)
@@ -35,7 +35,7 @@ def split_groups(x: Array | np.ndarray, groups: int, axis: int) -> list[Any]:
     ]
 
 
-def in_groups(x: Array | np.ndarray, groups: int = GROUPS) -> Any:
+def in_groups(x: Any, groups: int = GROUPS) -> Any:
     """Means over the groups of sequences, the last axis: `(..., n)` becomes `(..., groups)`.
 
     Where the sizes differ, a group's distance from the mean has the weight of its size: the mean over groups is that

@@ -142,10 +142,10 @@ def rises(curve: Curve, resampling: Resampling, step: float) -> bool:
 
 
 def last_significant_minimum(curve: Curve, resampling: Resampling, before: float) -> float:
-    """The step of the last local minimum below `before` from which the curve rises by more than noise makes it.
+    """The step of the last local minimum below `before` above which the curve lies there, by more than noise makes it.
 
     It is nan where there is none. Networks that learn the heights of the tree one after another show a bump each time,
-    and the global minimum may lie before an early one. The rise is read up to `before`.
+    and the global minimum may lie before an early one.
     """
     until = curve.part(slice(int(np.searchsorted(curve.steps, before, side="right")))).to_fit()
     if len(until.steps) >= 3:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from hierdiff.errors import require
+from hierdiff.errors import OptionError, require
 from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.devices import over_networks, spread_networks, to_host
 from hierdiff.runs import record
@@ -73,7 +73,11 @@ def open_run(folder: Path, kind: type[World]) -> Run:
     record.require_writable("run", folder)
     steps = record.steps_in(folder / "snapshots")
     require(len(steps) > 0, "run", str(folder), f"{need} that has kept snapshots")
-    world = kind.set_up(config)
+    try:
+        world = kind.set_up(config)
+    except OptionError as error:
+        anew = "where they were moved, the command that made it, with their new place, takes note of it"
+        raise OptionError("run", str(folder), f"{need} with its data ({error}); {anew}") from None
     record.require_same_data("run", folder, world.about)
     return Run(folder, config, world, steps)
 

@@ -1,24 +1,31 @@
 """Images for the same measure on real data: small squares, grey or in colour, in disjoint sets."""
 
+import contextlib
 import dataclasses
 import gzip
 import hashlib
+import math
 import os
+import stat
+import struct
 import subprocess
 import tempfile
-import warnings
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
+from typing import NoReturn
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
 from hierdiff.errors import OptionError, require
 from hierdiff.runs.record import PARTIAL
+from hierdiff.worlds.pixels import Pixels, UnreadableError, read_pixels
 from hierdiff.worlds.run_config import ImageConfig
 
 PACKAGE = "dataset-fashion-mnist"
@@ -28,6 +35,25 @@ HASHES = {
     "train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
     "t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
 }
+# Endings of pictures in pixels: documents, drawings, films and data, which Pillow may know by name, are none.
+NO_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
+RASTER = {ending for ending, kind in Image.registered_extensions().items() if kind not in NO_PIXELS}
+# The axes of images beside number, height and width.
+CHANNELS = ((), (1,), (3,), (4,))
+# Arrays of a file that a refusal names.
+LISTED = 12
+# What reading an IDX or an npz file raises that is damaged, encrypted or of another form.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    SyntaxError,
+    TokenError,
+    BadZipFile,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +61,16 @@ class ImageSets:
     """Disjoint sets of images in [-1, 1], of one channel or three: no two images in all of them are equal.
 
     `duplicates` counts the images left out because they are equal to one drawn before, `unreadable` those that cannot
-    be read, both among the images that were looked at.
+    be read, both among the images that were looked at; `left_out` says why they cannot be read, and `read_as` what was
+    assumed of the pixels.
     """
 
     train: Float[np.ndarray, "sets P side side channels"]
     held_out: Float[np.ndarray, "n side side channels"]
     duplicates: int
     unreadable: int
+    left_out: str
+    read_as: str
 
 
 def draw_images(config: ImageConfig, seed: int | Sequence[int], *, sets: int, size: int, held_out: int) -> ImageSets:
@@ -52,7 +81,8 @@ def draw_images(config: ImageConfig, seed: int | Sequence[int], *, sets: int, si
     From each image a centred square is cut out, made grey (ITU-R 601 luma) or red, green and blue, as the config says
     (transparency is ignored), and resized with a Lanczos filter, in 8 bits. A box filter would average now one, now two
     pixels where the sizes are no multiples of each other, as in 28 to 16, and so show patterns that are not in the
-    image.
+    image. What a file has in more than 8 bits is scaled first: the lowest value in all files of its kind becomes black,
+    the highest white.
 
     Raises:
       ValueError: there are too few images, or a file is damaged or of another kind; the message says which.
@@ -60,129 +90,234 @@ def draw_images(config: ImageConfig, seed: int | Sequence[int], *, sets: int, si
     for name, number in (("sets", sets), ("size", size), ("held_out", held_out)):
         require(number >= 1, name, number, "an integer of at least 1")
     source, needed = config.data_dir or "Fashion-MNIST", sets * size + held_out
-    items = _items(config.data_dir)
-    require(len(items) >= needed, "data_dir", source, f"at least {needed:,} images; this has {len(items):,}")
+    items, notes = _items(config.data_dir)
+    has = "; ".join((f"this has {len(items):,}", *notes))
+    require(len(items) >= needed, "data_dir", source, f"at least {needed:,} images; {has}")
 
     # Its keys are in the order in which they came.
     found: Counter[bytes] = Counter()
-    unreadable = []
+    ranges: dict[str, tuple[float, float]] = {}
+    unreadable: dict[str, list[str]] = defaultdict(list)
+    several = 0
     for index in np.random.default_rng(seed).permutation(len(items)):
+        item = items[index]
         try:
-            found[_pixels(items[index], config)] += 1
-        # Given damaged bytes, the readers in Pillow raise exceptions of nearly every kind.
-        except Exception:
-            unreadable.append(str(items[index]))
+            pixels = read_pixels(item)
+        except UnreadableError as error:
+            unreadable[str(error)].append(_shown(item) if isinstance(item, Path) else f"number {index}")
+            continue
+        if pixels.kind and pixels.kind not in ranges:
+            ranges[pixels.kind] = _range(items, pixels.kind)
+        found[_resized(_in_bytes(pixels, ranges), config)] += 1
+        several += pixels.several
         if len(found) == needed:
             break
-    if unreadable:
-        names = ", ".join(unreadable[:3]) + (" and others" if unreadable[3:] else "")
-        warnings.warn(f"images that cannot be read, {len(unreadable):,}: {names}", stacklevel=2)
-    duplicates = found.total() - len(found)
+    duplicates, left_out = found.total() - len(found), _reasons(unreadable)
     need = f"at least {needed:,} different images; this has {len(found):,}, besides {duplicates:,} that repeat others"
-    require(len(found) == needed, "data_dir", source, f"{need} and {len(unreadable):,} that cannot be read")
+    require(len(found) == needed, "data_dir", source, f"{need} and {left_out or 'none'} that cannot be read")
     images = np.frombuffer(b"".join(found), np.uint8).reshape(needed, config.side, config.side, config.channels)
+    notes += [
+        f"{kind}: values {low:,.10g} to {high:,.10g} over all of them are black to white"
+        for kind, (low, high) in ranges.items()
+    ]
+    notes += [f"files of several pages or frames, of which the first is read: {several:,}"] if several else []
+    low, high = np.percentile(images, (0.5, 99.5))
     images = images.astype(np.float32) / np.float32(127.5) - 1
     return ImageSets(
         train=images[: sets * size].reshape(sets, size, *images.shape[1:]),
         held_out=images[sets * size :],
         duplicates=duplicates,
-        unreadable=len(unreadable),
+        unreadable=sum(map(len, unreadable.values())),
+        left_out=left_out,
+        read_as="; ".join((f"99% of the pixels are of levels {low:.0f} to {high:.0f} of 255", *notes)),
     )
 
 
-def _pixels(item: Path | np.ndarray, config: ImageConfig) -> bytes:
-    """The rows of one image, cut to a square, with the channels of `config` and resized."""
-    with Image.open(item) if isinstance(item, Path) else Image.fromarray(item) as image:
-        # Cameras store photographs lying on their side, with a note that they are.
-        upright = ImageOps.exif_transpose(image)
-        cut = min(upright.size)
-        left, top = (upright.width - cut) // 2, (upright.height - cut) // 2
-        square = upright.crop((left, top, left + cut, top + cut))
-    # Pillow would make everything above 255 white.
-    if square.mode.startswith("I;16"):
-        square = Image.fromarray((np.asarray(square) >> 8).astype(np.uint8))
-    if square.mode in ("I", "F"):
-        raise ValueError("the pixels have no known range")
-    square = square.convert("RGB" if config.colour else "L")
-    return square.resize((config.side, config.side), Image.Resampling.LANCZOS).tobytes()
+def _reasons(unreadable: Mapping[str, Sequence[str]]) -> str:
+    """How many images were left out for each reason, with the names of some."""
+
+    def named(names: Sequence[str]) -> str:
+        return ", ".join(names[:3]) + (" and others" if names[3:] else "")
+
+    return ", ".join(f"{len(names):,} {reason} ({named(names)})" for reason, names in unreadable.items())
 
 
-def _items(data_dir: str) -> Sequence[Path | np.ndarray]:
-    """All images of a source, as files or as arrays (H, W) or (H, W, channels).
+def _shown(path: Path) -> str:
+    """A name in letters that can be printed and recorded, whatever its bytes are."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(path))
 
-    What a file in a folder is, its ending says; other files than images, IDX and npz are passed over.
+
+def _range(items: Sequence[Path | np.ndarray], kind: str) -> tuple[float, float]:
+    """The lowest and the highest value in all images of a kind."""
+    low, high = math.inf, -math.inf
+    for item in items:
+        with contextlib.suppress(UnreadableError):
+            pixels = read_pixels(item)
+            if pixels.kind == kind:
+                low, high = min(low, float(pixels.square.min())), max(high, float(pixels.square.max()))
+    return low, high
+
+
+def _in_bytes(pixels: Pixels, ranges: Mapping[str, tuple[float, float]]) -> UInt8[np.ndarray, "H H *channels"]:
+    if not pixels.kind:
+        return pixels.square
+    low, high = ranges[pixels.kind]
+    return np.rint(255 * ((pixels.square.astype(float) - low) / ((high - low) or 1))).astype(np.uint8)
+
+
+def _resized(square: UInt8[np.ndarray, "H H *channels"], config: ImageConfig) -> bytes:
+    """The rows of an image, with the channels and the side of `config`."""
+    image = Image.fromarray(square).convert("RGB" if config.colour else "L")
+    return image.resize((config.side, config.side), Image.Resampling.LANCZOS).tobytes()
+
+
+def _items(data_dir: str) -> tuple[Sequence[Path | np.ndarray], list[str]]:
+    """All images of a source, as files or as arrays (H, W) or (H, W, channels), and what there is to say of them.
+
+    What a file in a folder is, its ending says; other files than images, IDX and npz are passed over. `FILE.npz:NAME`
+    is one array of a file.
     """
     if not data_dir:
-        return [image for path in _fashion_mnist() for image in _read_idx(path)]
-    root = Path(data_dir).expanduser()
-    require(root.exists(), "data_dir", data_dir, "a folder or a file that exists")
-    if not root.is_dir():
-        return list(_read_npz(root) if zipfile.is_zipfile(root) else _read_idx(root))
+        return [image for path in _fashion_mnist() for image in _read_idx(path)], []
+    root, name = _source(data_dir)
+    if root.is_file():
+        return _read_npz(root, name) if name or zipfile.is_zipfile(root) else (list(_read_idx(root)), [])
     files = _files(root)
-    pictures = [path for path in files if path.suffix.lower() in Image.registered_extensions()]
+    pictures = [path for path in files if path.suffix.lower() in RASTER]
     # Downloaders leave a file beside its compressed form: the same images.
     idx = list({str(path).removesuffix(".gz"): path for path in files if "idx3" in path.name}.values())
-    npz = [path for path in files if path.suffix == ".npz"]
-    several = f"images of one kind; here are {len(pictures):,} image, {len(idx):,} IDX and {len(npz):,} npz files"
+    npz = [path for path in files if path.suffix.lower() == ".npz"]
+    several = (
+        f"images of one kind; here are {len(pictures):,} image, {len(idx):,} IDX and {len(npz):,} npz files, of which "
+        "a folder or a file can be named"
+    )
     require(sum(map(bool, (pictures, idx, npz))) <= 1 and len(npz) <= 1, "data_dir", data_dir, several)
-    return pictures or [image for path in idx for image in _read_idx(path)] or [x for p in npz for x in _read_npz(p)]
+    if npz:
+        return _read_npz(npz[0])
+    other = Counter(path.suffix for path in files if path.suffix.lower() not in RASTER and "idx3" not in path.name)
+    kinds = ", ".join(ending or "without an ending" for ending, _ in other.most_common(3))
+    notes = [f"files of other kinds passed over: {other.total():,} ({kinds})"] if other else []
+    return pictures or [image for path in idx for image in _read_idx(path)], notes
+
+
+def _source(data_dir: str) -> tuple[Path, str]:
+    """The folder or the file of a source and, of `FILE.npz:NAME`, the name of the array; other names may have colons.
+
+    Raises:
+      ValueError: there is none.
+    """
+    for end in [len(data_dir), *(place for place, letter in enumerate(data_dir) if letter == ":")]:
+        # What the system cannot look for, a name too long or another's home, is not there.
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            path = Path(data_dir[:end]).expanduser()
+            if path.is_file() or (path.is_dir() and end == len(data_dir)):
+                return path, data_dir[end + 1 :]
+    raise OptionError("data_dir", data_dir, "a folder or a file that exists")
+
+
+def _require_readable(path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise OptionError("data_dir", str(path), f"a file that can be read ({error.strerror})") from None
 
 
 def _files(root: Path) -> list[Path]:
-    """All files in a folder and the folders in it, but hidden ones, in an order that is the same on every system."""
+    """All files in a folder and the folders in it, but hidden ones, in an order that is the same on every system.
+
+    Links are followed; what has several names is there once.
+    """
 
     def refuse(error: OSError) -> None:
         raise OptionError("data_dir", error.filename, f"a folder that can be read ({error.strerror})")
 
-    found = []
-    for folder, folders, names in os.walk(root, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(folder, name) for name in names if not name.startswith(".")]
-    return sorted(found, key=str)
+    found, seen = {}, set()
+    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        here = Path(folder).stat()
+        if (here.st_dev, here.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (Path(folder, name) for name in sorted(names) if not name.startswith(".")):
+            try:
+                status = path.stat()
+            # A link to nothing is said where it is read.
+            except OSError:
+                found[path] = path
+                continue
+            # Reading from a pipe might never end.
+            if stat.S_ISREG(status.st_mode):
+                found.setdefault((status.st_dev, status.st_ino), path)
+    return sorted(found.values(), key=str)
 
 
 def _read_idx(path: Path) -> UInt8[np.ndarray, "n H W"]:
+    _require_readable(path)
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
         magic, *shape = np.frombuffer(data, ">u4", 4).tolist()
         images = np.frombuffer(data, np.uint8, offset=16).reshape(shape)
-    except (OSError, EOFError, zlib.error, ValueError):
+    except UNREADABLE:
         magic, images = 0, np.empty((0, 0, 0), np.uint8)
     require(
         # The magic number of unsigned bytes with three axes.
         magic == 0x803 and images.size > 0,
         "data_dir",
         str(path),
-        "a whole IDX file of images in bytes, or an npz file, or a folder of images",
+        "a whole IDX file of images in bytes or a whole npz file, or a folder of images",
     )
     return images
 
 
-def _read_npz(path: Path) -> UInt8[np.ndarray, "n H W *channels"]:
+def _read_npz(path: Path, name: str = "") -> tuple[list[np.ndarray], list[str]]:
+    """The images in an npz file, in the array of that name or in the only one that holds any."""
+
+    def refuse(need: str) -> NoReturn:
+        raise OptionError("data_dir", str(path), need)
+
+    _require_readable(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            forms = {each.removesuffix(".npy"): _form(archive, each) for each in names if each.endswith(".npy")}
+    except UNREADABLE:
+        refuse("a whole npz file")
+    if not forms:
+        refuse(
+            f"an npz file of arrays; this is a zip file of {len(names):,} other files: unpack it, and give its folder"
+        )
+    listed = [f"{each}: {dtype} {shape}" for each, (dtype, shape) in forms.items()]
+    more = f" and {len(listed) - LISTED:,} others" if len(listed) > LISTED else ""
+    need = f"one array of images, (n, H, W) or (n, H, W, channels); this file holds {', '.join(listed[:LISTED])}{more}"
+    fitting = [each for each, form in forms.items() if _holds_images(*form)]
+    chosen = [name] if name else fitting
+    if len(chosen) != 1 or chosen[0] not in fitting:
+        refuse(need + (f"; name one as in {path}:{fitting[0]}" if fitting else ""))
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            found = {name: array for name, array in arrays.items() if _holds_images(array)}
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
-        raise OptionError("data_dir", str(path), "a whole npz file, without Python objects in it") from None
-    need = "one array (n, H, W) or (n, H, W, channels), of uint8 or of floats from 0 to 1"
-    require(len(found) == 1, "data_dir", str(path), f"{need}; this file holds {len(found)}: {', '.join(found)}")
-    (images,) = found.values()
-    # Pillow knows no third axis of length one.
-    images = images[..., 0] if images.shape[3:] == (1,) else images
-    if images.dtype != np.uint8:
-        require(bool(images.min() >= 0 and images.max() <= 1), "data_dir", str(path), f"{need}; these floats go beyond")
-        images = np.rint(255 * images).astype(np.uint8)
-    return images
+            images = arrays[chosen[0]]
+    except UNREADABLE:
+        refuse("a whole npz file")
+    first = images.shape[3:] not in CHANNELS
+    return list(np.moveaxis(images, 1, -1) if first else images), ["taken as (n, channels, H, W)"] if first else []
 
 
-def _holds_images(array: np.ndarray) -> bool:
-    return (
-        array.ndim >= 3
-        and array.shape[3:] in ((), (1,), (3,), (4,))
-        and array.size > 0
-        and (array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating))
-    )
+def _form(archive: zipfile.ZipFile, name: str) -> tuple[np.dtype, tuple[int, ...]]:
+    """The type and the shape of an array in a file."""
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        return dtype, shape
+
+
+def _holds_images(dtype: np.dtype, shape: tuple[int, ...]) -> bool:
+    """Whether an array holds images: a narrow one of three axes is a single image in colour."""
+    last = shape[3:] in CHANNELS and (len(shape) == 4 or (len(shape) == 3 and shape[2] > 4))
+    first = len(shape) == 4 and shape[1:2] in CHANNELS
+    return dtype.kind in "buif" and (last or first) and min(shape) > 0
 
 
 def _fashion_mnist() -> list[Path]:

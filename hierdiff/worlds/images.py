@@ -101,13 +101,20 @@ class Images(Plain):
             network=config.network.build(config.images.side, config.images.channels),
             set_of=config.set_of,
             key=key_for(config.seed, "images"),
-            about={"sha256": pixels, "duplicates": data.duplicates, "unreadable": data.unreadable},
+            about={
+                "sha256": pixels,
+                "duplicates": data.duplicates,
+                "unreadable": data.unreadable,
+                "left_out": data.left_out,
+                "read_as": data.read_as,
+            },
         )
 
     def describe(self) -> str:
         return (
             f"{super().describe()}, {self.held_out.shape[1]} pixels a side; of the images seen, "
-            f"{self.about['duplicates']} repeat others and {self.about['unreadable']} cannot be read"
+            f"{self.about['duplicates']} repeat others and {self.about['left_out'] or 'none'} cannot be read; "
+            f"{self.about['read_as']}"
         )
 
     def corrupted(self, key, x_0, t):

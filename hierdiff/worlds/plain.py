@@ -10,14 +10,15 @@ import xarray as xr
 from jaxtyping import Array, Int
 
 from hierdiff.keys import key_for, keys_of
+from hierdiff.learning.denoiser import network_log_posterior
 from hierdiff.learning.devices import spread_batch
 from hierdiff.learning.loop import token_losses
-from hierdiff.learning.network import network_log_posterior
 from hierdiff.measures.divergence import sample_split
 from hierdiff.measures.probe import at, stacked
 from hierdiff.measures.slope import answered, slope_products, where_enough
 from hierdiff.measures.times import any_times
-from hierdiff.noising.process import cross_entropy, noise_level
+from hierdiff.noising.levels import noise_level
+from hierdiff.noising.process import cross_entropy
 from hierdiff.posterior import memorizer, memorizer_of_numbers
 from hierdiff.runs.world import Inputs, Variable, World, of_members
 from hierdiff.statistics.groups import GROUPS, in_groups

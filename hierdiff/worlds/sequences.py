@@ -17,7 +17,7 @@ from hierdiff.measures.divergence import divergence, log_of
 from hierdiff.measures.probe import Piece, at, information, make_pieces, make_reference, stacked
 from hierdiff.measures.slope import slope_products
 from hierdiff.measures.times import times_of_bound
-from hierdiff.noising.process import noise_level
+from hierdiff.noising.levels import noise_level
 from hierdiff.runs.world import Inputs, Variable
 from hierdiff.sampling import data_sets
 from hierdiff.statistics.groups import GROUPS, in_groups
