@@ -64,7 +64,7 @@ def folder(smoke_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+    options.binary_location = str(shutil.which("chromium"))
     for each in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
         options.add_argument(each)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

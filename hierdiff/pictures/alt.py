@@ -5,8 +5,10 @@ from typing import SupportsFloat
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 
 from hierdiff.pictures.style import LANDMARKS
 
@@ -23,13 +25,15 @@ def panel(axes: Axes) -> str:
     said = [*curves(axes), *maps(axes)]
     over = f"over {axes.get_xlabel()}" if axes.get_xlabel() else ""
     what = " ".join(filter(None, (axes.get_title() or axes.get_ylabel(), over)))
-    marked = [f"{text.get_text()} {number(text.xy[0])}" for text in axes.texts if text.get_text() in LANDMARKS]
+    named = [text for text in axes.texts if isinstance(text, Annotation) and text.get_text() in LANDMARKS]
+    marked = [f"{text.get_text()} {number(text.xy[0])}" for text in named]
     marks = [f"marked: {', '.join(marked)}"] if said and marked else []
     return " ".join(f"{what}: {'; '.join(said + marks)}".replace("$", "").split()) if said else ""
 
 
 def curves(axes: Axes) -> Iterator[str]:
-    named = {id(bars.lines[0]): bars.get_label() for bars in axes.containers if hasattr(bars, "lines")}
+    bars = [each for each in axes.containers if isinstance(each, ErrorbarContainer)]
+    named = {id(each.lines[0]): each.get_label() for each in bars}
     before = axes.get_ylabel()
     for line in axes.get_lines():
         label = str(named.get(id(line), line.get_label()))
@@ -60,7 +64,10 @@ def course(x: np.ndarray, y: np.ndarray) -> str:
 
 def maps(axes: Axes) -> Iterator[str]:
     for image in axes.get_images():
-        values, ticks = np.ma.masked_invalid(image.get_array()), (axes.get_yticklabels(), axes.get_xticklabels())
+        values, ticks = (
+            np.ma.masked_invalid(np.ma.asarray(image.get_array())),
+            (axes.get_yticklabels(), axes.get_xticklabels()),
+        )
         if values.shape != tuple(map(len, ticks)):
             yield "pictures"
         elif values.count():

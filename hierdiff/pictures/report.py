@@ -199,7 +199,7 @@ def figures_of(name: str, folder: Path, registry: Mapping[str, Any]) -> Iterator
 
 def drawn(draw: Callable[[], Figure]) -> Picture:
     """A figure, and its words; or why it cannot be drawn, which is no reason to do without the others."""
-    title, _, caption = (" ".join(each.split()) for each in inspect.getdoc(draw).partition("\n\n"))
+    title, _, caption = (" ".join(each.split()) for each in (inspect.getdoc(draw) or "").partition("\n\n"))
     try:
         figure, image = style.as_svg(draw)
     except Exception as error:

@@ -204,8 +204,9 @@ def curves_on(scale: Any, sources: Mapping[str, Any], landmarks: list[tuple[str,
     dots = made.scatter("x", "y", color="colour", size=5, source=sources["dots"])
     number = range(len(sources["lines"].data["xs"]))
     names = [LegendItem(label="", renderers=[lines], index=i, visible=False) for i in number]
-    plain = {"border_line_color": None, "background_fill_color": None}
-    made.add_layout(Legend(items=names, ncols=3, location="center", padding=0, margin=0, **plain), "below")
+    legend = Legend(items=names, ncols=3, location="center", margin=0)
+    legend.border_line_color = legend.background_fill_color = None
+    made.add_layout(legend, "below")
     made.xaxis.formatter, made.yaxis.formatter = NumeralTickFormatter(format="0,0"), plain_numbers()
     made.add_tools(
         HoverTool(renderers=[dots], tooltips=[("curve", "@label"), ("step", "@x{0,0}"), ("value", "@words")])

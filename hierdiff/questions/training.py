@@ -96,7 +96,7 @@ def run(config: Any, world: World, folder: Path) -> None:
         record.write_json(folder / "summary.json", {**summary.content(), **said})
 
 
-def show(folder: Path, world: World, say: Callable[[Sequence[str]], None]) -> None:
+def show(folder: Path, world: World, say: Callable[[Sequence[str]], None] = saying.answer) -> None:
     """Say what was found in a finished run, and draw its picture; where that fails, the run is as good."""
     summary = record.read_json(folder / "summary.json")
     # Older records have no table.

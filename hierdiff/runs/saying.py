@@ -61,28 +61,32 @@ def progress(total: int | float, unit: str, form: str | None = None) -> Iterator
 
             yield show
     else:
-        yield lines_of_log(total, unit)
+        yield Log(total, unit).show
 
 
-def lines_of_log(total: int | float, unit: str) -> Callable[..., None]:
+class Log:
     """Progress in a log: the first line once a pace is known, then one a minute, and one at the end."""
-    begun = since = before = said = last = None
 
-    def show(done: int | float, left: int | float | None = None, **found: str) -> None:
-        nonlocal begun, since, before, said, last
-        now, last = time.monotonic(), found or last or {}
-        begun = begun or now
-        if since is None or now - begun < 0.5 * FIRST:
-            since, before = now, done
-        due = now - since >= (FIRST if last else 10 * FIRST) if said is None else now - said >= EVERY
-        if done > before and (due or done >= total):
+    def __init__(self, total: int | float, unit: str):
+        self.total, self.unit = total, unit
+        self.found: dict[str, str] = {}
+        # When something was shown first; when, after `before`, what counts for the pace began; when a line was printed.
+        self.begun = self.since = self.said = -math.inf
+        self.before: int | float = 0
+
+    def show(self, done: int | float, left: int | float | None = None, **found: str) -> None:
+        now, self.found = time.monotonic(), found or self.found
+        if self.begun < 0:
+            self.begun = now
+        if now - self.begun <= 0.5 * FIRST:
+            self.since, self.before = now, done
+        due = now - self.said >= EVERY if self.said >= 0 else now - self.since >= FIRST * (1 if self.found else 10)
+        if done > self.before and (due or done >= self.total):
             if left is None:
-                left = (total - done) * (now - since) / (done - before) if done > before else math.inf
-            words = ", ".join(filter(None, (f"{unit} {done:,.0f} of {total:,.0f}", named(last, " "))))
+                left = (self.total - done) * (now - self.since) / (done - self.before)
+            words = ", ".join(filter(None, (f"{self.unit} {done:,.0f} of {self.total:,.0f}", named(self.found, " "))))
             print(f"{words}; {time_left(left)}", file=sys.stderr, flush=True)
-            said = now
-
-    return show
+            self.said = now
 
 
 def named(found: dict[str, str], between: str) -> str:
