@@ -214,7 +214,7 @@ def curves_on(scale: Any, sources: Mapping[str, Any], landmarks: list[tuple[str,
     for name, found, colour in landmarks:
         line, top = to_hex(colour), Node(target="frame", symbol="top", offset=4)
         made.add_layout(Span(location=found["step"], dimension="height", line_color=line, line_dash="dotted"))
-        text = {"text": name, "text_font_size": "11px", "text_color": "#444444", "text_align": "right"}
+        text: Any = {"text": name, "text_font_size": "11px", "text_color": "#444444", "text_align": "right"}
         made.add_layout(Label(x=found["step"], y=top, angle=np.pi / 2, **text))
     return made
 
