@@ -426,7 +426,7 @@ def test_missing_records_are_made_in_order_and_a_failure_stops(tmp_path, monkeyp
     assert ran == ["onset", "neighbours", "losses"]
     printed = capsys.readouterr()
     assert "job 1 of 3, time left not known yet: hierdiff onset" in printed.out
-    assert "job 2 of 3, about 0 minutes left: hierdiff neighbours" in printed.out
+    assert "job 2 of 3, about 0 s left: hierdiff neighbours" in printed.out
     assert "the job ended with status 3" in printed.err
 
 

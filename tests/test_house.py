@@ -30,7 +30,7 @@ ORDER = [
     ("__main__",),
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}
-HEAVY = ("jax", "flax", "optax", "orbax", "xarray", "pandas", "scipy", "matplotlib")
+HEAVY = ("jax", "flax", "optax", "orbax", "xarray", "pandas", "scipy", "matplotlib", "bokeh", "jinja2")
 
 
 def imported(path):

@@ -247,7 +247,7 @@ def test_other_measures_beside_the_split(summary):
 
 def test_onsets_of_heights_are_shown_where_their_interval_is_closed_and_called_indicative(summary):
     def line(summary, height):
-        return next(line for line in table(summary).splitlines() if line.startswith(f"{height:>7} "))
+        return next(line for line in table(summary).splitlines() if line.lstrip().startswith(f"{height}  "))
 
     assert "indicative onset, step (95%)" in table(summary)
     row = summary.rows["heights"][2]

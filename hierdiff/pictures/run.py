@@ -42,10 +42,12 @@ def draw(folder: Path, world: type[World]) -> None:
 
 
 def picture(world: type[World], curves: xr.Dataset, summary: dict[str, Any]) -> Figure:
-    """How far networks lie apart, and the loss; own against other; the memorization slope; what else the world has.
+    """The run, through training.
 
-    For sequences (arXiv 2603.03469, figure 1b) that is the divergence from the exact and the filtered posteriors, and
-    what depends on the data, height by height and over the noise levels. Older records have not all of it.
+    How far networks on different data lie apart, and their loss; by how much less each loses on its own samples than
+    others do; how much of the memorizer is in them; and, height by height or scale by scale, what they have of their
+    own samples alone. Of sequences, the distance to the exact and the filtered posteriors too (arXiv 2603.03469, figure
+    1b). Bands are 95% intervals.
     """
     at, story = curves.sel(noise=summary["onset_noise"]), world.STORY
     in_one_panel = world.VARIABLES[story.split].units == world.VARIABLES[story.loss].units

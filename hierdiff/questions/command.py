@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import importlib
 import importlib.metadata
 import pkgutil
 import re
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hierdiff import __version__, called
-from hierdiff.errors import GOES_ON, require
-from hierdiff.pictures.command import draw_all, draw_run
+from hierdiff.errors import GOES_ON, in_one_line, require
+from hierdiff.pictures.command import draw_all, draw_run, drawing
 from hierdiff.questions import QUESTIONS, Entry, plugins
 from hierdiff.questions.configs import AskedOfRun, Both
 from hierdiff.runs import record
@@ -82,13 +83,15 @@ def ask(name: str, argv: list[str] | None = None) -> None:
         require_folders(entry, config, options)
         # What is imported from here on takes long.
         pkgutil.resolve_name("hierdiff.learning.devices:set_up_devices")(distributed=options.distributed)
+        pkgutil.resolve_name("hierdiff.runs.saying:be_quiet")(options.quiet)
         if entry.of == "run" and options.out:
-            answer(entry.training, config.training, out=options.out, resume="auto", plan=False)
+            how = {"resume": "auto", "plan": False, "report": options.report}
+            answer(entry.training, config.training, out=options.out, **how)
             config, options.run = config.own, options.out
         answer(name, config, **vars(options))
         if entry.of == "training" and config.train.snapshots and not options.plan:
             for following in entry.then:
-                answer(following, getattr(config, following), run=options.out)
+                answer(following, getattr(config, following), run=options.out, report=options.report)
 
 
 def read(name: str, entry: Entry, parser: Parser, argv: list[str] | None) -> tuple[Any, argparse.Namespace]:
@@ -100,14 +103,15 @@ def read(name: str, entry: Entry, parser: Parser, argv: list[str] | None) -> tup
     parser.description, presets = entry.asks, entry.presets
     parser.set_defaults(distributed=False, out=None)
     folder = add_folders(name, entry, parser, argv)
-    if folder and entry.of != "training":
+    if folder and entry.of in ("run", "runs"):
         trainings = QUESTIONS[entry.training].presets
         presets = {preset: Both(training=trainings[preset], own=own) for preset, own in presets.items()}
     config, options = parse_config(parser, presets, "laptop", argv, entry.gives)
     if folder and options.out is None:
         training = getattr(config, "training", config)
         noise = "" if getattr(training, "process", "gaussian") == "gaussian" else f"{training.process}-"
-        options.out = Path("runs", folder.format(preset=options.preset, seed=training.seed, noise=noise))
+        seed = getattr(training, "seed", 0)
+        options.out = Path("runs", folder.format(preset=options.preset, seed=seed, noise=noise))
     return config, options
 
 
@@ -127,9 +131,23 @@ def require_folders(entry: Entry, config: Any, options: argparse.Namespace) -> N
         record.require_own(options.out, getattr(config, "training", config))
 
 
-def answer(name: str, config: Any, **options: Any) -> None:
+def answer(name: str, config: Any, *, report: str = "on", **options: Any) -> None:
+    """Have a question answered, and a report made of the records in its folder."""
     entry = QUESTIONS[name]
     pkgutil.resolve_name(entry.module).answer(config, argparse.Namespace(entry=entry, **options))
+    if report == "on" and not options.get("plan"):
+        write_report(options.get("run") or options["out"])
+
+
+def write_report(folder: Path) -> None:
+    """Write the report of what is in `folder`; where that fails, the records are as good."""
+    saying = importlib.import_module("hierdiff.runs.saying")
+    if saying.in_first_process():
+        try:
+            saying.remark(*drawing("report").write(folder, QUESTIONS))
+        # What somebody's installation of what draws may raise is not known.
+        except Exception as error:
+            print(f"the report cannot be written: {in_one_line(error)}; the results are whole", file=sys.stderr)
 
 
 def kept(options: argparse.Namespace) -> str:
@@ -143,11 +161,14 @@ def kept(options: argparse.Namespace) -> str:
 
 
 def add_folders(name: str, entry: Entry, parser: Parser, argv: list[str] | None) -> str:
-    """Let a question be told about its runs; gives the default name of the folder that it makes, empty if none."""
-    if entry.of == "nothing":
-        return ""
-    meaning = "join the processes of this Slurm job, TPU slice or Kubernetes JobSet, which share the folder of the run"
-    parser.add_argument("--distributed", action="store_true", help=meaning)
+    """Let a question be told about its folder; gives the default name of the one that it makes, empty if none."""
+    parser.add_choice("--report", ("on", "off"), "write report.html into the folder", default="on")
+    parser.add_argument("--quiet", action="store_true", help="print the tables and errors alone")
+    if entry.of != "nothing":
+        meaning = (
+            "join the processes of this Slurm job, TPU slice or Kubernetes JobSet, which share the folder of the run"
+        )
+        parser.add_argument("--distributed", action="store_true", help=meaning)
     if entry.of == "run":
         alone = name in QUESTIONS[entry.training].then
         without = "" if alone else " (default: train first)"
@@ -155,8 +176,8 @@ def add_folders(name: str, entry: Entry, parser: Parser, argv: list[str] | None)
         if alone or parser.parse_known_args(argv)[0].run:
             return ""
     trained = entry.training if entry.of == "run" else name
-    folder = ("" if trained == "onset" else f"{trained}-") + "{preset}" + ("" if entry.of == "runs" else "-{seed}")
-    folder = "{noise}" + folder
+    seed = "-{seed}" if entry.of in ("training", "run") else ""
+    folder = "{noise}" + ("" if trained == "onset" else f"{trained}-") + "{preset}" + seed
     shown = folder.format(noise="", preset="PRESET", seed="SEED")
     parser.add_path("--out", f"folder of the run (default: runs/{shown})")
     if entry.of == "training":

@@ -358,7 +358,7 @@ def discard(folder: Path) -> None:
     """Take away all that a run has left in `folder`, but its options."""
     # Without a summary and a state there is nothing to go on from: if this is left half done, it is done again.
     first, results = ("summary.json", "state", "snapshots", "*.pieces"), ("*results.nc", "*curves.nc")
-    for pattern in (*first, *results, "metrics.jsonl", "onset.png"):
+    for pattern in (*first, *results, "metrics.jsonl", "onset.png", "report.html"):
         for path in folder.glob(pattern):
             remove = shutil.rmtree if path.is_dir() else Path.unlink
             remove(path)
