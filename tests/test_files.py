@@ -117,7 +117,11 @@ def work(*_):
 
 
 QUESTION = dataclasses.replace(
-    LOSSES, work=work, summarise=lambda _: Answer("It is so.", {"so": True}), derive=lambda x: x
+    LOSSES,
+    work=work,
+    summarise=lambda _: Answer("It is so.", {"so": True}),
+    table=lambda _: ["a table"],
+    derive=lambda x: x,
 )
 
 

@@ -11,7 +11,6 @@ import importlib.metadata
 import io
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from hierdiff import __version__, called
 from hierdiff.errors import OptionError, require
 from hierdiff.runs.options import PLUGINS, fields_of, flat, options_of, recorded
 
@@ -34,7 +34,7 @@ LOCKED = (errno.EAGAIN, errno.EACCES)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # How random numbers are drawn: what goes on from a record draws the same data again.
 DRAWS = "named keys"
-PACKAGES = ("hierdiff", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "matplotlib", "pillow")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "xarray", "matplotlib", "pillow")
 
 
 class DamagedError(OSError):
@@ -279,7 +279,7 @@ def read_finished(folder: Path, default: Any, command: str) -> Any:
     Raises:
       ValueError: there is none.
     """
-    need = f"the folder of a finished run of experiments.{command}"
+    need = f"the folder of a finished run of {called.form(command)}"
     config = read_config("run", folder, default, need, f"{need}; of this one,")
     require((folder / "summary.json").exists(), "run", str(folder), need)
     return config
@@ -358,7 +358,7 @@ def discard(folder: Path) -> None:
     """Take away all that a run has left in `folder`, but its options."""
     # Without a summary and a state there is nothing to go on from: if this is left half done, it is done again.
     first, results = ("summary.json", "state", "snapshots", "*.pieces"), ("*results.nc", "*curves.nc")
-    for pattern in (*first, *results, "metrics.jsonl", "onset.png"):
+    for pattern in (*first, *results, "metrics.jsonl", "onset.png", "report.html"):
         for path in folder.glob(pattern):
             remove = shutil.rmtree if path.is_dir() else Path.unlink
             remove(path)
@@ -370,32 +370,12 @@ def provenance() -> dict[str, Any]:
 
     device = jax.devices()[0]
     return {
-        "command": command(),
+        "command": called.command(),
         "commit": commit(Path(__file__).parents[2]),
         "device": f"{device.device_kind} x {jax.device_count()}",
         "python": sys.version.split()[0],
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {"hierdiff": __version__, **{name: version(name) for name in PACKAGES}},
     }
-
-
-def command() -> str:
-    """What a shell is told to do the same again."""
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    if module:
-        words = ["python", "-m", module.name.removesuffix(".__main__"), *sys.argv[1:]]
-    else:
-        words = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]
-    return " ".join(map(quoted, words))
-
-
-def quoted(word: str) -> str:
-    """A word for a shell; of one that is not UTF-8, bash and zsh make its bytes."""
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        escaped = os.fsencode(word.replace("\\", "\\\\").replace("'", "\\'"))
-        return f"$'{escaped.decode('ascii', 'backslashreplace')}'"
-    return shlex.quote(word)
 
 
 def commit(root: Path) -> str | None:
@@ -417,7 +397,7 @@ def commit(root: Path) -> str | None:
 
 
 def version(package: str) -> str | None:
-    """The version of a package that is installed; a plain checkout on the path need not be."""
+    """The version of a package that is installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
