@@ -249,7 +249,7 @@ def test_a_run_that_does_not_fit_a_question_is_refused_before_it_is_opened(smoke
         (["losses", "--targets", "5000", "--run", folder], "--targets: got 5000, needs at most the size of a data set"),
         (["noise", "--levels", "0.1", "0.1001", "--run", folder], "--levels: got (0.1, 0.1001), needs values that are"),
         (["losses", "--run", str(tmp_path)], f"--run: got {tmp_path}, needs the folder of a finished run of"),
-        (["samples"], "--run: got nothing, needs the folder of a finished run of experiments.images"),
+        (["samples"], "--run: got nothing, needs the folder of a finished run of"),
         (
             ["onset", "--out", folder, "--depth", "2"],
             f"--out: got {folder}, needs another folder: this one holds a run",
@@ -417,11 +417,16 @@ def test_ctrl_c_says_what_there_is_of_a_question(monkeypatch, capsys, tmp_path):
     def stop(*_, **__):
         signal.raise_signal(signal.SIGINT)
 
+    (tmp_path / "run").mkdir()
+    (tmp_path / "losses.pieces").mkdir()
+    (tmp_path / "losses.pieces" / "00000010.npz").touch()
+
     monkeypatch.setattr(command, "answer", stop)
     monkeypatch.setattr(command, "require_folders", lambda *_: None)
     for line, said in (
         (["benchmark"], "nothing was saved, and the same command starts anew"),
         (["onset", "--out", str(tmp_path / "none")], "nothing was saved, and the same command starts anew"),
+        (["losses", "--run", str(tmp_path / "run")], "nothing was saved, and the same command starts anew"),
         (["losses", "--run", str(tmp_path)], f"what was finished is saved in {tmp_path}, and the same command goes on"),
     ):
         with pytest.raises(SystemExit, match="130"):
@@ -438,4 +443,4 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "train", twice)
     with pytest.raises(SystemExit, match="130"):
         main(["onset", *OPTIONS, "--out", str(tmp_path / "run")])
-    assert "what was finished is saved" in capsys.readouterr().err
+    assert "stopped by SIGINT: nothing was saved" in capsys.readouterr().err
