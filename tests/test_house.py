@@ -117,7 +117,6 @@ COMMANDS = [
 ]
 # What else is refused, or helped with, by `hierdiff`.
 LINES = [
-    [],
     ["nothing"],
     ["figures", "nothing"],
     ["onset", "--process", "masking", "--help"],
