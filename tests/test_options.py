@@ -411,10 +411,6 @@ def test_a_signal_ends_a_run_with_what_is_saved(number, status, tmp_path, monkey
     assert said == f"stopped by {number.name}: {goes_on}"
     assert [path.stem for path in saved.iterdir()] == ["00000042"]
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
-    if number == signal.SIGINT:
-        monkeypatch.setattr(run, "train", before)
-        main(line)
-        assert (tmp_path / "run" / "summary.json").exists()
 
 
 def test_ctrl_c_says_what_there_is_of_a_question(monkeypatch, capsys, tmp_path):

@@ -20,7 +20,7 @@ class PerLeafConfig(NetworkConfig):
 
     module = __name__
 
-    hidden: int = option(64, "hidden channels")
+    hidden: int = option(64, "hidden channels", least=1, most=65_536)
 
 
 class PerLeaf(nnx.Module):

@@ -8,7 +8,7 @@ import dataclasses
 import jax.flatten_util
 import numpy as np
 
-from hierdiff.errors import option
+from hierdiff.errors import Options, option
 from hierdiff.questions import Entry
 from hierdiff.questions.snapshots import Answer, Question, Work
 from hierdiff.statistics.groups import GROUPS
@@ -17,10 +17,10 @@ from hierdiff.worlds.finished import label_steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WeightsConfig:
+class WeightsConfig(Options):
     """Weights."""
 
-    power: float = option(2.0, "of the norm")
+    power: float = option(2.0, "of the norm", least=1, most=100)
 
 
 def work(run, config):
