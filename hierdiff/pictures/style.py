@@ -90,9 +90,7 @@ def panels(rows: int = 1, columns: int = 1, **options: Any) -> Callable[[Callabl
     return figure_of
 
 
-def subplots(
-    rows: int, columns: int, *, figsize: tuple[int | float, ...], **options: Any
-) -> tuple[Figure, Any]:
+def subplots(rows: int, columns: int, *, figsize: tuple[int | float, ...], **options: Any) -> tuple[Figure, Any]:
     """A figure and its panels, as pyplot has them, which would ask for the user's backend."""
     figure = Figure(figsize=(figsize[0], figsize[1]))
     return figure, figure.subplots(rows, columns, **options)
