@@ -20,6 +20,7 @@ from hierdiff.measures.divergence import log_of
 from hierdiff.measures.probe import at, stacked
 from hierdiff.noising import Process
 from hierdiff.noising.levels import SHARES, noise_level, require_levels
+from hierdiff.noising.process import require_range
 from hierdiff.runs.laboratory import label, own_members, statistics
 from hierdiff.runs.world import Inputs, World
 from hierdiff.statistics.groups import require_groups
@@ -140,24 +141,20 @@ def _to_stop_by(x: xr.Dataset) -> xr.Dataset:
 
 
 def _samples(name: str, given: ArrayLike, vocab: int | None) -> Array:
+    """A copy of samples, whatever becomes of what was given."""
     x = np.asarray(given)
     require(x.ndim >= 2 and len(x) >= 1, name, x.shape, "at least one sample, the samples on the first axis")
     if vocab is not None:
         require(x.ndim == 2 and np.issubdtype(x.dtype, np.integer), name, f"{x.dtype} {x.shape}", "integers (n, L)")
-        require(
-            bool(0 <= x.min() <= x.max() < vocab),
-            name,
-            f"symbols from {x.min()} to {x.max()}",
-            f"symbols from 0 to {vocab - 1}",
-        )
-        return jnp.asarray(x, jnp.int32)
+        require_range(name, x, vocab - 1)
+        return jnp.array(x, jnp.int32)
     require(bool(np.isfinite(x).all()), name, "numbers that are not finite", "finite numbers")
-    return jnp.asarray(x, float)
+    return jnp.array(x, float)
 
 
 def _outputs(denoisers: Sequence[Denoiser], process: Process, x_t: Array, level: int) -> Array:
     """What all of them make of noised samples; the symbols that x_t shows are taken for the answer."""
-    seen, found = np.asarray(x_t), []
+    found = []
     symbols = process.vocab is not None
     shape = (*x_t.shape[:2], process.vocab) if symbols else x_t.shape
     shown, answer = np.False_, np.float32(0)
@@ -165,7 +162,8 @@ def _outputs(denoisers: Sequence[Denoiser], process: Process, x_t: Array, level:
         shown = np.asarray(process.known(x_t))[..., None]
         answer = np.asarray(jnp.exp(process.log_likelihood(x_t, level)))
     for number, denoiser in enumerate(denoisers):
-        output = np.asarray(denoiser(seen, level))
+        # A copy of its own, which it may change.
+        output = np.asarray(denoiser(np.array(x_t), level))
         require(output.shape == shape, f"denoiser {number}", output.shape, f"outputs of the shape {shape}")
         output = np.where(shown, answer, output)
         require(bool(np.isfinite(output).all()), f"denoiser {number}", "numbers that are not finite", "finite numbers")

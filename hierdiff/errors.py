@@ -1,11 +1,14 @@
 """What will not do: which value, what was given, and what would do instead; and options, each with what will do."""
 
+import contextlib
 import dataclasses
 import functools
 import math
 import numbers
+import signal
+import threading
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,19 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int, saved: str = ""):
         super().__init__(f"signal {number}; {saved}")
         self.number, self.saved = number, saved
+
+
+@contextlib.contextmanager
+def handling(handler: Callable[[int, Any], Any], *numbers: int) -> Iterator[None]:
+    """Have `handler` told of these signals. Outside the main thread, to which they come, nothing is changed."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def in_one_line(error: BaseException) -> str:

@@ -9,24 +9,51 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from hierdiff.errors import require
+from hierdiff.errors import OptionError, require
 from hierdiff.grammar_config import GrammarConfig
 
+# What a sum of probabilities may be off 1 for rounding; of anything else than probabilities it is further off.
+ROUNDING = 0.01
 
-@jax.tree_util.register_dataclass
+
 @dataclasses.dataclass(frozen=True)
 class Grammar:
     """Rule probabilities of a tree of `depth` levels, level by level.
 
     Symbol `a` at level `d` becomes the tuple `children[d, a, r]` with log-probability `log_prob[d, a, r]`;
     the root is drawn from `log_root`. A symbol with fewer than `m` rules is padded with `log_prob = -inf`.
+
+    Log-probabilities are used as they are, so that one can differentiate with respect to them: rows that are rounded
+    to a few digits are normalised by `grammar_from_tensor`, or by `jax.nn.log_softmax`. Within `jax.jit` and its like
+    nothing is checked.
+
+    Raises:
+      ValueError: a child is no symbol, or the probabilities of a symbol's rules, or of the roots, are further than 0.01
+        from a sum of 1.
     """
 
     children: Int[Array, "depth v m s"]
     log_prob: Float[Array, "depth v m"]
     log_root: Float[Array, " v"]
+
+    def __post_init__(self):
+        if any(isinstance(x, Tracer) for x in vars(self).values()):
+            return
+        children, log_prob = np.asarray(self.children), np.asarray(self.log_prob, np.float64)
+        with np.errstate(over="ignore"):
+            rows, roots = np.exp(log_prob), np.exp(np.asarray(self.log_root, np.float64))
+        require(np.issubdtype(children.dtype, np.integer), "children", str(children.dtype), "integers")
+        # What pads may be anything: it is never drawn.
+        outside = ((children < 0) | (children >= self.vocab)).any(-1) & (log_prob > -np.inf)
+        for d, a, r in np.argwhere(outside)[:1]:
+            got = f"{children[d, a, r].tolist()} for rule {r} of symbol {a} at level {d}"
+            raise OptionError("children", got, f"symbols from 0 to {self.vocab - 1}")
+        _require_probabilities("log_prob", rows)
+        good, got = abs(roots.sum() - 1) <= ROUNDING, f"probabilities that sum to {roots.sum():.6g}"
+        require(bool(good), "log_root", got, "a sum of 1")
 
     @property
     def depth(self) -> int:
@@ -43,6 +70,33 @@ class Grammar:
     @property
     def leaves(self) -> int:
         return self.branching**self.depth
+
+
+def _flatten(grammar: Grammar):
+    return [(jax.tree_util.GetAttrKey(name), x) for name, x in vars(grammar).items()], None
+
+
+def _unflatten(_, parts):
+    # Gradients, or several grammars stacked, are no grammar: they are not checked.
+    grammar = object.__new__(Grammar)
+    vars(grammar).update(zip(("children", "log_prob", "log_root"), parts, strict=True))
+    return grammar
+
+
+jax.tree_util.register_pytree_with_keys(Grammar, _flatten, _unflatten)
+
+
+def _require_probabilities(name: str, rows: Float[np.ndarray, "level v m"]) -> None:
+    """Raise `OptionError`, with the row, unless each holds probabilities, but for rounding."""
+    sums = rows.sum(-1)
+    bad = ~((rows >= 0).all(-1) & (np.abs(sums - 1) <= ROUNDING))
+    for d, a in np.argwhere(bad)[:1]:
+        row = rows[d, a]
+        got = (
+            f"numbers from {row.min():.4g} to {row.max():.4g} that sum to {sums[d, a]:.6g}, of symbol {a} at level {d}"
+        )
+        need = "probabilities, that sum to 1; counts become probabilities when each row is divided by its sum"
+        raise OptionError(name, got, need)
 
 
 def random_grammar(
@@ -85,28 +139,26 @@ def grammar_from_tensor(tensor: Float[Array | np.ndarray, "..."], depth: int) ->
     """The grammar of a dense table `P(children | parent)` of shape `(v, v, ..., v)`, with a uniform root.
 
     One table serves every level; a table with a leading axis of length `depth` gives one to each. A row with
-    fewer rules than another is padded with -inf.
+    fewer rules than another is padded with -inf. Rows that are off 1 by no more than 0.01, as numbers rounded to a few
+    digits are, are divided by their sums.
 
     Raises:
-      ValueError: the axes differ in length, an entry is negative, or a row does not sum to 1.
+      ValueError: the axes differ in length, an entry is negative, or a row is further from a sum of 1.
     """
     require(depth >= 1, "depth", depth, "an integer of at least 1")
     table = np.asarray(tensor, np.float64)
-    # The rows of one table sum to 1; where every axis has the same length, this tells the two forms apart.
-    one_table = np.allclose(table.reshape(len(table), -1).sum(-1), 1, atol=1e-4)
+    equal = [len(set(table.shape[axis:])) == 1 for axis in (0, 1)]
+    one_table, one_each = equal[0] and table.ndim >= 3, equal[1] and table.ndim >= 4 and len(table) in (1, depth)
+    need = f"the shape (v, v, ..., v), or ({depth}, v, v, ..., v) with a table for each level"
+    require(one_table or one_each, "tensor", table.shape, need)
+    if one_table and one_each:
+        # The rows of one table sum to 1.
+        one_table = np.allclose(table.reshape(len(table), -1).sum(-1), 1, atol=ROUNDING)
     levels = table[None] if one_table else table
     vocab, branching = levels.shape[-1], levels.ndim - 2
-    good_shape = branching >= 2 and set(levels.shape[1:]) == {vocab} and len(levels) in (1, depth)
-    require(
-        good_shape,
-        "tensor",
-        table.shape,
-        f"shape (v, v, ..., v) or ({depth}, v, v, ..., v), rows that sum to 1",
-    )
-    rows = levels.reshape(-1, vocab, vocab**branching)
-    sums = rows.sum(-1)
-    good_rows = (rows >= 0).all() and np.allclose(sums, 1, atol=1e-4)
-    require(bool(good_rows), "tensor", f"rows that sum to {sums.min():.6g} .. {sums.max():.6g}", "probabilities")
+    rows = levels.reshape(len(levels), vocab, vocab**branching)
+    _require_probabilities("tensor", rows)
+    rows = rows / rows.sum(-1, keepdims=True)
     rules = int((rows > 0).sum(-1).max())
     # The m likeliest tuples of each row hold all its non-zero entries; ties and zeros follow in order.
     chosen = np.argsort(-rows, axis=-1, kind="stable")[..., :rules]

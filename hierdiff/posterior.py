@@ -10,6 +10,10 @@ log-likelihoods moved by a few units in their last place: in float32 to within 2
 and to within 1e-6 times the largest difference of log-likelihoods within a leaf for any other input, of up to
 1e37 nats (beyond which sums over the leaves overflow).
 
+Derivatives: all of these can be differentiated, forward (`jax.jvp`) and in reverse, with respect to the
+log-likelihoods and to the `log_prob` and `log_root` of the grammar, which are then free numbers. The derivatives are
+finite: zero for a rule, a symbol or evidence of probability zero.
+
 Memory: a batch is worked through in chunks, so that above the input, the output and copies of both at most
 `16 * chunks.chunk(L) * L * v * max(m, v)` bytes are alive.
 """
@@ -25,6 +29,7 @@ from hierdiff.chunks import chunk
 from hierdiff.errors import require
 from hierdiff.grammar import Grammar
 from hierdiff.noising import Denoiser, Gaussian, Process, leaf_log_likelihood
+from hierdiff.noising.process import require_range
 
 # Inside this file the batch is the last axis, so that gathers over symbols and rules move whole rows:
 # messages are (v, nodes, n), and those of one level's rules (v, m, nodes, n).
@@ -102,15 +107,21 @@ def block_root_posterior(grammar: Grammar, log_likelihood: LogLikelihood, *, hei
     return _by_chunks(posterior, log_likelihood)
 
 
-@jax.jit
 def memorizer(train: Int[Array, "P L"], log_likelihood: LogLikelihood) -> Posterior:
     """E[x_0 | x_t] under the uniform law on the sequences of `train`: softmax of their summed log-likelihoods.
 
     Zeros where x_t can come from none of them. Two matrix products for each chunk of inputs, with at most
     `max(P, 2**24)` weights alive at a time.
     """
-    leaves = log_likelihood.shape[1]
+    _, leaves, vocab = log_likelihood.shape
     require(train.shape[1:] == (leaves,), "train", train.shape, f"the shape (P, {leaves})")
+    require(len(train) >= 1, "train", train.shape, "at least one sequence")
+    require_range("train", train, vocab - 1)
+    return _memorizer(train, log_likelihood)
+
+
+@jax.jit
+def _memorizer(train, log_likelihood):
     one_hot = jax.nn.one_hot(train, log_likelihood.shape[-1], dtype=log_likelihood.dtype)
 
     def posterior(ll):
@@ -139,8 +150,9 @@ def memorizer_of_numbers(
     process: Gaussian, train: Float[Array, " P *shape"], x_t: Float[Array, " n *shape"], t: int | Int[Array, "*n"]
 ) -> Float[Array, " n *shape"]:
     """The memorizer of data that are no symbols: E[x_0 | x_t] under the uniform law on `train`; n P weights."""
+    require(len(train) >= 1, "train", train.shape, "at least one sample")
     weight = jax.nn.softmax(process.log_density(x_t, train, t), axis=-1)
-    return jnp.matmul(weight, train.reshape(len(train), -1), precision="highest").reshape(x_t.shape)
+    return jnp.einsum("np,p...->n...", weight, train, precision="highest")
 
 
 def exact_denoiser(grammar: Grammar, process: Process, *, filtered: int = 0) -> Denoiser:
@@ -165,12 +177,12 @@ def _log_evidence(grammar: Grammar, ll: Array, filtered: int, fields: Sequence[A
     """`(v, L, n) -> (n,)`; `fields[d]` is added to the messages of level d."""
     messages, offset = _upward(grammar, ll, filtered, fields)
     channels = _descend(grammar, jnp.eye(grammar.vocab, dtype=grammar.log_prob.dtype), filtered)[-1]
-    root = _logsumexp(jnp.log(channels).swapaxes(1, 2)[..., None] + messages[None], 1).sum(1)
+    root = _logsumexp(_log(channels).swapaxes(1, 2)[..., None] + messages[None], 1).sum(1)
     return _logsumexp(grammar.log_root[:, None] + root, 0) + offset.sum(0)
 
 
 def _log_prior(grammar: Grammar, height: int) -> Array:
-    return jnp.log(prior_marginals(grammar)[grammar.depth - height]).T[:, :, None]
+    return _log(prior_marginals(grammar)[grammar.depth - height]).T[:, :, None]
 
 
 def _upward(grammar: Grammar, ll: Array, level: int, fields: Sequence[Array] = ()) -> tuple[Array, Array]:
@@ -216,31 +228,35 @@ def _finite_max(x: Array, axis: int = 0) -> Array:
 def _logsumexp(x: Array, axis: int) -> Array:
     """Log sum exp, whose gradient is 0 (not 0/0) where all of x is -inf."""
     top = _finite_max(x, axis)
-    total = jnp.exp(x - top).sum(axis, keepdims=True)
-    log = jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1)), -jnp.inf)
-    return (log + top).squeeze(axis)
+    return (_log(jnp.exp(x - top).sum(axis, keepdims=True)) + top).squeeze(axis)
 
 
-@jax.custom_vjp
+def _log(p: Array) -> Array:
+    """Log p, whose gradient is 0 (not 1/0) where p is 0."""
+    return jnp.where(p > 0, jnp.log(jnp.where(p > 0, p, 1)), -jnp.inf)
+
+
+@jax.custom_jvp
 def _take(x: Array, indices: Array) -> Array:
-    """`x[indices]`, whose gradient is a matrix product: a scatter, which XLA derives, is a serial loop."""
+    """`x[indices]`, whose derivative is a matrix product: what XLA derives, a scatter, is a serial loop."""
     return x[indices]
 
 
-def _take_backward(saved, cotangent):
-    indices, size = saved
-    one_hot = jax.nn.one_hot(indices, size, dtype=cotangent.dtype)
-    return jnp.einsum("arb,ar...->b...", one_hot, cotangent, precision="highest"), None
-
-
-_take.defvjp(lambda x, indices: (x[indices], (indices, x.shape[0])), _take_backward)
+@_take.defjvp
+def _take_forward(primals, tangents):
+    (x, indices), (dx, _) = primals, tangents
+    # As a product of two matrices; of more axes XLA makes a slower one.
+    one_hot = jax.nn.one_hot(indices.ravel(), len(x), dtype=dx.dtype)
+    product = jnp.matmul(one_hot, dx.reshape(len(x), -1), precision="highest")
+    return x[indices], product.reshape(*indices.shape, *x.shape[1:])
 
 
 def _by_chunks(function: Callable, log_likelihood: Float[Array, "n L v"], size: int = 0):
     """Apply `function`, which maps `(v, L, n)` to `(..., n)`, chunk by chunk; the batch comes back first."""
     n, leaves, _ = log_likelihood.shape
-    size = min(n, size or chunk(leaves))
-    padding = -n % size
+    size = min(max(n, 1), size or chunk(leaves))
+    # Of no sequences there is one chunk too, all padding.
+    padding = -n % size if n else size
     padded = jnp.pad(log_likelihood, ((0, padding), (0, 0), (0, 0)))
     chunks = padded.reshape(-1, size, *padded.shape[1:]).transpose(0, 3, 2, 1)
 

@@ -13,6 +13,7 @@ from hierdiff.errors import require
 from hierdiff.grammar import Grammar
 from hierdiff.keys import key_for
 from hierdiff.noising import Process
+from hierdiff.noising.process import require_range
 from hierdiff.posterior import block_root_posterior, prior_marginals
 
 
@@ -44,7 +45,7 @@ def sample(key: Array, grammar: Grammar, n: int, *, first: int = 0) -> Derivatio
     Sequence `i` depends on `key` and `i` alone, so data do not change with the split into batches. Random
     bits are compared with integer thresholds: no rounding, and so no draw, depends on the device.
     """
-    require(n >= 1, "n", n, "an integer of at least 1")
+    require(n >= 0, "n", n, "an integer of at least 0")
     return Derivation(
         _derive(
             key,
@@ -111,10 +112,9 @@ def sample_unseen(
 
 def _seen(leaves: Int[Array, "n L"], train: Int[Array, "sets P L"]) -> np.ndarray:
     known = {row.tobytes() for row in np.asarray(train).reshape(-1, train.shape[-1])}
-    return np.array([row.tobytes() in known for row in np.asarray(leaves)])
+    return np.array([row.tobytes() in known for row in np.asarray(leaves)], bool)
 
 
-@functools.partial(jax.jit, static_argnames="height")
 def complete(
     key: Array,
     grammar: Grammar,
@@ -131,6 +131,13 @@ def complete(
     ancestors and their other children given it, everything below those from the grammar, and then fresh noise. So the
     result has the law of x_t given x_t on the block; if x_t has the law of noised data, so has the result.
     """
+    require(0 <= height <= grammar.depth, "height", height, f"an integer from 0 to {grammar.depth}")
+    require_range("position", position, grammar.branching ** (grammar.depth - height) - 1, "blocks")
+    return _complete(key, grammar, process, x_t, t, process.log_likelihood(x_t, t), height, position)
+
+
+@functools.partial(jax.jit, static_argnames="height")
+def _complete(key, grammar, process, x_t, t, log_likelihood, height, position):
     depth, level = grammar.depth, grammar.depth - height
     n, (v, m), s = len(x_t), grammar.log_prob.shape[1:], grammar.branching
     priors = prior_marginals(grammar)
@@ -139,7 +146,7 @@ def complete(
     gumbel = jnp.split(jax.random.gumbel(key_for(key, "choices"), (n, sum(sizes))), np.cumsum(sizes[:-1]), axis=1)
     of_root, up, down = gumbel[0], gumbel[1 : 1 + level], gumbel[1 + level :]
 
-    roots = block_root_posterior(grammar, process.log_likelihood(x_t, t), height=height)
+    roots = block_root_posterior(grammar, log_likelihood, height=height)
     of_block = jnp.take_along_axis(roots, position[:, None, None], axis=1)[:, 0]
     symbol = jnp.argmax(jnp.log(of_block) + of_root, axis=-1)
     # Up the path: a parent and its rule, given the child in one of its slots.
@@ -148,17 +155,17 @@ def complete(
         slot, node = node % s, node // s
         fits = jnp.moveaxis(grammar.children[d][:, :, slot], -1, 0) == symbol[:, None, None]
         log_weight = jnp.log(priors[d][node])[:, :, None] + grammar.log_prob[d][None]
-        log_weight = jnp.where(fits, log_weight, -jnp.inf).reshape(n, -1)
+        log_weight = jnp.where(fits, log_weight, -jnp.inf).reshape(n, v * m)
         symbol, rule = jnp.divmod(jnp.argmax(log_weight + up[d], axis=-1), m)
         path[d] = node, rule
     # Down from the root: the rules of the path are kept, all others drawn.
     symbols = symbol[:, None]
     for d in range(depth):
-        rules = jnp.argmax(grammar.log_prob[d][symbols] + down[d].reshape(n, -1, m), axis=-1)
+        rules = jnp.argmax(grammar.log_prob[d][symbols] + down[d].reshape(n, s**d, m), axis=-1)
         if d in path:
             node, rule = path[d]
             rules = rules.at[jnp.arange(n), node].set(rule)
-        symbols = grammar.children[d, symbols, rules].reshape(n, -1)
+        symbols = grammar.children[d, symbols, rules].reshape(n, s ** (d + 1))
 
     kept = in_block(grammar, height, position)
     return jnp.where(

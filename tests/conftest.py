@@ -34,10 +34,22 @@ def pytest_configure(config):
     jax.config.update("jax_numpy_rank_promotion", "raise")
     jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-    from hierdiff.questions import training
+    from hierdiff.questions import command, training
 
-    # The picture of a run takes longer than a small run; runs in processes of their own draw it.
+    # The picture of a run, and its report, take longer than a small run; runs in processes of their own make them.
     training.draw = lambda folder, world: None
+    REAL["write_report"], command.write_report = command.write_report, lambda folder: None
+
+
+REAL = {}
+
+
+@pytest.fixture
+def write_report(monkeypatch):
+    """Reports are written in this test."""
+    from hierdiff.questions import command
+
+    monkeypatch.setattr(command, "write_report", REAL["write_report"])
 
 
 @pytest.fixture(scope="session")

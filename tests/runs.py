@@ -31,6 +31,7 @@ def asked(monkeypatch, name, arguments):
     found = {}
     with monkeypatch.context() as patch:
         patch.setattr("hierdiff.learning.devices.set_up_devices", lambda **_: None)
+        patch.setattr("hierdiff.questions.command.require_folders", lambda *_: None)
         answer = "hierdiff.questions.command.answer"
         patch.setattr(answer, lambda name, config, **options: found.update({name: (config, Namespace(**options))}))
         ask(name, arguments)

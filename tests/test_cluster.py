@@ -17,8 +17,8 @@ def test_a_batch_script_is_good_bash_and_runs_the_program(name, monkeypatch):
     path = FOLDER / name
     subprocess.run(["bash", "-n", path], check=True)
     text = path.read_text().replace("$SLURM_ARRAY_TASK_ID", "3")
-    (command,) = re.findall(r"^srun --cpus-per-task=\S+ (python -m experiments\.onset .*)$", text, re.MULTILINE)
-    config, options = asked(monkeypatch, "onset", shlex.split(command)[3:])
+    (command,) = re.findall(r"^srun --cpus-per-task=\S+ (hierdiff onset .*)$", text, re.MULTILINE)
+    config, options = asked(monkeypatch, "onset", shlex.split(command)[2:])
     assert options.distributed == (name == "hosts.sbatch")
     assert config.split == (3 if name == "splits.sbatch" else 0)
     tasks = int(re.findall(r"--ntasks-per-node=(\d+)", text)[0]) if "ntasks" in text else 1
@@ -32,7 +32,7 @@ def test_the_jobset_runs_the_program_on_every_host(monkeypatch):
     hosts = replicated["template"]["spec"]
     (container,) = hosts["template"]["spec"]["containers"]
     assert hosts["parallelism"] == hosts["completions"]
-    assert container["command"] == ["python", "-m", "experiments.onset"]
+    assert container["command"] == ["hierdiff", "onset"]
     config, options = asked(monkeypatch, "onset", container["args"])
     assert options.distributed
     assert hosts["completions"] * container["resources"]["limits"]["google.com/tpu"] == config.sets

@@ -1,5 +1,6 @@
 """Denoisers of anybody's: planted ones, a history with a known minimum, hierdiff's own networks, and the example."""
 
+import ctypes
 import dataclasses
 from pathlib import Path
 
@@ -370,6 +371,35 @@ def test_networks_of_ones_own_are_measured_as_a_run_measures_them():
     for name in names:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
     assert min(found.split.min(), found.error.max()) > 0.01
+
+
+def test_denoisers_may_change_what_they_are_given():
+    """One that works in place, and two that give their answers in the same array."""
+    shared = {}
+
+    def in_place(x_t, t):
+        # As torch does, whether the array may be written or not.
+        x = np.ctypeslib.as_array((ctypes.c_float * x_t.size).from_address(x_t.ctypes.data)).reshape(x_t.shape)
+        x *= np.sqrt(alpha_bar(NUMBERS, t))
+        return x_t
+
+    def in_one_array(by):
+        def denoiser(x_t, t):
+            answer = shared.setdefault(len(x_t), np.empty_like(x_t))
+            answer[:] = shifted(by)(x_t, t)
+            return answer
+
+        return denoiser
+
+    def of(*denoisers):
+        return compare({1: denoisers}, TRAIN, HELD_OUT, process=NUMBERS, noise=(0.34, 0.15), key=KEY).curves
+
+    for found, plain in (
+        (of(in_place, in_place), of(shifted(0), shifted(0))),
+        (of(in_one_array(0), in_one_array(1)), of(shifted(0), shifted(1))),
+    ):
+        for name in ("split", "loss", "own_against_other"):
+            np.testing.assert_allclose(found[name], plain[name], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -101,7 +100,7 @@ def test_a_foreign_folder_is_refused_and_left_as_it_is(content, tmp_path, capsys
         (["--depth", "0"], "--depth: got 0, needs an integer from 1 to 20"),
         (["--depth", "two"], "--depth: got 'two', needs an integer from 1 to 20"),
         (["--rules", "40"], "--rules: got 40, needs an integer from 1 to 6"),
-        (["--detph", "4"], "--detph is not an option of python -m experiments.onset; did you mean --depth?"),
+        (["--detph", "4"], "--detph is not an option of hierdiff onset; did you mean --depth?"),
         (["--layers", "3"], "--layers is an option of --network transformer only"),
         (["--preset", "huge"], "--preset: got 'huge', needs one of smoke, laptop, paper"),
         (["--noise", "0.1", "2"], "--noise: got (0.1, 2.0), needs distinct numbers above 0 and up to 1"),
@@ -302,17 +301,34 @@ def test_a_commit_is_named_of_the_packages_own_checkout_alone(tmp_path, monkeypa
         assert record.commit(place) is None, place
 
 
-ODD = ["a b", "it's", "$HOME", "x;y", "[1]*", "back\\slash", "new\nline", "", "é"]
+ROOT = Path(__file__).parents[1]
+OF_A_CHECKOUT = """
+import importlib.metadata, sys
+
+before = importlib.metadata.Distribution.from_name
+
+def of_others(name):
+    if name == "hierdiff":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return before(name)
+
+importlib.metadata.Distribution.from_name = of_others
+import hierdiff
+from hierdiff.runs import record
+assert hierdiff.__file__.startswith(sys.argv[1])
+print(record.provenance()["versions"]["hierdiff"])
+"""
 
 
-def test_the_command_of_a_record_can_be_repeated(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["onset.py", *ODD])
-    assert shlex.split(record.command())[-len(ODD) :] == ODD
-    # Of what is no text, too, and as text.
-    words = [*ODD, *(os.fsdecode(word) for word in (b"\xff", b"it's \xe9\\x41 'a'"))]
-    line = " ".join(map(record.quoted, words)).encode()
-    done = subprocess.run(["bash", "-c", b"printf '%s\\0' " + line], capture_output=True, check=True)
-    assert done.stdout.split(b"\0")[:-1] == [os.fsencode(word) for word in words]
+def test_a_plain_checkout_on_the_path_knows_its_version(tmp_path):
+    """Nothing of it is installed."""
+    shutil.copytree(ROOT / "hierdiff", tmp_path / "hierdiff")
+    command = [sys.executable, "-c", OF_A_CHECKOUT, str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    cited = re.search("^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert cited
+    assert done.stdout.strip() == cited[1]
 
 
 def test_a_picture_is_drawn_whatever_backend_and_matplotlibrc_a_program_is_given(smoke_run, tmp_path):

@@ -7,6 +7,8 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from matplotlib.image import AxesImage
 from runs import asked
 
 from figures.__main__ import main as draw_all
+from hierdiff import called
 from hierdiff.pictures import album, command, style
 from hierdiff.pictures.records import (
     LARGE,
@@ -362,9 +365,9 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(tmp_path, capsys
     with pytest.raises(SystemExit, match="1"):
         draw_all(["samples", "--preset", "smoke", "--runs", str(tmp_path)])
     run, question = capsys.readouterr().out.splitlines()
-    assert run.endswith(f"curves.nc is missing; this makes it: python -m {shlex.join(job(tmp_path, Need(ONSET)))}")
+    assert run.endswith(f"curves.nc is missing; this makes it: hierdiff {shlex.join(job(tmp_path, Need(ONSET)))}")
     made = shlex.join(job(tmp_path, Need("neighbours")))
-    assert question.endswith(f"neighbours.curves.nc is missing; this makes it: python -m {made}")
+    assert question.endswith(f"neighbours.curves.nc is missing; this makes it: hierdiff {made}")
     with pytest.raises(SystemExit, match="2"):
         draw_all(["nothing"])
     assert "FIGURE: got nothing, needs one of training" in capsys.readouterr().err
@@ -414,16 +417,16 @@ def test_missing_records_are_made_in_order_and_a_failure_stops(tmp_path, monkeyp
     def carry_out(command, log, report):
         ran.append(command[0])
         assert ("not known" if len(ran) == 1 else "about") in report(1.0)
-        if command[0] == "experiments.losses":
+        if command[0] == "losses":
             raise SystemExit(3)
 
     monkeypatch.setattr(album, "carry_out", carry_out)
     with pytest.raises(SystemExit, match="3"):
         draw_all(["losses", "samples", "--run-missing", "--preset", "smoke", "--runs", str(tmp_path)])
-    assert ran == ["experiments.onset", "experiments.neighbours", "experiments.losses"]
+    assert ran == ["onset", "neighbours", "losses"]
     printed = capsys.readouterr()
-    assert "job 1 of 3, time left not known yet: experiments.onset" in printed.out
-    assert "job 2 of 3, about 0 minutes left: experiments.neighbours" in printed.out
+    assert "job 1 of 3, time left not known yet: hierdiff onset" in printed.out
+    assert "job 2 of 3, about 0 s left: hierdiff neighbours" in printed.out
     assert "the job ended with status 3" in printed.err
 
 
@@ -447,6 +450,7 @@ def test_sigterm_ends_a_job_too(tmp_path, monkeypatch):
     (folder / "__init__.py").touch()
     (folder / "__main__.py").write_text("import time; print('begun', flush=True); time.sleep(60)")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(called, "start", lambda name: [sys.executable, "-m", name])
     log = tmp_path / "log"
 
     def report(_):
@@ -467,9 +471,8 @@ def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
     chains = capsys.readouterr().out.splitlines()
     configs = {}
     for line in [line for chain in chains for line in chain.split(" && ")]:
-        assert line.startswith("python -m experiments.")
-        module, *arguments = shlex.split(line)[2:]
-        name = module.removeprefix("experiments.")
+        program, name, *arguments = shlex.split(line)
+        assert program == "hierdiff"
         config, options = asked(monkeypatch, name, arguments)
         if name == "onset":
             configs[options.out] = config
@@ -483,9 +486,9 @@ def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
     needed = set().union(*(function(name).needs for name in FIGURES))
     assert set(records.in_order(needed)) == needed
     listed = {command for chain in chains for command in chain.split(" && ")}
-    assert {f"python -m {shlex.join(records.job(need)[0])}" for need in needed - {STOPS}} <= listed
+    assert {f"hierdiff {shlex.join(records.job(need)[0])}" for need in needed - {STOPS}} <= listed
     parts = {(str(seed), str(size)) for seed in STOPPING_SEEDS for size in records.stopping_sizes}
-    stops = [shlex.split(command) for command in listed if "experiments.stopping" in command]
+    stops = [shlex.split(command) for command in listed if "hierdiff stopping" in command]
     assert {tuple(command[command.index(name) + 1] for name in ("--seeds", "--sizes")) for command in stops} == parts
 
 
@@ -513,7 +516,7 @@ def test_a_figure_of_a_question_that_somebody_adds(records, tmp_path, monkeypatc
     monkeypatch.setattr(album, "carry_out", carry_out)
     options = ["own_figure", "--run-missing", "--preset", "smoke", "--runs", str(runs), "--out", str(tmp_path)]
     command.draw_all(own.registry, options)
-    assert made == [("experiments.own", "--preset", "smoke", "--run", str(own.run(MIDDLE)))]
+    assert made == [("own", "--preset", "smoke", "--run", str(own.run(MIDDLE)))]
     assert (tmp_path / "own_figure.pdf").exists()
     with pytest.raises(SystemExit, match="2"):
         draw_all(options)
@@ -541,3 +544,14 @@ def test_a_picture_is_the_same_whatever_the_users_settings_of_matplotlib_are(tmp
     with mpl.rc_context(users):
         assert picture("b.png") == expected
         assert mpl.rcParams["font.size"] == 30
+
+
+def test_folders_of_the_user_that_are_called_as_ours_hide_no_job(tmp_path, monkeypatch):
+    """Somebody's own `experiments` and `figures` in the folder where this happens."""
+    for name in ("experiments", "figures"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(style.__file__).parents[2]))
+    done = subprocess.run([*called.start("onset"), "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: python -m hierdiff onset")

@@ -1,12 +1,16 @@
 """Grammars: unambiguous, reproducible, checked."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
 
-from hierdiff.grammar import grammar_from_tensor, random_grammar
+from hierdiff.grammar import Grammar, grammar_from_tensor, random_grammar
+from hierdiff.posterior import leaf_posterior, log_evidence, prior_marginals
+from hierdiff.sampling import sample
 
 
 @pytest.mark.parametrize("sizes", [{"vocab": 6, "rules": 4}, {"vocab": 3, "rules": 9, "branching": 3}])
@@ -55,6 +59,75 @@ def test_rows_with_fewer_rules_are_padded():
     grammar = grammar_from_tensor(jnp.asarray(table), 2)
     assert grammar.log_prob.shape == (2, 2, 3)
     assert np.isneginf(grammar.log_prob).sum() == 4
+
+
+@pytest.mark.parametrize("depth", [4, 16])
+@pytest.mark.parametrize("each", [False, True], ids=["one table", "one for each level"])
+def test_rounded_tables_are_normalised(depth, each):
+    """Three rules of 0.3333 each: 65,535 rows that are short by 1e-4 would make evidence of nothing -6.6."""
+    table = np.zeros((3, 3, 3))
+    table.reshape(3, 9)[:, :3] = 0.3333
+    table[0].ravel()[:3] = [0.333, 0.333, 0.333]
+    grammar = grammar_from_tensor(np.stack(depth * [table]) if each else table, depth)
+    nothing = jnp.zeros((1, grammar.leaves, 3))
+    np.testing.assert_allclose(log_evidence(grammar, nothing), 0, atol=2e-2)
+    np.testing.assert_allclose(leaf_posterior(grammar, nothing)[0], prior_marginals(grammar)[-1], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ([3, 1, 0, 0], "numbers from 0 to 3 that sum to 4, of symbol 1 at level 0"),
+        ([0.5, 0.25, 0, 0.2], "that sum to 0.95, of symbol 1 at level 0"),
+        ([0, 0, 0, 0], "that sum to 0, of symbol 1"),
+        ([50, 50, 0, 0], "that sum to 100, of symbol 1"),
+        ([1.5, -0.5, 0, 0], "numbers from -0.5 to 1.5 that sum to 1, of symbol 1"),
+        ([np.nan, 1, 0, 0], "that sum to nan, of symbol 1"),
+        ([np.inf, 1, 0, 0], "that sum to inf, of symbol 1"),
+    ],
+)
+def test_rows_that_are_no_probabilities_are_named(row, words):
+    table = np.array([[0, 0.5, 0.5, 0], row]).reshape(2, 2, 2)
+    with pytest.raises(ValueError, match=f"tensor: got .*{words}.*counts become probabilities"):
+        grammar_from_tensor(table, 3)
+
+
+ONE_LEVEL = Grammar(
+    jnp.array([[[[0, 1], [1, 1]], [[0, 0], [1, 0]]]]), jnp.log(jnp.full((1, 2, 2), 0.5)), jnp.log(jnp.full(2, 0.5))
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"children": ONE_LEVEL.children + 1}, r"children: got '\[1, 2\] for rule 0 of symbol 0 at level 0', needs"),
+        ({"children": ONE_LEVEL.children - 1}, r"children: got '\[-1, 0\] for rule 0 .*symbols from 0 to 1"),
+        ({"log_prob": jnp.log(jnp.full((1, 2, 2), 7.0))}, "log_prob: got .* sum to 14, of symbol 0 at level 0"),
+        ({"log_prob": jnp.full((1, 2, 2), 1e3)}, "log_prob: got .* sum to inf, of symbol 0 at level 0"),
+        ({"log_prob": jnp.full((1, 2, 2), 0.5)}, "log_prob: got .* sum to 3.29744, of symbol 0 at level 0"),
+        ({"log_root": jnp.zeros(2)}, "log_root: got 'probabilities that sum to 2', needs a sum of 1"),
+    ],
+)
+def test_grammars_that_are_none_are_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(ONE_LEVEL, **change)
+
+
+def test_what_pads_a_row_may_be_anything():
+    children, log_prob = np.array(ONE_LEVEL.children), np.log([[[0.5, 0.5], [1, 1]]])
+    children[0, 1, 1], log_prob[0, 1, 1] = -1, -np.inf
+    grammar = dataclasses.replace(ONE_LEVEL, children=jnp.asarray(children), log_prob=jnp.asarray(log_prob, float))
+    assert sample(jax.random.key(0), grammar, 100).leaves.min() == 0
+    known = jnp.log(jax.nn.one_hot(jnp.array([[0, 0], [1, 0]]), 2))
+    np.testing.assert_allclose(log_evidence(grammar, known), [np.log(0.5), -np.inf], atol=1e-6)
+
+
+def test_gradients_and_stacks_of_grammars_are_not_taken_for_grammars():
+    gradient = jax.grad(lambda g: log_evidence(g, jnp.zeros((1, 2, 2))).sum(), allow_int=True)(ONE_LEVEL)
+    # Of the log-evidence: how often each rule is used.
+    np.testing.assert_allclose(gradient.log_prob, 0.25)
+    both = jax.tree.map(lambda *x: jnp.stack(x), ONE_LEVEL, ONE_LEVEL)
+    assert jax.vmap(lambda g: log_evidence(g, jnp.zeros((1, 2, 2))))(both).shape == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -306,7 +306,7 @@ def test_figures_show_what_the_record_holds(records):
         (["--members", "0"], "--members: got 0, needs an integer from 1 to 10,000,000"),
         (["--noise", "0.1", "0.1004"], "--noise: got (0.1, 0.1004), needs values that are distinct"),
         (["--onset-noise", "0.3"], "--onset-noise: got 0.3, needs one of the noise levels"),
-        (["--depth", "4"], "--depth is not an option of python -m experiments.images"),
+        (["--depth", "4"], "--depth is not an option of hierdiff images"),
     ],
 )
 def test_bad_input_ends_with_status_2_and_one_sentence(options, sentence, tmp_path, capsys):

@@ -3,9 +3,11 @@
 import gzip
 import hashlib
 import os
+import pwd
 import re
 import struct
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -384,6 +386,20 @@ def machine(tmp_path, monkeypatch):
         f'[ "$*" = "-x dataset_1_all.deb ." ] && /bin/mkdir -p .{installed} && /bin/cp {package}/* .{installed}',
     )
     return tmp_path
+
+
+def test_a_user_without_a_home_has_a_cache_for_a_while(machine, monkeypatch):
+    """Where the machine does not know the user, and no variable names a folder."""
+
+    def unknown(uid):
+        raise KeyError(uid)
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(machine))
+    draw("")
+    assert len(list((machine / "hierdiff" / "fashion-mnist").iterdir())) == 2
 
 
 def program(machine, name, text):

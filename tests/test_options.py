@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,6 +32,8 @@ from hierdiff.worlds.run_config import ImageConfig, OnsetConfig
 from hierdiff.worlds.sequences import Sequences
 
 STRANGE = ["-1", "0", "nan", "-inf", "1e308", "-1e5", "1e20", "99999999999999999999", "", "word", "~nobody-here/x"]
+
+CHECKS: Any = list(HealthCheck)
 
 
 def presets():
@@ -149,7 +152,7 @@ ANYTHING = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=CHECKS)
 @given(data=st.data())
 def test_a_config_has_what_its_options_allow_or_is_refused_with_what_was_given(data):
     config = data.draw(st.sampled_from(list(classes().values())))
@@ -239,6 +242,27 @@ def test_a_question_is_refused_before_the_run_that_it_would_be_put_to_is_trained
             configs.Both(training=training, own=own)
 
 
+def test_a_run_that_does_not_fit_a_question_is_refused_before_it_is_opened(smoke_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "answer", None)
+    folder = str(smoke_run[0])
+    for line, said in (
+        (["losses", "--targets", "5000", "--run", folder], "--targets: got 5000, needs at most the size of a data set"),
+        (["noise", "--levels", "0.1", "0.1001", "--run", folder], "--levels: got (0.1, 0.1001), needs values that are"),
+        (["losses", "--run", str(tmp_path)], f"--run: got {tmp_path}, needs the folder of a finished run of"),
+        (["samples"], "--run: got nothing, needs the folder of a finished run of experiments.images"),
+        (
+            ["onset", "--out", folder, "--depth", "2"],
+            f"--out: got {folder}, needs another folder: this one holds a run",
+        ),
+        (["losses", "--out", folder, "--depth", "2"], f"--out: got {folder}, needs another folder: this one holds"),
+        (["onset", "--out", f"{folder}/config.json"], "config.json, needs a folder that can be written"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(line)
+        assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_options_that_a_question_gives_itself_are_named(capsys):
     for name, given_, instead in (
         ("stopping", ["--seed", "0"], "--seeds"),
@@ -285,7 +309,7 @@ def typed(name, domain):
     if domain.among:
         good = st.sampled_from(list(domain.among))
     elif domain.type is int:
-        most = int(min(domain.most, TINY.get(name, domain.least + 50)))
+        most = int(min(domain.most, TINY.get(name) or domain.least + 50))
         good = st.one_of(st.integers(int(domain.least), most), st.just(int(domain.most)))
     elif domain.type is float:
         low, high = max(domain.least, domain.above), min(domain.most, domain.below)
@@ -344,14 +368,14 @@ def start(name, words, monkeypatch, really):
 )
 def test_what_is_accepted_starts_training_or_is_refused_in_one_sentence(name, examples, really, monkeypatch, capsys):
     """Nothing is written by then."""
-    ends, checks, lines = [], list(HealthCheck), command_lines(name)
+    ends, lines = [], command_lines(name)
 
     @settings(
         max_examples=examples,
         deadline=None,
         derandomize=True,
         database=None,
-        suppress_health_check=checks,
+        suppress_health_check=CHECKS,
         phases=[Phase.generate],
     )
     @given(words=lines)
@@ -398,6 +422,7 @@ def test_ctrl_c_says_what_there_is_of_a_question(monkeypatch, capsys, tmp_path):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(command, "answer", stop)
+    monkeypatch.setattr(command, "require_folders", lambda *_: None)
     for line, said in (
         (["benchmark"], "nothing was saved, and the same command starts anew"),
         (["onset", "--out", str(tmp_path / "none")], "nothing was saved, and the same command starts anew"),

@@ -148,6 +148,40 @@ def test_laws_of_the_posterior(depth, vocab, branching, shared, n, seed, data):
     np.testing.assert_allclose(leaf_posterior(renamed, ll[:, :, order]), exact[:, :, order], atol=5e-6)
 
 
+@pytest.mark.parametrize("zeros", [False, True], ids=["all rules", "rules and roots of probability zero"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(lambda g, ll, k=k: leaf_posterior(g, ll, filtered=k) for k in range(3)),
+        lambda g, ll: log_evidence(g, ll, filtered=1),
+        lambda g, ll: window_posterior(g, ll, height=1),
+    ],
+    ids=["BP_0", "BP_1", "BP_2", "evidence", "window"],
+)
+def test_derivatives_with_respect_to_grammar_and_evidence(function, zeros, float64):
+    """In reverse, forward, and by differences: of most pairs of symbols one cannot come from the other."""
+    grammar = random_grammar(jax.random.key(3), depth=2, vocab=4, rules=2, shared=False)
+    log_prob, log_root = np.array(grammar.log_prob), np.array(grammar.log_root)
+    if zeros:
+        log_prob[:, 2], log_root[:] = [0, -np.inf], [-np.log(2), -np.inf, -np.log(2), -np.inf]
+    variables = jnp.asarray(log_prob), jnp.asarray(log_root), evidence_for(grammar, n=3)
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal(function(grammar, variables[2]).shape)
+    along = tuple(jnp.where(jnp.isfinite(x), rng.standard_normal(x.shape), 0) for x in variables)
+
+    @jax.jit
+    def of(log_prob, log_root, ll):
+        return (function(Grammar(grammar.children, log_prob, log_root), ll) * weight).sum()
+
+    gradients = jax.grad(of, (0, 1, 2))(*variables)
+    assert all(np.isfinite(x).all() for x in gradients)
+    forward = jax.jvp(of, variables, along)[1]
+    ends = (of(*(x + step * dx for x, dx in zip(variables, along, strict=True))) for step in (1e-5, -1e-5))
+    reverse = sum((x * dx).sum() for x, dx in zip(gradients, along, strict=True))
+    np.testing.assert_allclose(forward, reverse, rtol=1e-9)
+    np.testing.assert_allclose(next(ends) - next(ends), 2e-5 * reverse, rtol=1e-5, atol=1e-12)
+
+
 def in_float64(function, grammar, ll, **options):
     with jax.enable_x64(True):
         cast = jax.tree.map(lambda x: x.astype(float) if x.dtype == np.float32 else x, (grammar, ll))

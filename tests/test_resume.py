@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import signal
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -146,6 +147,24 @@ def test_a_termination_that_nobody_has_asked_for_is_not_forgotten():
         assert noted == ["before"]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_run_may_be_carried_out_outside_the_main_thread(whole, tmp_path):
+    """A program of one's own may do that: signals are the main thread's, and its handlers stay."""
+    before, failed = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)], []
+
+    def carry_out():
+        try:
+            main([*OPTIONS, "--out", str(tmp_path)])
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=carry_out)
+    thread.start()
+    thread.join()
+    assert not failed
+    same(tmp_path, whole)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 def test_starting_anew_discards_what_the_run_has_left_and_nothing_else(tmp_path, monkeypatch):

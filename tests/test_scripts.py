@@ -268,8 +268,8 @@ def test_bad_input_ends_with_status_2_and_one_sentence(name, folder, tmp_path, c
     (tmp_path / "damaged" / "snapshots").mkdir()
     (tmp_path / "damaged" / "snapshots" / "00000010.npz").write_bytes(b"PK\x03\x04 half a file")
     cases = [
-        (["--run", str(tmp_path / "none")], "needs the folder of a finished run of experiments.onset"),
-        (["--run", str(folder), "--depth", "3"], f"--depth is not an option of python -m experiments.{name}"),
+        (["--run", str(tmp_path / "none")], "needs the folder of a finished run of hierdiff onset"),
+        (["--run", str(folder), "--depth", "3"], f"--depth is not an option of hierdiff {name}"),
         (["--run", str(tmp_path / "damaged"), *SMALL[name]], "00000010.npz, needs arrays of this run's networks"),
     ]
     for options, sentence in cases:

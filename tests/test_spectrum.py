@@ -149,6 +149,24 @@ def test_the_learned_fraction_is_one_up_to_what_a_window_sees(case):
         assert (np.abs(fraction - expected) < 4.5 * error + 0.06).all(), height
 
 
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        # Of all tuples, equally likely, each leaf is drawn by itself.
+        ({"vocab": 3, "rules": 3, "sigma": 0.0}, [True, True, False, False, False]),
+        # Of one rule a symbol, each symbol tells all others.
+        ({"vocab": 3, "rules": 1}, [True, True, True, True, True]),
+        ({"vocab": 3, "rules": 2}, [True, True, True, True, True]),
+    ],
+)
+def test_what_a_height_adds_is_told_from_rounding(sizes, told):
+    grammar = random_grammar(jax.random.key(1), depth=3, **sizes)
+    x_t = corrupt(jax.random.key(2), sample(jax.random.key(3), grammar, 400).leaves, 0.3, 3)
+    windows = jnp.stack([window_posterior(grammar, leaf_log_likelihood(x_t, 0.3), height=h) for h in range(-1, 4)])
+    square = squares(windows).mean(-1)
+    np.testing.assert_array_equal(spectrum.told_from_rounding(square, square.sum()), told)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_memorization_slope_of_a_mixture_is_its_share(share):
     grammar = random_grammar(jax.random.key(0), depth=3, vocab=4, rules=2)

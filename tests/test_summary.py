@@ -247,7 +247,7 @@ def test_other_measures_beside_the_split(summary):
 
 def test_onsets_of_heights_are_shown_where_their_interval_is_closed_and_called_indicative(summary):
     def line(summary, height):
-        return next(line for line in table(summary).splitlines() if line.startswith(f"{height:>7} "))
+        return next(line for line in table(summary).splitlines() if line.lstrip().startswith(f"{height}  "))
 
     assert "indicative onset, step (95%)" in table(summary)
     row = summary.rows["heights"][2]
@@ -395,6 +395,28 @@ def test_where_memorizers_rarely_have_an_answer_there_is_no_slope(tmp_path):
     assert " 0.12 " in of_first
     assert " - " not in of_second
     assert " 0.75 " in of_second
+
+
+def test_where_nothing_is_to_be_learned_there_is_no_learned_fraction(tmp_path):
+    """At one height the increments are rounding: blank in the record, null in the summary, a dash with its reason."""
+    results = planted(split=valley(800), excess=valley(3000), data_dependent=HEIGHTS)
+    rng = np.random.default_rng(0)
+    results.increment[:, 2] = 1e-14 * rng.random((len(NOISE), GROUPS))
+    results.learned[:, :, 2] = 1e-9 * rng.standard_normal(results.learned[:, :, 2].shape)
+    curves = statistics(results).curves()
+    for name in ("learned", "learned_error", "learned_half"):
+        np.testing.assert_array_equal(curves[name].isnull().all(("step", "noise")), [False, False, True])
+        assert np.isfinite(curves[name][:, :, :2]).all()
+    np.testing.assert_array_equal(curves.increment[:, 2] > 0, True)
+    summary = summary_of(results)
+    record.write_json(tmp_path / "summary.json", said(summary))
+    content = record.read_json(tmp_path / "summary.json")
+    assert [row["learned"]["at_best"] is None for row in content["heights"]] == [False, False, True]
+    reason = "learned: - where nothing is to be learned: the height adds no more than rounding"
+    assert reason in content["table"]
+    line = next(line for line in content["table"] if line.startswith("      1 "))
+    assert line.split()[1] == "-"
+    assert reason not in table(summary_of(planted(split=valley(800), excess=valley(3000), data_dependent=HEIGHTS)))
 
 
 def said(summary: Summary) -> dict:

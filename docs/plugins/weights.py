@@ -44,7 +44,7 @@ def summarise(found):
 
 def table(curves):
     """A row for each snapshot."""
-    return lines_over("step", curves, {"apart": column("apart", 2)}, 12)
+    return lines_over("step", curves, {"apart": column("apart", 2)})
 
 
 WEIGHTS = Question("weights", work, summarise, table)

@@ -12,6 +12,8 @@ the platform's default, and bfloat16 if asked (`--dtype`).
 import contextlib
 import math
 import os
+import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,21 +25,25 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from hierdiff.chunks import on_cpu
 from hierdiff.errors import OptionError
+from hierdiff.learning.cores import usable_cores
 
 
 def set_up_devices(*, distributed: bool = False) -> None:
-    """Make each CPU core a JAX device, let a GPU give the same result each time, and join the processes of a job.
+    """Make each usable CPU core a JAX device, let a GPU give the same result each time, join the processes of a job.
 
     Call it before JAX is used for anything. What the user has chosen already stays: the number of CPU devices, by
-    `JAX_NUM_CPU_DEVICES`, and the flag `xla_gpu_deterministic_ops` in `XLA_FLAGS`.
+    `JAX_NUM_CPU_DEVICES` or, with a word, by `xla_force_host_platform_device_count` in `XLA_FLAGS`, and the flag
+    `xla_gpu_deterministic_ops` there.
 
     Raises:
       ValueError: there are no other processes that could be found.
     """
+    flags, cores = os.environ.get("XLA_FLAGS", ""), usable_cores()
     if jax.config.jax_num_cpu_devices < 0:  # pyright: ignore[reportAttributeAccessIssue]
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        jax.config.update("jax_num_cpu_devices", cores)
-    flags = os.environ.get("XLA_FLAGS", "")
+        if forced := re.findall(r"--xla_force_host_platform_device_count=(\d+)", flags):
+            sys.stderr.write(f"note: {forced[-1]} CPU devices, as XLA_FLAGS has it, on {cores} usable cores\n")
+        else:
+            jax.config.update("jax_num_cpu_devices", cores)
     if "xla_gpu_deterministic_ops" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true"
     if distributed:

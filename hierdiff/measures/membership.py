@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
+from hierdiff.errors import require
 from hierdiff.statistics.groups import group_sizes, in_groups
 
 
@@ -20,6 +21,8 @@ def area_under_curve(
     Their mean is the area: P(score of a member > that of another), ties counting half. Their spread is that of the
     others alone; that of the members shows where one data set is left out.
     """
+    require(len(members) >= 1, "members", len(members), "at least 1")
+    require(len(others) >= groups, "others", len(others), f"at least {groups}, one in each group")
     a = len(members)
     ranks = rankdata(np.concatenate([members, others]))
     below = 1 - (ranks[a:] - rankdata(others)) / a
@@ -38,6 +41,7 @@ def true_positive_rate(
     In each replicate the groups of others have the weights of one row. It is nan with too few others: above the highest
     of n lies 1 / (n + 1) of all.
     """
+    require(len(members) >= 1, "members", len(members), "at least 1")
     n, groups = len(others), weight.shape[1]
     # Above the k-th highest of n lies k / (n + 1) of all, on average; between two ranks the rate is interpolated.
     rank = false_positive_rate * (n + 1)

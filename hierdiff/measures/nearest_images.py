@@ -1,9 +1,12 @@
 """How generated images lie to each other and to training images."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from hierdiff.errors import require
 from hierdiff.measures.scales import IMAGE
 
 # A sample is a copy where its nearest training image is nearer than a third of the distance to the second nearest
@@ -28,7 +31,8 @@ def two_nearest(
     x: Float[Array, "n H W c"], train: Float[Array, "P H W c"]
 ) -> tuple[Int[Array, "n 2"], Float[Array, "n 2"]]:
     """The numbers of the two training images nearest to each image, and their Euclidean distances."""
-    a, b = x.reshape(len(x), -1), train.reshape(len(train), -1)
+    require(len(train) >= 2, "train", train.shape, "at least two images")
+    a, b = (images.reshape(len(images), math.prod(images.shape[1:])) for images in (x, train))
     products = jnp.matmul(a, b.T, precision="highest")
     squared = jnp.square(a).sum(-1)[:, None] + jnp.square(b).sum(-1)[None] - 2 * products
     smallest, number = jax.lax.top_k(-squared, 2)

@@ -8,17 +8,27 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.special import rel_entr
 
+from hierdiff.errors import require
+from hierdiff.noising.process import require_range
+
 # Products of one chunk with all of the training set, of which so many are alive at a time.
 PRODUCTS = 2**23
 
 
-@functools.partial(jax.jit, static_argnames="vocab")
 def nearest_distances(a: Int[Array, "n L"], b: Int[Array, "m L"], *, vocab: int) -> Int[Array, " n"]:
     """The smallest number of symbols in which each sequence of `a` differs from any sequence of `b`.
 
     Counts of equal symbols are products of one-hot matrices, chunk by chunk of `a`: with the one-hot forms of both, at
-    most `max(m, 2**23)` numbers are alive at a time.
+    most `max(m, 2**23)` numbers are alive at a time. In `a`, `vocab` is no symbol, and equal to none.
     """
+    require(len(b) >= 1, "b", b.shape, "at least one sequence")
+    require_range("a", a, vocab)
+    require_range("b", b, vocab - 1)
+    return _nearest_distances(a, b, vocab)
+
+
+@functools.partial(jax.jit, static_argnames="vocab")
+def _nearest_distances(a, b, vocab):
     of_b = jax.nn.one_hot(b, vocab, dtype=jnp.float32).reshape(len(b), -1).T
 
     def most_equal(sequence):

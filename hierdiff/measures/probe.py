@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from hierdiff.grammar import Grammar
 from hierdiff.keys import key_for, keys_of
-from hierdiff.noising.process import Process
+from hierdiff.noising.process import Process, require_range
 from hierdiff.posterior import leaf_posterior, log_evidence, memorizer, window_posterior
 from hierdiff.sampling import complete, in_block
 
@@ -52,7 +52,6 @@ class Reference(NamedTuple):
     memories: Float[Array, "*levels sets n L v"]
 
 
-@functools.partial(jax.jit, static_argnames="filtered")
 def make_pieces(
     keys: Key[Array, " levels"],
     grammar: Grammar,
@@ -63,10 +62,17 @@ def make_pieces(
     filtered: tuple[int, ...],
 ) -> Piece:
     """Noise `tokens` at each row of `t`, with its key, and compute BP_k for each k of `filtered`. Consumes `keys`."""
+    require_range("tokens", tokens, grammar.vocab - 1)
+    require_range("t", t, process.levels, "noise levels")
+    return _make_pieces(keys, grammar, process, tokens, t, filtered)
+
+
+@functools.partial(jax.jit, static_argnames="filtered")
+def _make_pieces(keys, grammar, process, tokens, t, filtered):
     levels, (n, leaves) = len(t), tokens.shape
     x_t = jax.vmap(lambda key, t: process.corrupt(key, tokens, t))(keys, t)
-    ll = process.log_likelihood(x_t.reshape(-1, *x_t.shape[2:]), t.ravel())
-    exact = [leaf_posterior(grammar, ll, filtered=k).reshape(levels, n, leaves, -1) for k in filtered]
+    ll = process.log_likelihood(x_t.reshape(levels * n, *x_t.shape[2:]), t.ravel())
+    exact = [leaf_posterior(grammar, ll, filtered=k).reshape(levels, n, leaves, grammar.vocab) for k in filtered]
     return Piece(jnp.broadcast_to(tokens, (levels, n, leaves)), t, x_t, jnp.stack(exact, axis=1))
 
 

@@ -15,6 +15,8 @@ x_t and draws all the rest anew (`sampling.complete`). These cumulative products
 time. An exact denoiser has zero error at each height, to the bit.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -69,6 +71,17 @@ def increments(windows: Float[Array, "heights n L v"]) -> Float[Array, "heights 
     return jnp.concatenate([windows[:1], jnp.diff(windows, axis=0)])
 
 
+def told_from_rounding(squares: Any, whole: Any) -> Any:
+    """Whether a product with a difference of posteriors, over the `squares` of the difference, says anything.
+
+    The product is known to an epsilon of `whole`, the squares of a posterior itself.
+    """
+    return squares > float(np.finfo(np.float32).eps) * whole
+
+
 def learned_products(f: Float[Array, "S n L v"], windows: Float[Array, "heights n L v"]) -> Float[Array, "heights S n"]:
-    """`<f, D_h>` at each sequence: the ratio of its mean and that of `|D_h|^2` is the learned fraction of height h."""
+    """`<f, D_h>` at each sequence: the ratio of its mean and that of `|D_h|^2` is the learned fraction of height h.
+
+    Where `|D_h|^2` is not `told_from_rounding`, of its sum over all heights, there is nothing to learn.
+    """
     return jnp.einsum("snlv,hnlv->hsn", f, increments(windows), precision="highest")

@@ -6,6 +6,7 @@ draw: evidence that the grammar cannot produce shows at the end.
 
 import abc
 import dataclasses
+import math
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -15,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from hierdiff.errors import OptionError, require
 from hierdiff.keys import key_for
 from hierdiff.noising.levels import MOST_LEVELS
-from hierdiff.noising.process import divergence
+from hierdiff.noising.process import divergence, require_range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,13 +39,16 @@ class Discrete(abc.ABC):
 
     def share(self, t: Any) -> Float[Array, "#n 1"]:
         """The probability t/T, of each sequence."""
+        require_range("t", t, self.levels, "noise levels")
         return jnp.asarray(t, float).reshape(-1, 1) / self.levels
 
     def replaced(self, key: Array, tokens: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Bool[Array, "n L"]:
         """The leaves whose symbol is replaced. Consumes `key`."""
+        require_range("tokens", tokens, self.vocab - 1)
         return jax.random.uniform(key, tokens.shape) < self.share(t)
 
     def encode(self, x_t: Int[Array, "n L"]) -> Float[Array, "n L channels"]:
+        require_range("x_t", x_t, self.channels - 1)
         return jax.nn.one_hot(x_t, self.channels)
 
     def decode(self, x_0: Int[Array, "n L"]) -> Int[Array, "n L"]:
@@ -61,6 +65,7 @@ class Discrete(abc.ABC):
 
         The sum of L_(t-1) and L_0 of arXiv 2107.03006, eq. 1; L_T is zero.
         """
+        require_range("tokens", tokens, self.vocab - 1)
         return self.step_divergence(x_t, t, jax.nn.one_hot(tokens, self.vocab), posterior)
 
 
@@ -84,6 +89,7 @@ class Masking(Discrete):
     def log_likelihood(self, x_t: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
         """0 for the symbol that is shown and -inf for others; 0 for all where none is."""
         del t
+        require_range("x_t", x_t, self.vocab)
         ruled_out = self.known(x_t)[..., None] & (jax.nn.one_hot(x_t, self.vocab) == 0)
         return jnp.where(ruled_out, -jnp.inf, 0.0)
 
@@ -155,6 +161,7 @@ class Uniform(Discrete):
         return jnp.where(self.replaced(key_for(key, "replaced"), tokens, t), drawn, tokens)
 
     def log_likelihood(self, x_t: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
+        require_range("x_t", x_t, self.vocab - 1)
         return jnp.log(self._law(x_t, self.share(t)))
 
     def known(self, x_t: Int[Array, "n L"]) -> Bool[Array, "n L"]:
@@ -198,6 +205,6 @@ class Uniform(Discrete):
 def draw_symbols(keys: Key[Array, " n"], law: Float[Array, "n L v"]) -> Int[Array, "n L"]:
     """A symbol of each leaf, with probabilities in the ratios of `law`; v where all are zero (Gumbel-max)."""
     shape = law.shape[1:]
-    gumbel = jax.vmap(lambda key: jax.random.gumbel(key, (law[0].size,), law.dtype).reshape(shape))(keys)
+    gumbel = jax.vmap(lambda key: jax.random.gumbel(key, (math.prod(shape),), law.dtype).reshape(shape))(keys)
     drawn = jnp.argmax(jnp.log(law) + gumbel, axis=-1)
     return jnp.where((law > 0).any(-1), drawn, shape[-1]).astype(jnp.int32)

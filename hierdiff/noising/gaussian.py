@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from hierdiff.errors import OptionError, require
 from hierdiff.noising.levels import LEAST_GAUSSIAN, MOST_LEVELS
-from hierdiff.noising.process import divergence
+from hierdiff.noising.process import divergence, require_range
 
 
 @jax.tree_util.register_static
@@ -67,6 +67,7 @@ class Gaussian:
         return self.mix(x_0, standard_normal(key, x_0.shape, x_0.dtype), t)
 
     def corrupt(self, key: Array, tokens: Int[Array, "n L"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
+        require_range("tokens", tokens, self._symbols - 1)
         return self.noise(key, jax.nn.one_hot(tokens, self._symbols), t)
 
     def log_likelihood(self, x_t: Float[Array, "n L v"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
@@ -77,7 +78,7 @@ class Gaussian:
         self, x_t: Float[Array, " n *shape"], points: Float[Array, " P *shape"], t: int | Int[Array, "*n"]
     ) -> Float[Array, "n P"]:
         """Log p(x_t | x_0) at each of `points`, in nats, up to a constant of x_t."""
-        x, points = x_t.reshape(len(x_t), -1), points.reshape(len(points), -1)
+        x, points = (each.reshape(len(each), math.prod(each.shape[1:])) for each in (x_t, points))
         ab = self._at(t, x)
         products = jnp.matmul(x, points.T, precision="highest")
         return (jnp.sqrt(ab) * products - 0.5 * ab * jnp.square(points).sum(-1)[None]) / (1 - ab)
@@ -165,14 +166,16 @@ class Gaussian:
 
         At T the divergence of q(x_T | x_0) from the start is added.
         """
+        require_range("tokens", tokens, self._symbols - 1)
         x_0 = jax.nn.one_hot(tokens, self._symbols)
         ab_t = self._at(t, x_0)[:, 0, 0]
-        of_start = 0.5 * (ab_t * tokens.shape[1] - (ab_t + jnp.log1p(-ab_t)) * x_0[0].size)
+        of_start = 0.5 * (ab_t * tokens.shape[1] - (ab_t + jnp.log1p(-ab_t)) * math.prod(x_0.shape[1:]))
         of_start = jnp.where(jnp.asarray(t) == self.levels, of_start, 0)
         return self.step_divergence(x_t, t, x_0, posterior) + of_start
 
     def _at(self, t: Any, x: Array) -> Array:
         """alpha_bar of each sample, 1 at level 0, with the axes of `x`."""
+        require_range("t", t, self.levels, "noise levels")
         return jnp.append(1.0, self.alpha_bar)[jnp.asarray(t)].reshape(-1, *(x.ndim - 1) * (1,))
 
 
@@ -193,6 +196,7 @@ def linear_schedule(levels: int = 500) -> Gaussian:
 def corrupt(
     key: Array, tokens: Int[Array, "n L"], alpha_bar: float | Float[Array, "*n"], vocab: int
 ) -> Float[Array, "n L v"]:
+    require_range("tokens", tokens, vocab - 1)
     x_0 = jax.nn.one_hot(tokens, vocab)
     return _mixed(x_0, standard_normal(key, x_0.shape, x_0.dtype), _per_sequence(alpha_bar))
 

@@ -6,8 +6,12 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.scipy.special import rel_entr
 from jaxtyping import Array, Bool, Float, Int, Key
+
+from hierdiff.errors import require
 
 # `(x_t, t) -> p(x_0 | x_t)`, of shape `(n, L, v)`: a network, the exact posterior, BP_k, a window or the memorizer.
 Denoiser = Callable[[Array, Array], Array]
@@ -84,11 +88,14 @@ class Process(Protocol):
 
 def corrupt_each(process: Process, keys: Key[Array, " n"], tokens: Int[Array, "n L"], t: Int[Array, " n"]) -> Array:
     """`process.corrupt` with a key for each sequence: its noise depends on nothing else."""
+    if process.vocab is not None:
+        require_range("tokens", tokens, process.vocab - 1)
     return jax.vmap(lambda key, row, t: process.corrupt(key, row[None], t)[0])(keys, tokens, t)
 
 
 def cross_entropy(tokens: Int[Array, "*batch L"], log_f: Float[Array, "*batch L v"]) -> Float[Array, "*batch"]:
     """-log f(x_0 | x_t), in nats a sequence."""
+    require_range("tokens", tokens, log_f.shape[-1] - 1)
     return -jnp.take_along_axis(log_f, tokens[..., None], axis=-1).sum((-1, -2))
 
 
@@ -101,3 +108,17 @@ def stratified_times(key: Array, n: int, levels: int) -> Int[Array, " n"]:
     """`n` noise levels 1..levels, each uniform, one in each n-th of the range (arXiv 2107.00630, appendix I.1)."""
     u = (jnp.arange(n, dtype=float) + jax.random.uniform(key)) / n
     return jnp.minimum(jnp.floor(u * levels).astype(jnp.int32) + 1, levels)
+
+
+def require_range(name: str, given: Any, last: int, of: str = "symbols") -> None:
+    """Raise `OptionError` unless these are integers from 0 to `last`, symbols or what they are numbers of.
+
+    Of what is traced, within `jax.jit` and its like, nothing is known.
+    """
+    if isinstance(given, Tracer):
+        return
+    x = np.asarray(given)
+    require(np.issubdtype(x.dtype, np.integer), name, f"numbers of the type {x.dtype}", f"integers, {of}")
+    if x.size:
+        got = f"{of} from {x.min()} to {x.max()}" if x.ndim else x.item()
+        require(bool(x.min() >= 0 and x.max() <= last), name, got, f"{of} from 0 to {last}")

@@ -53,7 +53,7 @@ def reverse_state(
     following = jnp.append(times[1:], 0)
     n = len(x)
     # Of equal sizes, so that little is padded.
-    batch = -(-n // -(-n // batch))
+    batch = -(-n // -(-n // batch)) if n else 1
     padding = -n % batch
     numbers = first + jnp.arange(n + padding, dtype=jnp.uint32)
 

@@ -9,17 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from hierdiff.errors import OptionError, in_one_line
+from hierdiff import called
+from hierdiff.errors import OptionError, handling, in_one_line
 from hierdiff.pictures import style
 from hierdiff.pictures.command import albums
 from hierdiff.pictures.records import ONSET, SIZES, STOPPING, STOPPING_SEEDS, Need, Records, read
-from hierdiff.runs import record
+from hierdiff.runs import record, saying
 
 
 def make(registry: Mapping[str, Any], options: argparse.Namespace) -> None:
@@ -61,9 +62,10 @@ def draw(name: str, figure: Any, records: Records, out: Path) -> bool:
     return not missing
 
 
-def shell(command: Iterable[str]) -> str:
+def shell(job: tuple[str, ...]) -> str:
     """The command of a job, for a shell."""
-    return " ".join(map(record.quoted, ("python", "-m", *command)))
+    question, *options = job
+    return f"{called.form(question)} {called.quoted(options)}"
 
 
 def run_missing(records: Records, needs: Collection[Need]) -> None:
@@ -82,15 +84,16 @@ def run_missing(records: Records, needs: Collection[Need]) -> None:
     # Until the first job has come to its end, nothing is known but how long the laptop preset's take.
     pace = 1.0 if records.preset == "laptop" else math.inf
     form = "{percentage:3.0f}%|{bar}| {elapsed} so far{postfix}"
-    with tqdm(total=sum(jobs.values()), bar_format=form, disable=None, dynamic_ncols=True) as bar:
+    whole = sum(jobs.values())
+    with saying.progress(whole, "minute", form) as show:
         for number, (command, minutes) in enumerate(jobs.items(), 1):
-            report = functools.partial(left, bar, minutes, done, pace)
-            bar.write(f"job {number} of {len(jobs)}, {report(0.0)}: {' '.join(map(record.quoted, command))}")
+            report = functools.partial(left, show, whole, minutes, done, pace)
+            tqdm.write(f"job {number} of {len(jobs)}, {report(0.0)}: {shell(command)}")
             sys.stdout.flush()
             try:
                 carry_out(command, log, report)
             except SystemExit as stop:
-                bar.write(
+                tqdm.write(
                     f"stopped: the job ended with status {stop.code}; {log} says why\n"
                     "the same command goes on from there",
                     file=sys.stderr,
@@ -103,16 +106,16 @@ def run_missing(records: Records, needs: Collection[Need]) -> None:
     read.cache_clear()
 
 
-def left(bar: tqdm, most: float, done: float, pace: float, taken: float) -> str:
+def left(show: Callable[..., None], whole: float, most: float, done: float, pace: float, taken: float) -> str:
     """Show how much is left, and say it, while a job runs: `taken` are its minutes so far.
 
-    It is to take `most` minutes, those before it took `done`, by estimates each minute of which takes `pace` minutes.
+    It is to take `most` minutes of the `whole`, those before it took `done`, by estimates each minute of which takes
+    `pace` minutes.
     """
-    bar.n = done + min(taken / pace, most)
-    minutes = (bar.total - bar.n) * pace
-    words = f"about {minutes:.0f} minutes left" if math.isfinite(minutes) else "time left not known yet"
-    bar.set_postfix_str(words)
-    return words
+    so_far = done + min(taken / pace, most)
+    seconds = 60 * (whole - so_far) * pace
+    show(so_far, seconds)
+    return saying.time_left(seconds)
 
 
 def carry_out(command: tuple[str, ...], log: Path, report: Callable[[float], object]) -> None:
@@ -123,10 +126,12 @@ def carry_out(command: tuple[str, ...], log: Path, report: Callable[[float], obj
     Raises:
       SystemExit: the job has failed, or SIGTERM has come; with the exit status, as a shell gives it.
     """
-    start, before = time.monotonic(), signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    question, *options = command
+    start = time.monotonic()
     with (
+        handling(lambda number, _: sys.exit(128 + number), signal.SIGTERM),
         log.open("a") as output,
-        subprocess.Popen([sys.executable, "-m", *command], stdout=output, stderr=output) as process,
+        subprocess.Popen([*called.start(question), *options], stdout=output, stderr=output) as process,
     ):
         try:
             while process.poll() is None:
@@ -134,7 +139,6 @@ def carry_out(command: tuple[str, ...], log: Path, report: Callable[[float], obj
                 time.sleep(1)
         finally:
             process.terminate()
-            signal.signal(signal.SIGTERM, before)
     if process.returncode:
         raise SystemExit(process.returncode if process.returncode > 0 else 128 - process.returncode)
 

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
+from hierdiff import called
 from hierdiff.errors import OptionError, in_one_line
 from hierdiff.runs.command_line import Parser
 
@@ -39,16 +40,12 @@ def albums(registry: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def draw_all(registry: Mapping[str, Any], argv: list[str] | None = None, *, prog: str = "python -m figures") -> None:
+def draw_all(registry: Mapping[str, Any], argv: list[str] | None = None) -> None:
     """Draw some figures, or all; the records that are missing are made first, if that is asked for."""
-    figures, presets = albums(registry), sorted(registry["onset"].presets)
-    parser = Parser(prog=prog, description="Draws every figure from the records of a preset's runs.")
-    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"which of {', '.join(figures)} (default: all)")
-    parser.add_choice("--preset", presets, "whose runs", default="laptop")
-    parser.add_path("--runs", "folder of all runs", default=Path("runs"))
-    parser.add_path("--out", "folder of the pictures (default: RUNS/figures-PRESET)")
-    parser.add_argument("--run-missing", action="store_true", help="make the records that are missing, and then draw")
-    parser.add_argument("--list-jobs", action="store_true", help="print the commands that make all records, and stop")
+    description = "Draws every figure from the records of a preset's runs."
+    epilog = f"The picture of one run is drawn anew by {called.form('figures onset')}."
+    parser = Parser(prog=called.form("figures"), description=description, epilog=epilog)
+    figures = add_options(parser, registry)
     options = parser.parse_all(argv)
     if unknown := [name for name in options.figures if name not in figures]:
         parser.error(f"FIGURE: got {unknown[0]}, needs one of {', '.join(figures)}")
@@ -56,10 +53,22 @@ def draw_all(registry: Mapping[str, Any], argv: list[str] | None = None, *, prog
         drawing("album").make(registry, options)
 
 
-def draw_run(argv: list[str] | None = None, *, prog: str = "python -m figures.onset") -> None:
+def add_options(parser: Parser, registry: Mapping[str, Any]) -> list[str]:
+    """Give `parser` the options of what draws; gives the names of all figures."""
+    figures = list(albums(registry))
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"which of {', '.join(figures)} (default: all)")
+    parser.add_choice("--preset", sorted(registry["onset"].presets), "whose runs", default="laptop")
+    parser.add_path("--runs", "folder of all runs", default=Path("runs"))
+    parser.add_path("--out", "folder of the pictures (default: RUNS/figures-PRESET)")
+    parser.add_argument("--run-missing", action="store_true", help="make the records that are missing, and then draw")
+    parser.add_argument("--list-jobs", action="store_true", help="print the commands that make all records, and stop")
+    return figures
+
+
+def draw_run(argv: list[str] | None = None) -> None:
     """Draw the picture of a run anew."""
-    parser = Parser(prog=prog, description="Draws the picture of a run anew.")
-    parser.add_path("run", "folder of a finished run of experiments.onset")
+    parser = Parser(prog=called.form("figures onset"), description="Draws the picture of a run anew.")
+    parser.add_path("run", f"folder of a finished run of {called.form('onset')}")
     options = parser.parse_all(argv)
     with parser.one_sentence():
         try:

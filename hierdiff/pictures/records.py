@@ -129,9 +129,10 @@ class Records(NamedTuple):
         return sorted(needs, key=lambda need: (runs.index(need.run), questions.index(need.question)))
 
     def command(self, question: str, run: str, *options: object) -> tuple[str, ...]:
+        """The name of a question, and what it is told."""
         known = ("--preset", self.preset, *OPTIONS.get((question, self.preset), ()))
         place = ("--run" if self.registry[question].of == "run" else "--out", self.run(run))
-        return (f"experiments.{question}", *map(str, (*known, *options, *place)))
+        return (question, *map(str, (*known, *options, *place)))
 
     def job(self, need: Need) -> tuple[tuple[str, ...], float]:
         """The command that makes a record, and the minutes it takes beside the ten of the default run.

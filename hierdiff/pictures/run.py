@@ -1,6 +1,6 @@
 """The picture of a run, of any world, and the panels that it is made of.
 
-python -m figures.onset runs/laptop-0
+hierdiff figures onset runs/laptop-0
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from hierdiff import called
 from hierdiff.errors import require
 from hierdiff.pictures import style
 from hierdiff.runs import record
@@ -27,7 +28,8 @@ def draw_finished(folder: Path) -> None:
     Raises:
       ValueError: there is no finished run in the folder.
     """
-    require(record.finished(folder, "run"), "run", str(folder), "the folder of a finished run of experiments.onset")
+    need = f"the folder of a finished run of {called.form('onset')}"
+    require(record.finished(folder, "run"), "run", str(folder), need)
     draw(folder, world_of(folder))
 
 
@@ -40,10 +42,12 @@ def draw(folder: Path, world: type[World]) -> None:
 
 
 def picture(world: type[World], curves: xr.Dataset, summary: dict[str, Any]) -> Figure:
-    """How far networks lie apart, and the loss; own against other; the memorization slope; what else the world has.
+    """The run, through training.
 
-    For sequences (arXiv 2603.03469, figure 1b) that is the divergence from the exact and the filtered posteriors, and
-    what depends on the data, height by height and over the noise levels. Older records have not all of it.
+    How far networks on different data lie apart, and their loss; by how much less each loses on its own samples than
+    others do; how much of the memorizer is in them; and, height by height or scale by scale, what they have of their
+    own samples alone. Of sequences, the distance to the exact and the filtered posteriors too (arXiv 2603.03469, figure
+    1b). Bands are 95% intervals.
     """
     at, story = curves.sel(noise=summary["onset_noise"]), world.STORY
     in_one_panel = world.VARIABLES[story.split].units == world.VARIABLES[story.loss].units

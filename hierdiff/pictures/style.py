@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import textwrap
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
@@ -58,11 +60,8 @@ def save(draw: Callable[[], Figure], paths: Sequence[Path], origins: Sequence[st
         wrapper = textwrap.TextWrapper(int(26 * figure.get_figwidth()), subsequent_indent="    ", max_lines=5)
         lines = [line for origin in origins for line in wrapper.wrap(origin)]
         below = (len(lines) + 0.5) * 5.5 / 72 / figure.get_figheight()
-        for axes in figure.axes:
-            plain_numbers(axes)
         figure.text(0.005, 0.005, "\n".join(lines), fontsize=4.5, color="0.4", va="bottom")
-        ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below)).execute(figure)
-        figure.set_layout_engine("none")
+        lay_out(figure, below)
         for path in paths:
             record.write_whole(path, lambda temporary: _write(figure, temporary, "; ".join(origins)))
 
@@ -73,6 +72,23 @@ def drawing() -> Iterator[None]:
     with matplotlib.style.context(STYLE, after_reset=True), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
+
+
+def lay_out(figure: Figure, below: float = 0.0) -> None:
+    """Make plain numbers, and room for all that is drawn, above what is to stay free."""
+    for axes in figure.axes:
+        plain_numbers(axes)
+    ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below)).execute(figure)
+    figure.set_layout_engine("none")
+
+
+def as_svg(draw: Callable[[], Figure]) -> tuple[Figure, bytes]:
+    """Draw a figure, and give it as SVG without a background."""
+    with drawing(), mpl.rc_context({"figure.facecolor": "none", "axes.facecolor": "none", "svg.hashsalt": "hierdiff"}):
+        figure, content = draw(), io.BytesIO()
+        lay_out(figure)
+        FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None})
+    return figure, content.getvalue()
 
 
 def panels(rows: int = 1, columns: int = 1, **options: Any) -> Callable[[Callable[..., None]], Callable[..., Figure]]:

@@ -39,6 +39,8 @@ from hierdiff.worlds.run_config import (
 class Entry:
     """A question: the module, or `MODULE:QUESTION`, that has its `answer(config, options)`; its text and its presets.
 
+    The first sentence of the text stands in the list of all questions.
+
     It goes on from nothing; or is a `training`, of a world, named by `MODULE:CLASS`, after which other questions are
     asked, `then`; or goes on from a `run` of a `training`, or from several `runs` that it makes, options of which it
     gives itself: which of its own has them, by their names, is in `gives`. `pictures` are the names of its figures,
@@ -138,8 +140,8 @@ IMAGES = {
 QUESTIONS: dict[str, Entry] = {
     "onset": Entry(
         module="hierdiff.questions.training",
-        asks="Up to which training step do diffusion networks on different data become more alike, and how much does "
-        "each lean to its own training samples?",
+        asks="When do networks on different data begin to part? And how much does each lean to its own training "
+        "samples?",
         presets=ONSET,
         of="training",
         world="hierdiff.worlds.sequences:Sequences",
@@ -148,7 +150,7 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "noise": Entry(
         module="hierdiff.questions.noise:NOISE",
-        asks="At which noise levels and heights are the networks wrong, and which part of it depends on their data?",
+        asks="At which noise levels and heights are networks wrong? And which part of it depends on their data?",
         presets={
             "smoke": NoiseConfig(sequences=100, levels=(0.1, 0.3)),
             "laptop": NoiseConfig(),
@@ -160,7 +162,7 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "neighbours": Entry(
         module="hierdiff.questions.samples:NEIGHBOURS",
-        asks="Does a network generate sequences that lie nearer to its own training set than to another's, since when?",
+        asks="Do networks generate near their own training set? Nearer than to another's, and since when?",
         presets={
             "smoke": NeighboursConfig(samples=200, reverse_steps=10),
             "laptop": NeighboursConfig(),
@@ -172,7 +174,7 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "copying": Entry(
         module="hierdiff.questions.copying:COPYING",
-        asks="How much of its own training set does a network generate, with few reverse steps and with many?",
+        asks="How much of its training set does a network generate? With few reverse steps, and with many.",
         presets={
             "smoke": CopyingConfig(samples=200, reverse_steps=(4, 8)),
             "laptop": CopyingConfig(),
@@ -182,7 +184,7 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "membership": Entry(
         module="hierdiff.questions.membership:MEMBERSHIP",
-        asks="Can one tell from its loss whether a network was trained on a sequence, and since which step?",
+        asks="Does a loss tell what a network was trained on? And since which step?",
         presets={
             "smoke": MembershipConfig(targets=200, draws=4),
             "laptop": MembershipConfig(),
@@ -194,8 +196,8 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "losses": Entry(
         module="hierdiff.questions.losses:LOSSES",
-        asks="What is a training loss made of: what the network lacks of the exact posterior, and what it knows of the "
-        "sequence?",
+        asks="What is a training loss made of? What the network lacks of the exact posterior, and what it knows of the"
+        " sequence.",
         presets={"smoke": LossesConfig(targets=200), "laptop": LossesConfig(), "paper": LossesConfig(targets=4000)},
         of="run",
         pictures=("losses",),
@@ -203,8 +205,8 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "uturn": Entry(
         module="hierdiff.questions.uturn:UTURN",
-        asks="Noise a sequence to level t and reverse it: how much of it comes back, with a network and with the exact "
-        "score?",
+        asks="How much of a sequence comes back from noise? It is noised to level t and reversed, with a network and "
+        "with the exact score.",
         presets={
             "smoke": UTurnConfig(starts=100, turns=(0.2, 0.4), reverse_steps=10),
             "laptop": UTurnConfig(),
@@ -229,7 +231,8 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "processes": Entry(
         module="hierdiff.questions.processes",
-        asks="Do networks copy more of their training sets under masking or uniform noise than under Gaussian noise?",
+        asks="Do networks copy more under masking or uniform noise? More, that is, of their training sets than under "
+        "Gaussian noise.",
         presets=dict.fromkeys(("smoke", "laptop", "paper"), ProcessesConfig()),
         of="runs",
         gives={"process": "--processes"},
@@ -238,8 +241,8 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "pool": Entry(
         module="hierdiff.questions.training",
-        asks="How much do the landmarks of training differ between draws of the data? Many small networks, of which "
-        "experiments.calibration draws experiments.",
+        asks="How much do landmarks differ between draws of data? Many small networks, of which calibration draws "
+        "experiments.",
         presets=POOL,
         of="training",
         world="hierdiff.worlds.sequences:Sequences",
@@ -247,7 +250,7 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "calibration": Entry(
         module="hierdiff.questions.calibration",
-        asks="How often do the intervals hold the truth, and how often is a minimum claimed where there is none?",
+        asks="How often do the intervals hold the truth? And how often is a minimum claimed where there is none?",
         presets={"smoke": CalibrationConfig(experiments=12), "laptop": CalibrationConfig()},
         of="run",
         training="pool",
@@ -255,8 +258,8 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "images": Entry(
         module="hierdiff.questions.training",
-        asks="Up to which training step do diffusion networks on different images become more alike, and how much does "
-        "each lean to its own training images? Without --data-dir the images are those of Fashion-MNIST.",
+        asks="When do networks on different images begin to part? And how much does each lean to its own training "
+        "images? Without --data-dir the images are those of Fashion-MNIST.",
         presets=IMAGES,
         of="training",
         world="hierdiff.worlds.images:Images",
@@ -266,7 +269,8 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "samples": Entry(
         module="hierdiff.questions.samples:SAMPLES",
-        asks="Do networks on images generate what lies nearer to their own training images than to others'?",
+        asks="Do networks generate images that lie near their own? Nearer to their own training images than to "
+        "others'.",
         presets={preset: config.samples for preset, config in IMAGES.items()},
         of="run",
         training="images",
@@ -274,13 +278,14 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "other_models": Entry(
         module="hierdiff.questions.other_models",
-        asks="The measure on a model that is not hierdiff's: random features, trained by gradient descent, in plain "
+        asks="How does a model fare that is not hierdiff's? Random features, trained by gradient descent, in plain "
         "NumPy.",
         presets={"laptop": OtherConfig()},
     ),
     "benchmark": Entry(
         module="hierdiff.questions.benchmark",
-        asks="How fast are the exact posterior, reverse diffusion and a training step, and what do they need?",
+        asks="How fast is it on this machine? The exact posterior, reverse diffusion and a training step, and what "
+        "they need.",
         presets={preset: Both(training=config, own=BenchmarkConfig()) for preset, config in ONSET.items()},
     ),
 }

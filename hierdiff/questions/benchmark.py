@@ -22,6 +22,7 @@ from hierdiff.learning.loop import Training, TrainState
 from hierdiff.measures.neighbours import nearest_distances
 from hierdiff.noising import PROCESSES, Gaussian, respaced, reverse
 from hierdiff.posterior import exact_denoiser, leaf_posterior
+from hierdiff.questions.answers import leave
 from hierdiff.questions.configs import Both
 from hierdiff.runs import record
 from hierdiff.runs.laboratory import make_measure, prepare
@@ -34,7 +35,8 @@ from hierdiff.worlds.sequences import Sequences
 STEPS = 20
 
 
-def answer(config: Both, _: argparse.Namespace) -> None:
+def answer(config: Both, options: argparse.Namespace) -> None:
+    record.require_writable("out", options.out)
     file = Path(config.own.json)
     if config.own.json:
         require(not file.is_dir(), "json", str(file), "a file, not a folder")
@@ -48,7 +50,7 @@ def answer(config: Both, _: argparse.Namespace) -> None:
         "noises": noises(config.training),
         "peak_memory_MiB": peak_memory(),
     }
-    print(*table(figures), sep="\n")
+    leave(options.out / "benchmark.json", config, table(figures), "", **figures)
     if config.own.json:
         record.write_json(file, {**figures, **record.provenance()})
 

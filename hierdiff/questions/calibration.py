@@ -11,17 +11,17 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
-from tqdm import tqdm
 
 from hierdiff.questions import membership, snapshots
+from hierdiff.questions.answers import leave
 from hierdiff.questions.configs import CalibrationConfig, MembershipConfig
-from hierdiff.runs import record
+from hierdiff.runs import record, saying
 from hierdiff.statistics import synthetic
 from hierdiff.statistics.landmarks import Landmark, Ratio, crossing, minimum, ratio, turning_point
 from hierdiff.statistics.minima import locate_minimum, locate_onset
 from hierdiff.statistics.replicates import Statistics, replicate
+from hierdiff.statistics.words import aligned
 from hierdiff.worlds.finished import Run, open_run
 from hierdiff.worlds.plain import Plain
 from hierdiff.worlds.sequences import Sequences
@@ -41,15 +41,18 @@ def answer(config: CalibrationConfig, options: argparse.Namespace) -> None:
     """Calibrate, print the table and write `calibration.json` into the folder of the pool."""
     run, rng = open_run(options.run, Sequences), np.random.default_rng(0)
     cells = [(sets, number) for sets in SETS for number in CHECKPOINTS]
-    bar = functools.partial(tqdm, unit="kind", dynamic_ncols=True)
-    known = [of_synthetic(rng, sets, number, config.experiments) for sets, number in bar(cells)]
-    thinned = of_thinned(rng, config.experiments)
-    pool = Pool(run)
-    drawn = [row for sets in bar(DRAWN) for row in of_pool(rng, pool, sets, config.experiments)]
+    known, drawn = [], []
+    with saying.progress(len(cells) + len(DRAWN), "kind") as show:
+        for done, (sets, number) in enumerate(cells):
+            show(done)
+            known.append(of_synthetic(rng, sets, number, config.experiments))
+        thinned, pool = of_thinned(rng, config.experiments), Pool(run)
+        for done, sets in enumerate(DRAWN, len(cells)):
+            show(done)
+            drawn += of_pool(rng, pool, sets, config.experiments)
+        show(len(cells) + len(DRAWN))
     found = {"synthetic": known, "thinned": thinned, "pool": drawn}
-    words = table(found)
-    record.write_json(options.run / "calibration.json", {**found, "table": words, **record.provenance()})
-    print("", *words, "", options.run / "calibration.json", sep="\n")
+    leave(options.run / "calibration.json", config, table(found), "", **found)
 
 
 def of_synthetic(rng: np.random.Generator, sets: int, checkpoints: int, experiments: int) -> dict[str, Any]:
@@ -237,14 +240,12 @@ def table(found: dict[str, Any]) -> list[str]:
             for name, x in row["cover"].items()
         }
 
-    def of(rows: list[dict[str, Any]]) -> str:
-        return pd.DataFrame(
-            [
-                {"sets": row["sets"], "checkpoints": row["checkpoints"], **cells(row)}
-                | {f"claimed, {name}": f"{x:.3f}" for name, x in row.get("alarms", {}).items()}
-                for row in rows
-            ]
-        ).to_string(index=False)
+    def of(rows: list[dict[str, Any]]) -> list[str]:
+        return aligned(
+            {"sets": row["sets"], "checkpoints": row["checkpoints"], **cells(row)}
+            | {f"claimed, {name}": f"{x:.3f}" for name, x in row.get("alarms", {}).items()}
+            for row in rows
+        )
 
     thinned = found["thinned"]
     return [
@@ -252,11 +253,11 @@ def table(found: dict[str, Any]) -> list[str]:
         "units of the last digit)",
         "",
         "synthetic experiments, and claims of a turning point on curves that have none",
-        *of(found["synthetic"]).splitlines(),
+        *of(found["synthetic"]),
         "",
         f"two thinnings of 32 checkpoints: intervals overlap in {thinned['overlap']:.1%}, and are at most "
         f"{thinned['width']:.2f} times as wide as those of all, in the median",
         "",
         "draws from a pool of trained networks",
-        *of(found["pool"]).splitlines(),
+        *of(found["pool"]),
     ]

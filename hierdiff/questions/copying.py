@@ -111,12 +111,10 @@ def table(curves: xr.Dataset) -> list[str]:
     }
     return [
         f"share of generated blocks of height {height} that stand in the own training set, above another's",
-        *lines_over("step", curves, at_steps, 15),
+        *lines_over("step", curves, at_steps),
         "",
         "at the last step, by reverse steps: shares of the network, own and other set, and of the exact score",
-        *lines_over(
-            "reverse_steps", curves.isel(step=-1), {**at_end, "valid": column("validity", 3, height=depth)}, 15
-        ),
+        *lines_over("reverse_steps", curves.isel(step=-1), {**at_end, "valid": column("validity", 3, height=depth)}),
     ]
 
 

@@ -130,10 +130,10 @@ def table(curves: xr.Dataset) -> list[str]:
     return [
         "nats a sequence, averaged over the noise levels; loss = to exact + residual; known: how far the residual lies "
         "below that of the exact posterior",
-        *lines_over("step", curves, averaged, 19),
+        *lines_over("step", curves, averaged),
         "",
         f"at step {int(curves.step[-1]):,}, at the noise level t/T",
-        *lines_over("noise", curves.isel(step=-1), by_level, 19),
+        *lines_over("noise", curves.isel(step=-1), by_level),
     ]
 
 

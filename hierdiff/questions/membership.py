@@ -134,7 +134,7 @@ def table(curves: xr.Dataset) -> list[str]:
     }
     return [
         f"members against others; TPR: share of members found at {FALSE_POSITIVE_RATE:.0%} false positives",
-        *lines_over("step", curves, columns, 18),
+        *lines_over("step", curves, columns),
     ]
 
 

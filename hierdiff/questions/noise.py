@@ -53,7 +53,7 @@ def table(curves: xr.Dataset) -> list[str]:
     return [
         f"at step {int(curves.step[-1]):,}, at the noise level t/T; nats a sequence, and the data-dependent part of "
         "each height in squared units a sequence",
-        *lines_over("noise", curves.isel(step=-1), columns, 15),
+        *lines_over("noise", curves.isel(step=-1), columns),
     ]
 
 

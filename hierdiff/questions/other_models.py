@@ -14,7 +14,9 @@ import numpy as np
 
 from hierdiff.compare import compare
 from hierdiff.noising import Gaussian
+from hierdiff.questions.answers import leave
 from hierdiff.questions.configs import OtherConfig
+from hierdiff.runs import record
 from hierdiff.statistics.words import column, interval, lines_over
 from hierdiff.worlds.image_files import draw_images
 
@@ -52,8 +54,9 @@ def train(rng: np.random.Generator, images: np.ndarray, config: OtherConfig) -> 
     return at
 
 
-def answer(config: OtherConfig, _: argparse.Namespace) -> None:
-    """Train two models on disjoint sets of images, compare them at each of `STEPS`, and print what is found."""
+def answer(config: OtherConfig, options: argparse.Namespace) -> None:
+    """Train two models on disjoint sets of images, and compare them at each of `STEPS`; a table, and the curves."""
+    record.require_writable("out", options.out)
     data = draw_images(config.images, config.seed, sets=2, size=config.size, held_out=config.held_out)
     sets = [*data.train.reshape(2, config.size, -1)]
     models = [train(np.random.default_rng([config.seed, i]), images, config) for i, images in enumerate(sets)]
@@ -66,9 +69,10 @@ def answer(config: OtherConfig, _: argparse.Namespace) -> None:
         key=jax.random.key(config.seed),
     )
     columns = {"|f_A - f_B|^2": column("split", 3), "test loss": column("loss", 3), "slope": column("slope", 4)}
-    print(
-        *lines_over("step", found.curves.sel(noise=config.noise), columns, 15),
-        f"\nThe two agree best at step {interval(found.onset)}; their loss at this noise level is smallest at step "
-        f"{interval(found.best)}.",
-        sep="\n",
+    sentence = (
+        f"The two agree best at step {interval(found.onset)}; their loss at this noise level is smallest at step "
+        f"{interval(found.best)}."
     )
+    record.write_results(options.out / "other_models.curves.nc", found.curves.assign_attrs(record.origin(config)))
+    table = lines_over("step", found.curves.sel(noise=config.noise), columns)
+    leave(options.out / "other_models.json", config, table, sentence, onset=found.onset, best=found.best)

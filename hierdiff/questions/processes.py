@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from hierdiff.questions import QUESTIONS, snapshots, training
+from hierdiff.questions.answers import leave
 from hierdiff.questions.configs import Both
 from hierdiff.questions.copying import COPYING, HEIGHT
 from hierdiff.runs import record
 from hierdiff.statistics.minima import locate_minimum
 from hierdiff.statistics.replicates import Curve, Statistics
-from hierdiff.statistics.words import NOT_ESTIMATED
+from hierdiff.statistics.words import NOT_ESTIMATED, aligned
 from hierdiff.worlds.finished import open_run
 from hierdiff.worlds.run_config import OnsetConfig
 from hierdiff.worlds.sequences import Sequences
@@ -35,11 +35,8 @@ def answer(config: Both, options: argparse.Namespace) -> None:
     found = {name: measure(each, options.out / name, options.preset) for name, each in runs.items()}
     landmarks = [row(name, record.read_json(options.out / name / "summary.json")) for name in found]
     copied = compare(found)
-    said = {"table": table(landmarks, copied), "sentence": sentence(copied, first)}
-    record.write_json(
-        options.out / "processes.json", {"landmarks": landmarks, "copies": copied, **said, **record.provenance()}
-    )
-    print("", *said["table"], "", said["sentence"], "", options.out / "processes.json", sep="\n")
+    file, words = options.out / "processes.json", sentence(copied, first)
+    leave(file, config, table(landmarks, copied), words, landmarks=landmarks, copies=copied)
 
 
 def measure(config: OnsetConfig, folder: Path, preset: str) -> Statistics:
@@ -150,11 +147,11 @@ def table(landmarks: list[dict[str, Any]], copied: list[dict[str, Any]]) -> list
         for row in copied
     ]
     return [
-        *pd.DataFrame(of_runs).to_string(index=False).splitlines(),
+        *aligned(of_runs),
         "",
         f"share of generated blocks of height {HEIGHT} in the own training set, above another's, with the half-width "
         "of its 95% interval",
-        *pd.DataFrame(of_copies).to_string(index=False).splitlines(),
+        *aligned(of_copies),
     ]
 
 

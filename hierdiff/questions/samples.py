@@ -237,7 +237,7 @@ def table_of_sequences(curves: xr.Dataset) -> list[str]:
     }
     return [
         "samples from the same noise; nearer to own: symbols; copies: own minus other, share of blocks; valid: whole",
-        *lines_over("step", curves, columns, 15),
+        *lines_over("step", curves, columns),
         f"held-out sequences have neighbour KL {floor}; samples of the exact score are valid at {valid}",
     ]
 
@@ -252,7 +252,7 @@ def table_of_images(curves: xr.Dataset) -> list[str]:
     }
     return [
         "apart: 1 - inner product of standardised samples from the same noise; distances to the nearest image",
-        *lines_over("step", curves, columns, 18),
+        *lines_over("step", curves, columns),
     ]
 
 

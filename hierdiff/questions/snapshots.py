@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
 from hierdiff.learning.devices import failing_together, of_first_process
 from hierdiff.questions import QUESTIONS
-from hierdiff.runs import record
+from hierdiff.runs import record, saying
 from hierdiff.runs.checkpoint import only_writer
 from hierdiff.statistics.landmarks import Landmark
 from hierdiff.statistics.replicates import Statistics, replicate
@@ -61,8 +60,7 @@ class Question:
         """Ask it of the run that `options` name, and print what is found."""
         world = pkgutil.resolve_name(QUESTIONS[options.entry.training].world)
         _, lines = extend(self, open_run(options.run, world), config)
-        if jax.process_index() == 0:
-            print("", *lines, "", options.run / f"{self.name}.curves.nc", sep="\n")
+        saying.answer(lines, options.run / f"{self.name}.curves.nc")
 
 
 def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, list[str]]:
@@ -92,8 +90,8 @@ def extend(question: Question, run: Run, config: Any) -> tuple[Statistics, list[
             summary["agreement"] = agreed = agreement(summary, run.world.STORY.split_words)
             record.write_json(run.folder / "summary.json", summary)
             shutil.rmtree(run.folder / f"{question.name}.pieces", ignore_errors=True)
-    if jax.process_index() == 0 and results.attrs.get("coincidences"):
-        print(f"{results.coincidences} of the sequences that should be new turn up in a training set by chance")
+    if results.attrs.get("coincidences"):
+        saying.remark(f"{results.coincidences} of the sequences that should be new turn up in a training set by chance")
     return found, [*said["table"], "", answer.sentence, agreed]
 
 
@@ -105,13 +103,13 @@ def measure(question: Question, run: Run, config: Any) -> xr.Dataset:
         there = len(list(itertools.takewhile(record.is_whole, files)))
     there = of_first_process(there)
     left = zip(files[there:], snapshots(run, run.steps[there:]), strict=True)
-    hidden = jax.process_index() > 0 or None
-    for file, weights in tqdm(
-        left, total=len(files), initial=there, unit="snapshot", disable=hidden, dynamic_ncols=True
-    ):
-        found = work.measure(weights)
-        with failing_together():
-            record.write_arrays(file, found)
+    with saying.progress(len(files), "snapshot") as show:
+        show(there)
+        for done, (file, weights) in enumerate(left, there + 1):
+            found = work.measure(weights)
+            with failing_together():
+                record.write_arrays(file, found)
+            show(done)
     return work.label([record.read_arrays(file) for file in files])
 
 

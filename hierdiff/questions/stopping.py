@@ -16,11 +16,13 @@ import xarray as xr
 from scipy.special import stdtrit
 
 from hierdiff.questions import QUESTIONS, snapshots, training
+from hierdiff.questions.answers import leave
 from hierdiff.questions.configs import Both
 from hierdiff.questions.membership import MEMBERSHIP
 from hierdiff.questions.samples import NEIGHBOURS
 from hierdiff.runs import record
 from hierdiff.statistics.minima import locate_minimum, locate_onset
+from hierdiff.statistics.words import aligned
 from hierdiff.worlds.finished import open_run
 from hierdiff.worlds.run_config import OnsetConfig
 from hierdiff.worlds.sequences import Sequences
@@ -43,9 +45,7 @@ def answer(config: Both, options: argparse.Namespace) -> None:
     own, configs = config.own, config.own.trainings(config.training)
     stops = [stop for each in configs for stop in compare(each, options.out, options.preset, own.epochs)]
     rows = summarise(stops)
-    said = {"table": table(rows), "sentence": sentence(rows)}
-    record.write_json(options.out / "stopping.json", {"stops": stops, "rows": rows, **said, **record.provenance()})
-    print("", *said["table"], "", said["sentence"], "", options.out / "stopping.json", sep="\n")
+    leave(options.out / "stopping.json", config, table(rows), sentence(rows), stops=stops, rows=rows)
 
 
 def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list[dict[str, Any]]:
@@ -103,15 +103,12 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         {
             "P": f"{row['size']:,}",
             "rule": row["rule"],
-            "reached": "" if row["rule"] == LATE else f"{row['reached']}/{row['grammars']}",
+            "reached": "-" if row["rule"] == LATE else f"{row['reached']}/{row['grammars']}",
             **{name: shown(row[name], digits) for name, digits in DIGITS.items()},
         }
         for row in rows
     ]
-    return [
-        f"mean over {rows[0]['grammars']} grammars, with the half-width of its 95% interval",
-        *pd.DataFrame(cells).to_string(index=False).splitlines(),
-    ]
+    return [f"mean over {rows[0]['grammars']} grammars, with the half-width of its 95% interval", *aligned(cells)]
 
 
 def shown(x: dict[str, float], digits: int, sign: str = "") -> str:

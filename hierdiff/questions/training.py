@@ -4,6 +4,7 @@ import argparse
 import pkgutil
 import shutil
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from hierdiff.errors import in_one_line
 from hierdiff.learning.devices import failing_together
 from hierdiff.pictures.command import drawing
-from hierdiff.runs import record
+from hierdiff.runs import record, saying
 from hierdiff.runs.laboratory import label, statistics
 from hierdiff.runs.plan import say_plan
 from hierdiff.runs.run import carry_out, in_folder, reporting
@@ -34,11 +35,18 @@ def answer(config: Any, options: argparse.Namespace) -> None:
             )
         say_plan(config, world, folder, *notes)
     else:
-        train(config, world, folder, resume=options.resume)
+        train(config, world, folder, resume=options.resume, say=saying.answer)
 
 
-def train(config: Any, world: World, folder: Path, *, resume: str = "auto") -> None:
-    """Do the experiment of `config` in `folder`, or what is left of it, and show what is found.
+def train(
+    config: Any,
+    world: World,
+    folder: Path,
+    *,
+    resume: str = "auto",
+    say: Callable[[Sequence[str]], None] = saying.aside,
+) -> None:
+    """Do the experiment of `config` in `folder`, or what is left of it, and `say` what is found.
 
     The summary is written last; the state to go on from is dropped then. `resume` is `auto`, `never` or `must`.
 
@@ -50,16 +58,13 @@ def train(config: Any, world: World, folder: Path, *, resume: str = "auto") -> N
             run(config, world, folder)
         if jax.process_index() == 0:
             shutil.rmtree(folder / "state", ignore_errors=True)
-            show(folder, world)
-            for path in sorted(folder.iterdir()):
-                if not path.name.startswith("."):
-                    print(path)
+            show(folder, world, say)
+            saying.remark(*(path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "report."))))
 
 
 def run(config: Any, world: World, folder: Path) -> None:
     """Train and measure, and leave the record in `folder`; the summary is written last."""
-    if jax.process_index() == 0:
-        print(world.describe())
+    saying.remark(world.describe())
     story, measure = world.STORY, config.measure
     focus = measure.noise.index(measure.onset_noise)
     first, second = world.pairs
@@ -91,12 +96,12 @@ def run(config: Any, world: World, folder: Path) -> None:
         record.write_json(folder / "summary.json", {**summary.content(), **said})
 
 
-def show(folder: Path, world: World) -> None:
-    """Print what was found in a finished run, and draw its picture; where that fails, the run is as good."""
+def show(folder: Path, world: World, say: Callable[[Sequence[str]], None] = saying.answer) -> None:
+    """Say what was found in a finished run, and draw its picture; where that fails, the run is as good."""
     summary = record.read_json(folder / "summary.json")
     # Older records have no table.
-    print("", *summary.get("table", []), "", summary["verdict"], "", sep="\n")
-    print(f"training {summary['seconds_training']:.0f} s, measuring {summary['seconds_measuring']:.0f} s")
+    say([*summary.get("table", []), "", summary["verdict"]])
+    saying.remark("", f"training {summary['seconds_training']:.0f} s, measuring {summary['seconds_measuring']:.0f} s")
     try:
         draw(folder, type(world))
     # What somebody's installation of what draws may raise is not known.

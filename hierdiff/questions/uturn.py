@@ -123,11 +123,11 @@ def table(curves: xr.Dataset) -> list[str]:
     }
     return [
         "overlap of the network over that of the exact score, ratio of means: 'a / b' from training / held-out starts",
-        *lines_over("step", curves, {f"t/T = {t:g}": both("ratio_of_means", turn=t) for t in curves.turn.values}, 21),
+        *lines_over("step", curves, {f"t/T = {t:g}": both("ratio_of_means", turn=t) for t in curves.turn.values}),
         "",
         "at the last step, for each turn t/T: the mean over sequences of the ratio, where the exact score brings back "
         "anything; then the overlap from random strings of",
-        *lines_over("turn", curves.isel(step=-1), at_turns, 21),
+        *lines_over("turn", curves.isel(step=-1), at_turns),
     ]
 
 

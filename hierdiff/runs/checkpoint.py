@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from hierdiff.errors import OptionError, require
+from hierdiff.errors import OptionError, handling, require
 from hierdiff.learning.devices import failing_together, of_first_process, to_host
 from hierdiff.runs import record
 
@@ -99,7 +99,7 @@ def only_writer(folder: Path, name: str) -> Iterator[None]:
 def noting_termination() -> Iterator[list[int]]:
     """Gives a list that is empty until SIGTERM or Ctrl-C comes: the program is then to save, and to leave.
 
-    A second Ctrl-C does not wait.
+    A second Ctrl-C does not wait. Outside the main thread the list stays empty.
     """
     came = []
 
@@ -108,12 +108,8 @@ def noting_termination() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         came.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with handling(note, signal.SIGTERM, signal.SIGINT):
         yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     # It has come too late for anybody to ask.
     if came:
         signal.raise_signal(came[0])

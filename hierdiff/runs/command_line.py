@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hierdiff.errors import Domain, Interrupted, OptionError, domains, expanded, require
+from hierdiff.errors import Domain, Interrupted, OptionError, domains, expanded, handling, require
 from hierdiff.runs.options import fields_of, kind_of, rebuild
 
 # What argparse says, as everything else is said.
@@ -27,6 +27,7 @@ ARGPARSE = {
     "expected (one|at least one) argument": "got nothing, needs a value",
     "the following arguments are required: (.*)": r"\1: got nothing, needs a value",
     "ignored explicit argument (.*)": r"got \1, needs no value",
+    r"invalid choice: (.*) \(choose from (.*)\)": r"got \1, needs one of \2",
 }
 
 
@@ -60,7 +61,7 @@ class Parser(argparse.ArgumentParser):
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            with raising_on_termination():
+            with handling(stop, signal.SIGTERM):
                 yield
         except OptionError as error:
             got = error.got if error.got != "" else "''"
@@ -77,9 +78,9 @@ class Parser(argparse.ArgumentParser):
                 raise SystemExit("stopped: not enough memory; --plan says what a run needs") from None
             raise
         except KeyboardInterrupt as error:
-            stop = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
-            sys.stderr.write(f"stopped by {signal.Signals(stop.number).name}: {stop.saved or saved()}\n")
-            raise SystemExit(128 + stop.number) from None
+            by = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
+            sys.stderr.write(f"stopped by {signal.Signals(by.number).name}: {by.saved or saved()}\n")
+            raise SystemExit(128 + by.number) from None
 
     def add_path(self, name: str, meaning: str, **how: Any) -> None:
         """Add an option that is a path; a tilde is the folder of the user."""
@@ -94,7 +95,8 @@ class Parser(argparse.ArgumentParser):
         # Where there is no default, help is not to show one.
         self.set_defaults(**{name.lstrip("-"): None})
         how = {"default": argparse.SUPPRESS, **how}
-        self.add_argument(name, type=read, help=meaning, **how)
+        action = self.add_argument(name, type=read, help=meaning, **how)
+        vars(action)["complete"] = "file"  # shtab's word
 
     def add_choice(self, name: str, choices: Collection[str], meaning: str, **how: Any) -> None:
         """Add an option that is one of some names."""
@@ -126,22 +128,9 @@ class Parser(argparse.ArgumentParser):
         return namespace
 
 
-@contextlib.contextmanager
-def raising_on_termination() -> Iterator[None]:
-    """Have SIGTERM raise `Interrupted`, as Ctrl-C raises `KeyboardInterrupt`; only the main thread may ask for it."""
-
-    def stop(number: int, _: Any) -> NoReturn:
-        raise Interrupted(number)
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def stop(number: int, _: Any) -> NoReturn:
+    """Have a signal raise `Interrupted`, as Ctrl-C raises `KeyboardInterrupt`."""
+    raise Interrupted(number)
 
 
 def parse_config(
@@ -169,7 +158,9 @@ def parse_config(
         if field.name not in given_by:
             title, meaning = (type(config).__doc__ or "").splitlines()[0].rstrip("."), field.metadata["help"]
             said = meaning if domain.among or domain.type in (bool, str) else f"{meaning}: {domain}"
-            group(title).add_argument(_option(field.name), default=default, help=said, **_as_argument(domain))
+            action = group(title).add_argument(_option(field.name), default=default, help=said, **_as_argument(domain))
+            if domain.path:
+                vars(action)["complete"] = "file"
 
     kinds = [(config, field) for config, field in fields_of(preset) if "kinds" in field.metadata]
     for config, field in kinds:

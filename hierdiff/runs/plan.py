@@ -15,6 +15,7 @@ from jax.stages import Compiled
 from hierdiff.errors import require
 from hierdiff.learning.devices import in_any_process
 from hierdiff.learning.loop import Training
+from hierdiff.runs import record
 from hierdiff.runs.checkpoint import KEPT
 from hierdiff.runs.laboratory import make_measure, prepare
 from hierdiff.runs.world import World
@@ -29,7 +30,7 @@ def plan(config: Any, world: World, folder: Path) -> dict[str, Any]:
     Raises:
       ValueError: `folder` cannot be made or written.
     """
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    place = record.existing(folder)
     good = place.is_dir() and os.access(place, os.W_OK)
     require(good, "out", str(folder), "a folder that can be written")
     inputs, training = jax.eval_shape(lambda: world.inputs(config.measure)), prepare(config, world)

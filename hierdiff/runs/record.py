@@ -1,4 +1,7 @@
-"""A run is a folder: its configuration, results and summary. Every file appears whole or not at all."""
+"""A run is a folder: its configuration, results and summary. Every file appears whole or not at all.
+
+Folders that will not do are refused before JAX and xarray are imported; what needs these imports them.
+"""
 
 import contextlib
 import dataclasses
@@ -8,7 +11,6 @@ import importlib.metadata
 import io
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -18,10 +20,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import jax
 import numpy as np
-import xarray as xr
 
+from hierdiff import __version__, called
 from hierdiff.errors import OptionError, require
 from hierdiff.runs.options import PLUGINS, fields_of, flat, options_of, recorded
 
@@ -33,7 +34,7 @@ LOCKED = (errno.EAGAIN, errno.EACCES)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # How random numbers are drawn: what goes on from a record draws the same data again.
 DRAWS = "named keys"
-PACKAGES = ("hierdiff", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "matplotlib", "pillow")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "xarray", "matplotlib", "pillow")
 
 
 class DamagedError(OSError):
@@ -52,6 +53,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
     Of several processes that carry out one run, only the first one writes.
     """
+    import jax
+
     if jax.process_index() > 0:
         return
     temporary = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
@@ -121,7 +124,7 @@ def write_lines(path: Path, rows: list[dict]) -> None:
     write_whole(path, lambda temporary: temporary.write_text(text))
 
 
-def write_results(path: Path, results: xr.Dataset) -> None:
+def write_results(path: Path, results: Any) -> None:
     """Labelled arrays, as netCDF 4; made in memory, for HDF5 itself crashes where the disk is full."""
     # Names of files, which need not be UTF-8 as attributes must.
     texts = {name: x for name, x in results.attrs.items() if isinstance(x, str)}
@@ -130,7 +133,9 @@ def write_results(path: Path, results: xr.Dataset) -> None:
     write_whole(path, lambda temporary: temporary.write_bytes(content))
 
 
-def read_results(path: Path) -> xr.Dataset:
+def read_results(path: Path) -> Any:
+    import xarray as xr
+
     return read_whole(path, lambda file: xr.load_dataset(io.BytesIO(file.read()), engine="h5netcdf"))
 
 
@@ -153,6 +158,8 @@ def is_whole(path: Path) -> bool:
 
 def write_tree(path: Path, tree: Any) -> None:
     """A pytree of arrays, an array for each path in the tree."""
+    import jax
+
     write_arrays(path, {jax.tree_util.keystr(name): x for name, x in jax.tree_util.tree_leaves_with_path(tree)})
 
 
@@ -162,6 +169,8 @@ def read_tree(path: Path, template: Any) -> Any:
     Raises:
       ValueError: the file is damaged, or holds other arrays.
     """
+    import jax
+
     wanted, form = jax.tree_util.tree_flatten_with_path(template)
     try:
         arrays = read_arrays(path)
@@ -232,11 +241,20 @@ def require_writable(name: str, folder: Path) -> None:
 
 
 def require_folder(folder: Path, config: Any) -> None:
-    """Raise `OptionError` where `folder` cannot be written, or holds something else than a run of `config`.
-
-    The message says which options differ.
-    """
+    """Raise `OptionError` where `folder` cannot be written, or holds something else than a run of `config`."""
     require_writable("out", folder)
+    require_own(folder, config)
+
+
+def require_own(folder: Path, config: Any) -> None:
+    """Raise `OptionError` where `folder` holds something else than a run of `config`, or cannot be made.
+
+    The message says which options differ. Nothing is written.
+    """
+    place = existing(folder)
+    require(place.is_dir() and os.access(place, os.W_OK), "out", str(folder), "a folder that can be written")
+    if place != folder.absolute():
+        return
     if not (folder / "config.json").exists():
         foreign = sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
         require(not foreign, "out", str(folder), f"an empty folder, or that of a run; this one holds {foreign[:3]}")
@@ -248,6 +266,23 @@ def require_folder(folder: Path, config: Any) -> None:
     changed = [f"{k} ({there.get(k)} there)" for k, v in given.items() if there.get(k) != v]
     need = f"another folder: this one holds a run with other {', '.join(changed)}"
     require(not changed, "out", str(folder), need)
+
+
+def existing(folder: Path) -> Path:
+    """`folder`, or where it is to be made: the nearest folder above it that there is."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+
+
+def read_finished(folder: Path, default: Any, command: str) -> Any:
+    """The config of the finished run in `folder`, of the question `command`; as `read_config` gives it.
+
+    Raises:
+      ValueError: there is none.
+    """
+    need = f"the folder of a finished run of {called.form(command)}"
+    config = read_config("run", folder, default, need, f"{need}; of this one,")
+    require((folder / "summary.json").exists(), "run", str(folder), need)
+    return config
 
 
 def read_config(name: str, folder: Path, default: Any, need: str, unlike: str) -> Any:
@@ -323,7 +358,7 @@ def discard(folder: Path) -> None:
     """Take away all that a run has left in `folder`, but its options."""
     # Without a summary and a state there is nothing to go on from: if this is left half done, it is done again.
     first, results = ("summary.json", "state", "snapshots", "*.pieces"), ("*results.nc", "*curves.nc")
-    for pattern in (*first, *results, "metrics.jsonl", "onset.png"):
+    for pattern in (*first, *results, "metrics.jsonl", "onset.png", "report.html"):
         for path in folder.glob(pattern):
             remove = shutil.rmtree if path.is_dir() else Path.unlink
             remove(path)
@@ -331,34 +366,16 @@ def discard(folder: Path) -> None:
 
 def provenance() -> dict[str, Any]:
     """What made a result: the command, the versions, the device and the commit (null outside a checkout of our own)."""
+    import jax
+
     device = jax.devices()[0]
     return {
-        "command": command(),
+        "command": called.command(),
         "commit": commit(Path(__file__).parents[2]),
         "device": f"{device.device_kind} x {jax.device_count()}",
         "python": sys.version.split()[0],
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {"hierdiff": __version__, **{name: version(name) for name in PACKAGES}},
     }
-
-
-def command() -> str:
-    """What a shell is told to do the same again."""
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    if module:
-        words = ["python", "-m", module.name.removesuffix(".__main__"), *sys.argv[1:]]
-    else:
-        words = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]
-    return " ".join(map(quoted, words))
-
-
-def quoted(word: str) -> str:
-    """A word for a shell; of one that is not UTF-8, bash and zsh make its bytes."""
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        escaped = os.fsencode(word.replace("\\", "\\\\").replace("'", "\\'"))
-        return f"$'{escaped.decode('ascii', 'backslashreplace')}'"
-    return shlex.quote(word)
 
 
 def commit(root: Path) -> str | None:
@@ -380,7 +397,7 @@ def commit(root: Path) -> str | None:
 
 
 def version(package: str) -> str | None:
-    """The version of a package that is installed; a plain checkout on the path need not be."""
+    """The version of a package that is installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from hierdiff.errors import GOES_ON, Interrupted, require
 from hierdiff.learning.devices import failing_together, in_any_process, of_first_process, to_host
@@ -19,6 +18,7 @@ from hierdiff.runs import record
 from hierdiff.runs.checkpoint import noting_termination, only_writer, restore, save, whole_saves
 from hierdiff.runs.laboratory import make_measure, prepare
 from hierdiff.runs.options import PLUGINS, options_of
+from hierdiff.runs.saying import progress
 from hierdiff.runs.world import Inputs, World
 
 # The state is saved after so many seconds: a run that is killed loses no more than these.
@@ -85,15 +85,14 @@ def in_folder(folder: Path, config: Any, world: World, resume: str) -> Iterator[
 def reporting(
     folder: Path, steps: int, row: Callable[[dict[str, np.ndarray]], dict[str, float]], shown: tuple[str, ...]
 ) -> Iterator[Report]:
-    """A progress bar with some of the numbers that `row` makes of a measurement; all of them are written down."""
+    """Shows the progress, with some of the numbers that `row` makes of a measurement; all of them are written down."""
     rows = []
-    with tqdm(total=steps, unit="step", disable=jax.process_index() > 0 or None, dynamic_ncols=True) as bar:
+    with progress(steps, "step") as show:
 
         def report(step: int, measured: dict[str, np.ndarray], seconds: float) -> None:
-            bar.update(step - bar.n)
+            now = row(measured) if measured else {}
+            show(step, **{name: f"{now[name]:.3f}" for name in shown if name in now})
             if measured:
-                now = row(measured)
-                bar.set_postfix({name: f"{now[name]:.3f}" for name in shown})
                 rows.append({"step": step, **now, "seconds": seconds})
                 record.write_lines(folder / "metrics.jsonl", rows)
 

@@ -30,7 +30,7 @@ class Column(NamedTuple):
     """A curve that is read at the onset and at best, its heading, and the digits that are shown.
 
     Without a heading it is in the summary alone, where `name` is what it is called, if not as the curve. With `minimum`
-    it is said too where the curve is smallest.
+    it is said too where the curve is smallest. `blank` is why it may have no value.
     """
 
     curve: str
@@ -38,6 +38,7 @@ class Column(NamedTuple):
     digits: int = 3
     name: str = ""
     minimum: bool = False
+    blank: str = ""
 
     @property
     def key(self) -> str:

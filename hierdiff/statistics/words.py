@@ -1,6 +1,6 @@
 """What was found, in words: steps with their intervals, values with their errors, the table of a run, its verdict."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,13 +59,20 @@ def with_interval(curves: xr.Dataset, name: str, digits: int) -> str:
     return around(float(curves[name]), float(curves[f"{name}_half"]), digits)
 
 
-def lines_over(dim: str, curves: xr.Dataset, columns: dict[str, Callable[[xr.Dataset], str]], width: int) -> list[str]:
+def lines_over(dim: str, curves: xr.Dataset, columns: dict[str, Callable[[xr.Dataset], str]]) -> list[str]:
     """A line of headings, and one for each value along `dim`: in each column, what it makes of the record there."""
-    lines = [f"{dim:>8} " + " ".join(f"{name:>{width}}" for name in columns)]
-    for value in curves[dim].values:
-        at = curves.sel({dim: value})
-        lines.append(f"{value:8,} " + " ".join(f"{column(at):>{width}}" for column in columns.values()))
-    return lines
+    return aligned(
+        {dim: f"{value:,}"} | {name: column(curves.sel({dim: value})) for name, column in columns.items()}
+        for value in curves[dim].values
+    )
+
+
+def aligned(rows: Iterable[Mapping[str, object]]) -> list[str]:
+    """A line of headings, and one for each row: two spaces or more part the columns, and nothing else."""
+    rows = list(rows)
+    cells = [[*rows[0]], *([str(x) for x in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(f"{x:>{width}}" for x, width in zip(row, widths, strict=True)) for row in cells]
 
 
 def table(story: Story, summary: Summary) -> str:
@@ -100,24 +107,27 @@ def table(story: Story, summary: Summary) -> str:
 
 
 def _rows(table: Table, rows: list[dict[str, Any]]) -> list[str]:
-    """A line of headings and one for each row."""
-    columns: dict[str, Callable[[dict[str, Any]], str]] = {
-        f"{each.heading:>21}": (lambda row, each=each: _cell(row[each.key], each.digits))
+    columns: dict[str, Callable[[dict[str, Any]], object]] = {
+        table.heading: lambda row: table.places.get(row[table.axis], row[table.axis])
+    }
+    columns |= {
+        each.heading: (lambda row, each=each: _cell(row[each.key], each.digits))
         for each in table.columns
         if each.heading and each.key in rows[0]
     }
     if table.onset:
         heading = "indicative onset" if table.indicative else "turning point"
-        columns[f"{heading + ', step (95%)':>32}"] = lambda row: _step(table, row["onset"])
+        columns[f"{heading}, step (95%)"] = lambda row: _step(table, row["onset"])
         columns["before best"] = lambda row: _confidence(table, row)
         if "data_onset" in rows[0]:
-            columns[f"{'of the data, step (95%)':>26}"] = lambda row: _step(table, row["data_onset"])
+            columns["of the data, step (95%)"] = lambda row: _step(table, row["data_onset"])
     else:
-        columns[f"{'smallest at step (95%)':>26}"] = lambda row: interval(row["minimum"])
-    lines = [" ".join([f"{table.heading:>7}", *columns])]
-    for row in reversed(rows) if table.top_down else rows:
-        value = table.places.get(row[table.axis], row[table.axis])
-        lines.append(" ".join([f"{value:>7}", *(f"{of(row):>{len(name)}}" for name, of in columns.items())]))
+        columns["smallest at step (95%)"] = lambda row: interval(row["minimum"])
+    in_order = reversed(rows) if table.top_down else rows
+    lines = aligned({name: of(row) for name, of in columns.items()} for row in in_order)
+    for each in table.columns:
+        if each.blank and each.key in rows[0] and any(np.isnan(row[each.key].at_best) for row in rows):
+            lines.append(f"{each.heading}: - where {each.blank}")
     return lines
 
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from hierdiff import called
 from hierdiff.errors import OptionError, require
 from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.devices import over_networks, spread_networks, to_host
@@ -65,9 +66,9 @@ def open_run(folder: Path, kind: type[World]) -> Run:
       ValueError: `folder` holds no finished run of it, or one without snapshots or on data that have changed since,
         or cannot be written.
     """
-    need = f"the folder of a finished run of experiments.{kind.COMMAND}"
-    config = record.read_config("run", folder, kind.CONFIG(), need, f"{need}; of this one,")
-    require(record.finished(folder, "run"), "run", str(folder), need)
+    need = f"the folder of a finished run of {called.form(kind.COMMAND)}"
+    config = record.read_finished(folder, kind.CONFIG(), kind.COMMAND)
+    record.finished(folder, "run")
     unchanged = record.made_with(folder / "curves.nc", config)
     require(unchanged, "run", str(folder), f"{need}; its config.json was changed")
     record.require_writable("run", folder)

@@ -322,7 +322,7 @@ def _holds_images(dtype: np.dtype, shape: tuple[int, ...]) -> bool:
 
 def _fashion_mnist() -> list[Path]:
     """The files of Fashion-MNIST: those of the package installed, or in the user's cache, or fetched into it."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "hierdiff", "fashion-mnist")
+    cache = _caches() / "hierdiff" / "fashion-mnist"
     try:
         for folder in (INSTALLED, cache):
             if all((folder / name).exists() for name in HASHES):
@@ -337,6 +337,14 @@ def _fashion_mnist() -> list[Path]:
     except OSError as error:
         need = f"Fashion-MNIST, which cannot be fetched here ({error}); install Debian's package {PACKAGE}, or give"
         raise OptionError("data_dir", "nothing", f"{need} --data-dir a folder of images") from None
+
+
+def _caches() -> Path:
+    """Where programs keep what they can fetch again: a user without a home has the folder of temporary files."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return Path(tempfile.gettempdir())
 
 
 def _call(*command: str, folder: str) -> None:

@@ -15,7 +15,7 @@ from hierdiff.runs.world import Variable
 from hierdiff.statistics.groups import in_groups
 from hierdiff.statistics.story import Column, Story, Table
 from hierdiff.worlds.image_files import draw_images
-from hierdiff.worlds.plain import MEMBERS, Noised, Plain
+from hierdiff.worlds.plain import MEMBERS, NO_SLOPE, Noised, Plain
 from hierdiff.worlds.run_config import ImagesConfig
 
 # Images that a network reads at a time, where it is measured.
@@ -78,7 +78,7 @@ class Images(Plain):
                     Column("distance", "held-out"),
                     Column("member_distance", "training images"),
                     Column("own_against_other", "own against other", 5),
-                    Column("slope", "slope", 4),
+                    Column("slope", "slope", 4, blank=NO_SLOPE),
                 ),
             ),
             SCALES,

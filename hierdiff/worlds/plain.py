@@ -16,6 +16,7 @@ from hierdiff.learning.loop import token_losses
 from hierdiff.measures.divergence import sample_split
 from hierdiff.measures.probe import at, stacked
 from hierdiff.measures.slope import answered, slope_products, where_enough
+from hierdiff.measures.spectrum import told_from_rounding
 from hierdiff.measures.times import any_times
 from hierdiff.noising.levels import noise_level
 from hierdiff.noising.process import cross_entropy
@@ -26,6 +27,8 @@ from hierdiff.statistics.story import Column, Story, Table
 
 UNITS = "nats, or squared units, per sample"
 MEMBERS = ("noise", "network", "members_of")
+# Why there may be none.
+NO_SLOPE = "two memorizers too rarely both have an answer, or all but agree"
 SHARED = Variable(("noise", "pair", "group"), "share", "held-out, where both memorizers have an answer")
 
 
@@ -77,7 +80,7 @@ class Plain(World):
                     Column("split", "held-out"),
                     Column("member_split", "training samples"),
                     Column("own_against_other", "own against other"),
-                    Column("slope", "memorization slope", 4),
+                    Column("slope", "memorization slope", 4, blank=NO_SLOPE),
                     Column("shared", "both memorizers know", 2),
                 ),
             ),
@@ -219,12 +222,17 @@ class Plain(World):
         return self.of_memorizers(inputs.reference)
 
     def of_memorizers(self, memories: Array) -> dict[str, Array]:
-        """How far memorizers lie apart, `(levels, pairs, n)`, and, if some have no answer somewhere, where both do."""
+        """How far memorizers lie apart, `(levels, pairs, n)`, and, if some have no answer somewhere, where both do.
+
+        Where they all but agree, or too rarely have an answer, it is nan: there is no slope.
+        """
         first, second = (memories[:, self.set_of[ends]] for ends in self.pairs)
-        squares = jnp.square(self.between(first, second)).sum(tuple(range(3, first.ndim)))
+        each, of_level = tuple(range(3, first.ndim)), {"axis": (1, 2), "keepdims": True}
+        squares, whole = (jnp.square(x).sum(each) for x in (self.between(first, second), first))
+        apart = told_from_rounding(squares.mean(**of_level), whole.mean(**of_level))
         both = self.both_answered(first, second)
         shared = {} if both.all() else {"shared": both.astype(squares.dtype)}
-        return {"empirical": where_enough(squares, both), **shared}
+        return {"empirical": jnp.where(apart, where_enough(squares, both), jnp.nan), **shared}
 
     @classmethod
     def curves(cls, results):

@@ -22,7 +22,7 @@ from hierdiff.runs.world import Inputs, Variable
 from hierdiff.sampling import data_sets
 from hierdiff.statistics.groups import GROUPS, in_groups
 from hierdiff.statistics.story import Column, Story, Table
-from hierdiff.worlds.plain import MEMBERS, SHARED, Plain
+from hierdiff.worlds.plain import MEMBERS, NO_SLOPE, SHARED, Plain
 from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
 
 NATS, SQUARED = "nats per sequence", "squared units per sequence"
@@ -35,10 +35,10 @@ HEIGHTS = Table(
     of_data="of_the_data",
     columns=(
         Column("increment", ""),
-        Column("learned", "learned"),
+        Column("learned", "learned", blank="nothing is to be learned: the height adds no more than rounding"),
         Column("error", "error"),
         Column("data_dependent", "data-dependent"),
-        Column("share", "share", 2),
+        Column("share", "share", 2, blank="the error is not told from zero"),
         Column("seed_dependent", "of it, of two seeds"),
         Column("of_the_data", "of the data"),
     ),
@@ -129,7 +129,7 @@ class Sequences(Plain):
                     Column("information", "bits", 2),
                     Column("total_share", "data-dependent share", 2, name="share"),
                     Column("own_against_other", "own against other"),
-                    Column("slope", "memorization slope", 4),
+                    Column("slope", "memorization slope", 4, blank=NO_SLOPE),
                     Column("shared", "both memorizers know", 2),
                 ),
             ),
@@ -260,6 +260,10 @@ class Sequences(Plain):
     @classmethod
     def curves(cls, results):
         variables = {**super().curves(results.drop_vars("spectrum")), **spectrum_parts(results).data_vars}
+        # Each replicate divides by its own increment, but whether there is one is asked once, of all inputs.
+        increment = results.increment.mean("group")
+        there = spectrum.told_from_rounding(increment, increment.sum("height"))
+        variables["learned"] = variables["learned"].where(there)
         # Older records have no information.
         for name in {"increment", "scale", "information"} & set(variables):
             variables[name] = variables[name].expand_dims(network=results.network)
