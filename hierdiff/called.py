@@ -1,9 +1,13 @@
 """How this program was called, and others are: as the command of the package, or as modules of a checkout."""
 
+import importlib.util
 import os
 import shlex
 import sys
 from pathlib import Path
+
+# The packages beside this one in a checkout, whose modules are commands.
+CHECKOUT = ("experiments", "figures")
 
 
 def form(name: str = "") -> str:
@@ -11,10 +15,12 @@ def form(name: str = "") -> str:
 
     By itself, without a name, the command that has them all.
     """
-    module = _module()
-    if module.partition(".")[0] in ("experiments", "figures"):
-        return f"python -m {name.replace(' ', '.') if name.startswith('figures') else f'experiments.{name}'}"
-    return " ".join(["python -m hierdiff" if module == "hierdiff" else "hierdiff", *name.split()])
+    package, _, _ = _module().partition(".")
+    if package in CHECKOUT:
+        module = name.replace(" ", ".") if name.startswith("figures") else f"experiments.{name}"
+        if _is_ours(module.partition(".")[0]):
+            return f"python -m {module}"
+    return " ".join(["python -m hierdiff" if package in ("hierdiff", *CHECKOUT) else "hierdiff", *name.split()])
 
 
 def start(name: str) -> list[str]:
@@ -54,6 +60,12 @@ def _module() -> str:
     """The module that was run by `python -m`, if one was."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec.name.removesuffix(".__main__") if spec else ""
+
+
+def _is_ours(package: str) -> bool:
+    """Whether a package is the one beside this, and not a folder of that name of the user's own, which hides it."""
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None and Path(spec.origin).parents[1] == Path(__file__).parents[1]
 
 
 def _is_command() -> bool:

@@ -337,7 +337,7 @@ def test_a_picture_is_drawn_whatever_backend_and_matplotlibrc_a_program_is_given
     folder = shutil.copytree(smoke_run[0], tmp_path / "$a_b^ {")
     (folder / "onset.png").unlink()
     settings = {"MPLBACKEND": "nonsense", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
-    command = [sys.executable, "-m", "figures.onset", str(folder)]
+    command = [sys.executable, "-m", "experiments.onset", *OPTIONS, "--out", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **settings})
     assert done.returncode == 0, done.stderr
     assert (folder / "onset.png").read_bytes().startswith(b"\x89PNG")

@@ -249,7 +249,7 @@ def test_a_run_that_does_not_fit_a_question_is_refused_before_it_is_opened(smoke
         (["losses", "--targets", "5000", "--run", folder], "--targets: got 5000, needs at most the size of a data set"),
         (["noise", "--levels", "0.1", "0.1001", "--run", folder], "--levels: got (0.1, 0.1001), needs values that are"),
         (["losses", "--run", str(tmp_path)], f"--run: got {tmp_path}, needs the folder of a finished run of"),
-        (["samples"], "--run: got nothing, needs the folder of a finished run of"),
+        (["samples"], "--run: got nothing, needs the folder of a finished run of hierdiff images"),
         (
             ["onset", "--out", folder, "--depth", "2"],
             f"--out: got {folder}, needs another folder: this one holds a run",

@@ -24,8 +24,9 @@ def test_the_wheel_holds_one_package(tmp_path):
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path))
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names} == {"hierdiff", f"hierdiff-{hierdiff.__version__}.dist-info"}
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "hierdiff").rglob("*.py")}
-    assert {name for name in names if name.startswith("hierdiff/")} == {*modules, "hierdiff/py.typed"}
+    tracked = subprocess.run(["git", "ls-files", "hierdiff"], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert {*tracked.stdout.splitlines()} <= {*names}
+    assert {Path(name).suffix for name in names if name.startswith("hierdiff/")} == {".py", ".typed", ".html", ".js"}
 
 
 def test_the_version_is_one():
@@ -63,6 +64,17 @@ def test_what_is_called_is_called_as_the_program_was(module, script, others, own
     if others.startswith("hierdiff"):
         words = [script, "noise"] if script.endswith("/hierdiff") else ["-m", "hierdiff", "noise"]
     assert called.start("noise") == [sys.executable, *words]
+
+
+def test_a_folder_of_the_user_that_hides_a_command_is_not_named(tmp_path):
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "__init__.py").touch()
+    for folder, command in ((tmp_path, "python -m hierdiff onset"), (ROOT, "python -m experiments.onset")):
+        words = [sys.executable, "-m", "figures.onset", "--help"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+        done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=folder, env=environment)
+        assert f"folder of a finished run of {command}\n" in done.stdout
+        assert done.stdout.startswith("usage: python -m figures.onset ")
 
 
 def test_a_command_can_be_repeated(monkeypatch):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.sharding import Mesh
+from matplotlib.ticker import EngFormatter
 from runs import save_often
 
 from experiments.onset import main
@@ -200,3 +201,11 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["--preset", "smoke", "--plan", "--out", str(tmp_path / "file" / "run")])
     assert "needs a folder that can be written" in capsys.readouterr().err
+
+
+def test_amounts_have_the_prefixes_of_the_trade():
+    """As matplotlib has them, which training is not to ask: it may be set up so that it cannot be imported."""
+    there = EngFormatter("B", places=1)
+    for amount in (0, 1, 999, 999.96, 1000, 1500, 999_949, 999_951, 5e7, 3e12, 7e15, 2e19, 4e25):
+        assert planning._amount(amount, "B") == there(amount)
+    assert planning._amount(float("nan"), "B") == "not known"

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 from jax.stages import Compiled
-from matplotlib.ticker import EngFormatter
 
 from hierdiff.errors import require
 from hierdiff.learning.devices import in_any_process
@@ -216,7 +215,12 @@ def describe(
 
 
 def _amount(value: int | float, unit: str) -> str:
-    return "not known" if math.isnan(value) else EngFormatter(unit, places=1)(value)
+    if math.isnan(value):
+        return "not known"
+    prefixes = ["", *"kMGTPEZY"]
+    # Of what is rounded to 1,000.0, the next one.
+    power = next((power for power in range(len(prefixes)) if value < 999.95 * 1000**power), len(prefixes) - 1)
+    return f"{value / 1000**power:.1f} {prefixes[power]}{unit}"
 
 
 _flop, _byte = functools.partial(_amount, unit="flop"), functools.partial(_amount, unit="B")
