@@ -417,11 +417,16 @@ def test_ctrl_c_says_what_there_is_of_a_question(monkeypatch, capsys, tmp_path):
     def stop(*_, **__):
         signal.raise_signal(signal.SIGINT)
 
+    (tmp_path / "run").mkdir()
+    (tmp_path / "losses.pieces").mkdir()
+    (tmp_path / "losses.pieces" / "00000010.npz").touch()
+
     monkeypatch.setattr(command, "answer", stop)
     monkeypatch.setattr(command, "require_folders", lambda *_: None)
     for line, said in (
         (["benchmark"], "nothing was saved, and the same command starts anew"),
         (["onset", "--out", str(tmp_path / "none")], "nothing was saved, and the same command starts anew"),
+        (["losses", "--run", str(tmp_path / "run")], "nothing was saved, and the same command starts anew"),
         (["losses", "--run", str(tmp_path)], f"what was finished is saved in {tmp_path}, and the same command goes on"),
     ):
         with pytest.raises(SystemExit, match="130"):
@@ -438,4 +443,4 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "train", twice)
     with pytest.raises(SystemExit, match="130"):
         main(["onset", *OPTIONS, "--out", str(tmp_path / "run")])
-    assert "what was finished is saved" in capsys.readouterr().err
+    assert "stopped by SIGINT: nothing was saved" in capsys.readouterr().err

@@ -153,7 +153,8 @@ def write_report(folder: Path) -> None:
 def kept(options: argparse.Namespace) -> str:
     """What there is of a question that was stopped."""
     folder = getattr(options, "run", None) or getattr(options, "out", None)
-    if not folder or not folder.exists():
+    # Arrays, or results.
+    if not folder or not any(folder.rglob("*.n[pc]*")):
         return "nothing was saved, and the same command starts anew"
     saves = sorted(path.stem for path in folder.glob("state/*.npz") if path.stem.isdigit())
     what = f"the state of step {int(saves[-1])} is saved" if saves else "what was finished is saved"
