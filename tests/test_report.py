@@ -290,6 +290,16 @@ def test_a_log_has_a_line_a_minute_and_the_first_one_soon(clock, capsys):
     assert len(lines) == 17
 
 
+def test_the_pace_does_not_count_what_is_compiled_before_something_is_found(clock, capsys):
+    with saying.progress(1000, "step") as show:
+        show(1)
+        clock[0] += 100
+        show(10, excess="2.0")
+        clock[0] += 2
+        show(20)
+    assert capsys.readouterr().err == "step 20 of 1,000, excess 2.0; about 3 min left\n"
+
+
 def test_short_work_has_one_line_and_none_when_it_was_done_before(clock, capsys):
     with saying.progress(3, "snapshot") as show:
         for done in range(4):

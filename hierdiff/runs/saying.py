@@ -34,7 +34,8 @@ def answer(lines: Sequence[str], *files: Path) -> None:
     """Print what was found, and, unless quietly, where it is."""
     if in_first_process():
         print("", *lines, sep="\n", flush=True)
-        remark(*(["", *files] if files else []))
+        if files:
+            remark("", *files)
 
 
 def aside(lines: Sequence[str]) -> None:
@@ -70,15 +71,17 @@ class Log:
     def __init__(self, total: int | float, unit: str):
         self.total, self.unit = total, unit
         self.found: dict[str, str] = {}
-        # When something was shown first; when, after `before`, what counts for the pace began; when a line was printed.
-        self.begun = self.since = self.said = -math.inf
+        # When something was shown first, when a line was printed, and since when, after `before`, the pace counts: since
+        # the last line, and before the first one, since something was found, until when much is compiled.
+        self.begun = self.said = self.since = -math.inf
         self.before: int | float = 0
 
     def show(self, done: int | float, left: int | float | None = None, **found: str) -> None:
-        now, self.found = time.monotonic(), found or self.found
+        now, first_found = time.monotonic(), bool(found) and not self.found
+        self.found = found or self.found
         if self.begun < 0:
             self.begun = now
-        if now - self.begun <= 0.5 * FIRST:
+        if first_found or now - self.begun <= 0.5 * FIRST:
             self.since, self.before = now, done
         due = now - self.said >= EVERY if self.said >= 0 else now - self.since >= FIRST * (1 if self.found else 10)
         if done > self.before and (due or done >= self.total):
@@ -86,7 +89,7 @@ class Log:
                 left = (self.total - done) * (now - self.since) / (done - self.before)
             words = ", ".join(filter(None, (f"{self.unit} {done:,.0f} of {self.total:,.0f}", named(self.found, " "))))
             print(f"{words}; {time_left(left)}", file=sys.stderr, flush=True)
-            self.said = now
+            self.said, self.since, self.before = now, now, done
 
 
 def named(found: dict[str, str], between: str) -> str:
