@@ -20,7 +20,10 @@ from hierdiff.learning.network import TreeConfig
 from hierdiff.measures.probe import at, make_pieces, make_reference, stacked
 from hierdiff.noising import Gaussian, Masking
 from hierdiff.noising.levels import noise_level
+from hierdiff.pictures import report
 from hierdiff.posterior import memorizer_of_numbers
+from hierdiff.questions import QUESTIONS
+from hierdiff.runs import record
 from hierdiff.runs.laboratory import label, make_measure, prepare, statistics
 from hierdiff.sampling import sample
 from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
@@ -481,5 +484,13 @@ def test_the_example_compares_models_of_its_own(tmp_path: Path, capsys):
     pictures = RNG.integers(0, 256, (200, 8, 8)).astype(np.uint8)
     np.savez(tmp_path / "some.npz", pictures)
     sizes = ["--size", "50", "--held-out", "100", "--features", "40", "--copies", "2"]
-    other_models.main([*sizes, "--data-dir", str(tmp_path / "some.npz")])
-    assert "The two agree best at step" in capsys.readouterr().out
+    folder = tmp_path / "run"
+    other_models.main([*sizes, "--data-dir", str(tmp_path / "some.npz"), "--out", str(folder)])
+    found = record.read_json(folder / "other_models.json")
+    assert "The two agree best at step" in found["sentence"]
+    assert "\n".join([*found["table"], "", found["sentence"]]) in capsys.readouterr().out
+    # It has a report, as every question has.
+    assert report.write(folder, QUESTIONS) == [folder / report.NAME]
+    page = (folder / report.NAME).read_text(encoding="utf-8")
+    assert found["sentence"] in page
+    assert 'id="other_models"' in page

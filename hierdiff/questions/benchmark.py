@@ -36,11 +36,11 @@ STEPS = 20
 
 
 def answer(config: Both, options: argparse.Namespace) -> None:
-    record.require_writable("out", options.out)
     file = Path(config.own.json)
     if config.own.json:
         require(not file.is_dir(), "json", str(file), "a file, not a folder")
         record.require_writable("json", file.parent)
+    record.require_writable("out", options.out)
     figures = {
         "posterior": posterior_against_numpy(),
         "depth": posterior_against_depth(),

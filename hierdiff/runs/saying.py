@@ -71,8 +71,8 @@ class Log:
     def __init__(self, total: int | float, unit: str):
         self.total, self.unit = total, unit
         self.found: dict[str, str] = {}
-        # When something was shown first, when a line was printed, and since when, after `before`, the pace counts: since
-        # the last line, and before the first one, since something was found, until when much is compiled.
+        # When something was shown first; when a line was printed; and since when, after `before`, the pace counts: that
+        # is since the last line, or since something was found, until when much is compiled.
         self.begun = self.said = self.since = -math.inf
         self.before: int | float = 0
 
