@@ -40,6 +40,7 @@ def test_a_run_leaves_all_its_files_and_no_others(smoke_run):
         "curves.nc",
         "summary.json",
         "onset.png",
+        "report.html",
         "snapshots",
     }
     assert all(str(folder / name) in printed for name in names)
@@ -217,7 +218,7 @@ def test_a_damaged_run_is_refused(file, content, smoke_run, tmp_path, capsys):
     for main, options in (
         (onset.main, [*OPTIONS, "--out", str(tmp_path)]),
         (draw_run, [str(tmp_path)]),
-        (membership.main, ["--run", str(tmp_path)]),
+        (membership.main, ["--targets", "100", "--run", str(tmp_path)]),
     ):
         with pytest.raises(SystemExit, match="2"):
             main(options)
@@ -237,7 +238,7 @@ def test_the_options_of_a_run_are_not_to_be_changed(smoke_run, tmp_path, capsys)
         config["options"] |= change
         record.write_json(tmp_path / "config.json", config)
         with pytest.raises(SystemExit, match="2"):
-            membership.main(["--run", str(tmp_path)])
+            membership.main(["--targets", "100", "--run", str(tmp_path)])
         assert words in capsys.readouterr().err
 
 
