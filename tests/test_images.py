@@ -308,10 +308,11 @@ def test_one_array_of_several_can_be_named(tmp_path):
         ":x",
         "a\0b",
         300 * "a",
-        "~nobody at all",
     ):
         with pytest.raises(OptionError, match="needs a folder or a file that exists"):
             draw(place)
+    with pytest.raises(OptionError, match="needs the name of a user"):
+        draw("~nobody at all")
 
 
 def zipped(path):
