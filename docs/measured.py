@@ -29,6 +29,8 @@ MADE = (ROOT / "docs" / "options.md", ROOT / "docs" / "notebooks")
 # What may hold numbers that no run has found.
 APART = re.compile(r"<!-- = .*?<!-- / -->|^```.*?^```|`[^`]*`|\]\([^)]*\)|<[^>]*>|\$[^$]*\$", re.DOTALL | re.MULTILINE)
 FOUND = re.compile(r"(?<![\w.-])\d{1,3}(?:,\d{3})+|(?<![\w.-])\d+\.\d+(?![\w.]*\d)")
+# In Markdown a comment that begins a line ends the paragraph before.
+BREAKS = re.compile(r"^ *<!-- = [^\n]*?-->(?=[^\n])", re.MULTILINE)
 ARXIV = re.compile(r"\b\d{4}\.\d{5}\b")
 
 
@@ -167,6 +169,7 @@ def main() -> None:
         page = path.read_text()
         new, name = written(page), path.relative_to(ROOT)
         bad += [f"{name}: {x} comes from no record" for x in strangers(page)]
+        bad += [f"{name}: a line must not begin with {x.strip()}" for x in BREAKS.findall(page)]
         if new != page and check:
             bad.append(f"{name} differs from the records: python docs/measured.py writes it anew")
         elif new != page:
