@@ -332,6 +332,7 @@ def test_a_plain_checkout_on_the_path_knows_its_version(tmp_path):
     assert done.stdout.strip() == cited[1]
 
 
+@pytest.mark.slow
 def test_a_picture_is_drawn_whatever_backend_and_matplotlibrc_a_program_is_given(smoke_run, tmp_path):
     """A backend that is none, settings that are no text, and a name that mathematics could not read."""
     (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")

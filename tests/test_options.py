@@ -364,7 +364,7 @@ def start(name, words, monkeypatch, really):
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize(
-    ("examples", "really"), [(6, False), pytest.param(100, True, marks=pytest.mark.slow)], ids=["few", "many"]
+    ("examples", "really"), [(3, False), pytest.param(100, True, marks=pytest.mark.slow)], ids=["few", "many"]
 )
 def test_what_is_accepted_starts_training_or_is_refused_in_one_sentence(name, examples, really, monkeypatch, capsys):
     """Nothing is written by then."""
