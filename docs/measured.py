@@ -42,8 +42,8 @@ def summary(name: str) -> dict[str, Any]:
 
 
 @functools.cache
-def curves(name: str, question: str = "") -> xr.Dataset:
-    return record.read_results(RECORDS / name / (f"{question}.curves.nc" if question else "curves.nc"))
+def curves(name: str) -> xr.Dataset:
+    return record.read_results(RECORDS / name / "curves.nc")
 
 
 def landmark(name: str, key: str) -> Landmark:
@@ -86,9 +86,9 @@ def growth(name: str, key: str, digits: int) -> str:
     return words.around(found["value"], found["half_width"], digits)
 
 
-def curve(name: str, variable: str, digits: int, question: str = "", **where: Any) -> str:
+def curve(name: str, variable: str, digits: int, **where: Any) -> str:
     """A point of a curve with its standard error; a step is the nearest checkpoint."""
-    found = curves(name, question)
+    found = curves(name)
     near = {key: x for key, x in where.items() if not isinstance(x, str)}
     here = found.sel({key: x for key, x in where.items() if isinstance(x, str)}).sel(near, method="nearest")
     return words.cell(here, variable, digits)
@@ -108,11 +108,6 @@ def table(name: str, question: str = "", since: str = "") -> str:
 
 def fenced(lines: list[str]) -> str:
     return "\n".join(["", "```text", *(line.rstrip() for line in lines), "```", ""])
-
-
-def text(path: str) -> str:
-    """A file of a record, as it is."""
-    return fenced((RECORDS / path).read_text().splitlines())
 
 
 def command(name: str) -> str:
@@ -150,7 +145,7 @@ def claims(name: str, *, sets: int, checkpoints: int) -> str:
 
 def written(page: str) -> str:
     """A page with all that its comments ask for."""
-    of_runs = step, number, times, value, growth, curve, verdict, table, text, command
+    of_runs = step, number, times, value, growth, curve, verdict, table, command
     names = {f.__name__: f for f in (*of_runs, covers, cover_error, alarms, claims)}
     return WRITTEN.sub(lambda found: found[1] + eval(found[2], names) + found[4], page)
 

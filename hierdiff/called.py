@@ -23,6 +23,11 @@ def form(name: str = "") -> str:
     return " ".join(["python -m hierdiff" if package in ("hierdiff", *CHECKOUT) else "hierdiff", *name.split()])
 
 
+def finished_run(name: str) -> str:
+    """What a question, or a figure, that is put to a run of the training `name` is to be given."""
+    return f"folder of a finished run of {form(name)}"
+
+
 def start(name: str) -> list[str]:
     """The words that start such a program beside this one, by the same interpreter."""
     first, *words = form(name).split()

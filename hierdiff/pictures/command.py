@@ -68,7 +68,7 @@ def add_options(parser: Parser, registry: Mapping[str, Any]) -> list[str]:
 def draw_run(argv: list[str] | None = None) -> None:
     """Draw the picture of a run anew."""
     parser = Parser(prog=called.form("figures onset"), description="Draws the picture of a run anew.")
-    parser.add_path("run", f"folder of a finished run of {called.form('onset')}")
+    parser.add_path("run", f"{called.finished_run('onset')}")
     options = parser.parse_all(argv)
     with parser.one_sentence():
         try:

@@ -28,7 +28,7 @@ def draw_finished(folder: Path) -> None:
     Raises:
       ValueError: there is no finished run in the folder.
     """
-    need = f"the folder of a finished run of {called.form('onset')}"
+    need = f"the {called.finished_run('onset')}"
     require(record.finished(folder, "run"), "run", str(folder), need)
     draw(folder, world_of(folder))
 

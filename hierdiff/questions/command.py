@@ -122,7 +122,7 @@ def require_folders(entry: Entry, config: Any, options: argparse.Namespace) -> N
     """
     if entry.of == "run" and not options.out:
         training = type(QUESTIONS[entry.training].presets["laptop"])()
-        need = f"the folder of a finished run of {called.form(entry.training)}"
+        need = f"the {called.finished_run(entry.training)}"
         require(options.run is not None, "run", "nothing", need)
         found = record.read_finished(options.run, training, entry.training)
         if isinstance(config, AskedOfRun):
@@ -156,8 +156,8 @@ def kept(options: argparse.Namespace) -> str:
     # Arrays, or results.
     if not folder or not any(folder.rglob("*.n[pc]*")):
         return "nothing was saved, and the same command starts anew"
-    saves = sorted(path.stem for path in folder.glob("state/*.npz") if path.stem.isdigit())
-    what = f"the state of step {int(saves[-1])} is saved" if saves else "what was finished is saved"
+    saves = record.steps_in(folder / "state")
+    what = f"the state of step {saves[-1]} is saved" if saves else "what was finished is saved"
     return f"{what} in {folder}, and {GOES_ON}"
 
 
@@ -173,7 +173,7 @@ def add_folders(name: str, entry: Entry, parser: Parser, argv: list[str] | None)
     if entry.of == "run":
         alone = name in QUESTIONS[entry.training].then
         without = "" if alone else " (default: train first)"
-        parser.add_path("--run", f"folder of a finished run of {called.form(entry.training)}{without}")
+        parser.add_path("--run", f"{called.finished_run(entry.training)}{without}")
         if alone or parser.parse_known_args(argv)[0].run:
             return ""
     trained = entry.training if entry.of == "run" else name

@@ -261,11 +261,15 @@ def require_own(folder: Path, config: Any) -> None:
         return
     need, unlike = "another folder: the config.json in it is not a run's", "another folder: of the run in this one,"
     there = flat(options_of(read_config("out", folder, type(config)(), need, unlike)))
-    free = {field.name for _, field in fields_of(config) if not field.compare}
-    given = {k: v for k, v in flat(options_of(config)).items() if k not in free}
+    given = {k: v for k, v in flat(options_of(config)).items() if k not in free(config)}
     changed = [f"{k} ({there.get(k)} there)" for k, v in given.items() if there.get(k) != v]
     need = f"another folder: this one holds a run with other {', '.join(changed)}"
     require(not changed, "out", str(folder), need)
+
+
+def free(config: Any) -> set[str]:
+    """The options with which a run may go on that has others: where its data are."""
+    return {field.name for _, field in fields_of(config) if not field.compare}
 
 
 def existing(folder: Path) -> Path:
@@ -279,7 +283,7 @@ def read_finished(folder: Path, default: Any, command: str) -> Any:
     Raises:
       ValueError: there is none.
     """
-    need = f"the folder of a finished run of {called.form(command)}"
+    need = f"the {called.finished_run(command)}"
     config = read_config("run", folder, default, need, f"{need}; of this one,")
     require((folder / "summary.json").exists(), "run", str(folder), need)
     return config
@@ -323,9 +327,8 @@ def require_same_data(name: str, folder: Path, about: Mapping[str, Any], *, show
 def note_options(folder: Path, config: Any) -> None:
     """Let the record of a run say with which options it goes on, where these may differ: where its data are now."""
     made = read_json(folder / "config.json")
-    free = {field.name for _, field in fields_of(config) if not field.compare}
     there, given = flat(made["options"]), flat(options_of(config))
-    if any(there.get(name) != given[name] for name in free):
+    if any(there.get(name) != given[name] for name in free(config)):
         write_json(folder / "config.json", made | {"options": options_of(config)})
 
 

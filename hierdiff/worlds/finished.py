@@ -66,7 +66,7 @@ def open_run(folder: Path, kind: type[World]) -> Run:
       ValueError: `folder` holds no finished run of it, or one without snapshots or on data that have changed since,
         or cannot be written.
     """
-    need = f"the folder of a finished run of {called.form(kind.COMMAND)}"
+    need = f"the {called.finished_run(kind.COMMAND)}"
     config = record.read_finished(folder, kind.CONFIG(), kind.COMMAND)
     record.finished(folder, "run")
     unchanged = record.made_with(folder / "curves.nc", config)
