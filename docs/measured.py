@@ -111,10 +111,10 @@ def fenced(lines: list[str]) -> str:
 
 
 def command(name: str) -> str:
-    """The command that made a record, and the commit that it was made by."""
+    """The command that made a record, the commit that it was made by, and the device that it was made on."""
     file = RECORDS / name / "config.json"
     made = record.read_json(file) if file.exists() else summary(name)
-    return f"`{made['command']}` (commit `{made['commit'][:7]}`)"
+    return f"`{made['command']}` (commit `{made['commit'][:7]}`, on {made['device']})"
 
 
 def cells(kind: str, sets: tuple[int, ...], resolved: bool) -> list[dict[str, Any]]:

@@ -361,6 +361,22 @@ def test_pictures_name_the_record_and_the_command_that_made_it(records, tmp_path
     assert b"smoke-0/noise.curves.nc" in (tmp_path / "noise.png").read_bytes()
 
 
+def test_a_record_is_named_from_where_the_command_was_given(tmp_path, monkeypatch):
+    made = {"command": "python -m x", "commit": None}
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "linked").symlink_to(tmp_path)
+    monkeypatch.chdir(here)
+    for path, name in (
+        ("runs/a/curves.nc", "runs/a/curves.nc"),
+        (here / "runs" / "a" / "curves.nc", "runs/a/curves.nc"),
+        ("linked/a/curves.nc", "linked/a/curves.nc"),
+        (tmp_path / "elsewhere" / "a" / "curves.nc", "a/curves.nc"),
+        ("../curves.nc", f"{tmp_path.name}/curves.nc"),
+    ):
+        assert style.origin(Path(path), made) == f"{name}: python -m x; commit unknown"
+
+
 def test_what_is_missing_is_said_with_the_command_that_makes_it(tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         draw_all(["samples", "--preset", "smoke", "--runs", str(tmp_path)])

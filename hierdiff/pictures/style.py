@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import os
 import textwrap
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -138,9 +139,12 @@ def plain_numbers(axes: Axes) -> None:
 
 
 def origin(path: Path, content: xr.Dataset | Mapping[str, Any]) -> str:
-    """The run, the command and the commit that made a record, as its content says."""
+    """The record, from the folder in which this program was started, and the command and the commit that made it."""
     made = content.attrs if isinstance(content, xr.Dataset) else content
-    words = f"{path.parent.name}/{path.name}: {made['command']}; commit {made['commit'] or 'unknown'}"
+    whole, here = Path(os.path.abspath(path)), Path.cwd()  # noqa: PTH100 - a link keeps its name
+    # Of one that lies elsewhere the run alone is named, and no folder of this machine.
+    name = whole.relative_to(here) if whole.is_relative_to(here) else Path(*whole.parts[-2:])
+    words = f"{name}: {made['command']}; commit {made['commit'] or 'unknown'}"
     # The name of a folder need not be text.
     return words.encode(errors="backslashreplace").decode()
 
