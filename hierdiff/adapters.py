@@ -27,6 +27,7 @@ def torch_denoiser(
     in which it was. It is given x_t as `process` makes it, float32 or integers, and a time for each sample.
 
     Args:
+      module: the torch module.
       process: the noise that the module was trained with; `noise`, `score` and `v` need a Gaussian one.
       predicts: what it gives: log-probabilities of symbols up to a constant (`logits`), p(x_0 | x_t) or E[x_0 | x_t]
         (`x0`), the noise, the score, or v = sqrt(ab) noise - sqrt(1 - ab) x_0. Estimates of p(x_0 | x_t) by the last
@@ -54,7 +55,7 @@ def torch_denoiser(
     first = symbols and channels == "first"
 
     def denoiser(x_t: np.ndarray, t: int) -> np.ndarray:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         x = np.moveaxis(x_t, -1, 1) if first and x_t.ndim == 3 else x_t
         where = next((each.device for each in module.parameters()), torch.device("cpu"))
