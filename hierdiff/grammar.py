@@ -6,6 +6,7 @@ symbol, `s` branching, `d` level (0 is the root, `depth` the leaves), `h = depth
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -183,10 +184,10 @@ def save_grammar(path: Path | str, grammar: Grammar) -> None:
     Raises:
       OSError: the file cannot be written.
     """
-    arrays = {name: np.asarray(x) for name, x in vars(grammar).items()} | {"vocab": np.asarray(grammar.vocab)}
+    arrays: Any = {name: np.asarray(x) for name, x in vars(grammar).items()}
     # Of a path NumPy would change the ending.
     with Path(path).open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays | {"vocab": np.asarray(grammar.vocab)})
 
 
 def load_grammar(path: Path | str) -> Grammar:
@@ -196,13 +197,11 @@ def load_grammar(path: Path | str) -> Grammar:
       ValueError: the file is something else.
       OSError: it cannot be read.
     """
-    names = [field.name for field in dataclasses.fields(Grammar)]
     with Path(path).open("rb") as file:
         try:
-            arrays = dict(np.load(file, allow_pickle=False))
-            return Grammar(
-                **{name: jnp.asarray(arrays[name]) if arrays[name].ndim else int(arrays[name]) for name in names}
-            )
+            read = np.load(file, allow_pickle=False).items()
+            arrays: Any = {name: jnp.asarray(x) if x.ndim else int(x) for name, x in read}
+            return Grammar(**{field.name: arrays[field.name] for field in dataclasses.fields(Grammar)})
         # Given other bytes, NumPy and zipfile raise exceptions of nearly every kind.
         except Exception as error:
             raise OptionError("path", str(path), "a grammar, as save_grammar writes it") from error
