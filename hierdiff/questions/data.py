@@ -34,7 +34,7 @@ from hierdiff.runs.options import PLUGINS, options_of
 from hierdiff.sampling import sample
 
 # Numbers in the arrays of a file, and of noise that is drawn at once.
-IN_FILE, AT_ONCE = 2**24, 2**25
+IN_FILE, AT_ONCE = 2**23, 2**25
 
 
 class Source(NamedTuple):
@@ -184,4 +184,10 @@ def write_parquet(path: Path, arrays: dict[str, Any]) -> None:
         return found
 
     table = pa.table({name: column(np.asarray(x)) for name, x in arrays.items()})
-    record.write_whole(path, lambda temporary: parquet.write_table(table, temporary))
+
+    def write(temporary: Path) -> None:
+        # pyarrow takes no path that is not text.
+        with temporary.open("wb") as file:
+            parquet.write_table(table, file)
+
+    record.write_whole(path, write)
