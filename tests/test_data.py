@@ -127,9 +127,8 @@ def test_parquet_holds_the_same(whole, tmp_path, small_parts):
         arrays = read(whole, name)
         assert [*table.columns] == [*arrays]
         for array, x in arrays.items():
-            column = np.stack(
-                [np.stack([*row]) if x.ndim > 1 else np.array(row, table[array].dtype) for row in table[array]]
-            )
+            column = table[array].to_numpy()
+            column = np.stack([np.stack([*row]) for row in column]) if x.ndim > 1 else column
             np.testing.assert_allclose(column, x, atol=1e-6)
             assert column.dtype == x.dtype
 
