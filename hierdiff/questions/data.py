@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,19 +37,19 @@ IN_FILE, AT_ONCE = 2**23, 2**25
 
 
 class Source(NamedTuple):
-    """The sequences in the files of one name, with the shapes of what there is of each.
+    """What the files of one name hold: so many sequences, and about so many `numbers` of each.
 
-    `draw(first, n)` gives that of the sequences `first` to `first + n - 1`.
+    `draw(first, n)` gives the arrays of the sequences `first` to `first + n - 1`.
     """
 
     name: str
     sequences: int
-    shapes: dict[str, tuple[int, ...]]
+    numbers: int
     draw: Callable[[int, int], dict[str, Any]]
 
     def parts(self, folder: Path, form: str) -> Iterator[tuple[Path, int, int]]:
         """Each file, with its first sequence and their number."""
-        size = rows(IN_FILE, sum(map(math.prod, self.shapes.values())))
+        size = rows(IN_FILE, self.numbers)
         for first in range(0, self.sequences, size):
             yield folder / f"{self.name}-{first // size:05d}.{form}", first, min(size, self.sequences - first)
 
@@ -66,7 +65,7 @@ def answer(config: DataConfig, options: argparse.Namespace) -> None:
     need = "npz, or an installation of pyarrow, which comes with hierdiff[parquet]"
     require(installed, "format", config.format, need)
     folder, file = options.out, options.out / "data.json"
-    with held(folder, config):
+    with in_folder(folder, config):
         grammar = random_grammar(key_for(config.seed, "grammar"), **dataclasses.asdict(config.grammar))
         every = [*sources(config, grammar)]
         whole = write_missing(folder, config.format, grammar, every)
@@ -83,7 +82,7 @@ def answer(config: DataConfig, options: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def held(folder: Path, config: DataConfig) -> Iterator[None]:
+def in_folder(folder: Path, config: DataConfig) -> Iterator[None]:
     """Hold a folder as that of these data, begun or not.
 
     Raises:
@@ -120,25 +119,25 @@ def write_missing(folder: Path, form: str, grammar: Grammar, every: list[Source]
 
 def sources(config: DataConfig, grammar: Grammar) -> Iterator[Source]:
     """The training sets and the held-out set, of one stream, and the latter at each noise level."""
-    key, depth, vocab = key_for(config.seed, f"split {config.split}"), grammar.depth, grammar.vocab
-    shapes = {f"level_{d}": (grammar.branching**d,) for d in range(depth + 1)}
-    before = config.sets * config.size
+    key, vocab = key_for(config.seed, f"split {config.split}"), grammar.vocab
+    draw, before = functools.partial(sample, key_for(key, "data"), grammar), config.sets * config.size
 
     def derived(start: int, first: int, n: int) -> dict[str, Any]:
-        levels = sample(key_for(key, "data"), grammar, n, first=start + first).levels
-        return {name: small(x, vocab) for name, x in zip(shapes, levels, strict=True)}
+        return {f"level_{d}": small(x, vocab) for d, x in enumerate(draw(n, first=start + first).levels)}
 
+    nodes = sum(grammar.branching**d for d in range(grammar.depth + 1))
     for i in range(config.sets):
-        yield Source(f"train-{i}", config.size, shapes, functools.partial(derived, i * config.size))
-    yield Source("held-out", config.held_out, shapes, functools.partial(derived, before))
+        yield Source(f"train-{i}", config.size, nodes, functools.partial(derived, i * config.size))
+    yield Source("held-out", config.held_out, nodes, functools.partial(derived, before))
 
     process = PROCESSES[config.process](vocab=vocab, levels=config.noise_levels)
-    block = rows(AT_ONCE, grammar.leaves * vocab)
+    numbers = grammar.leaves * vocab
+    block = rows(AT_ONCE, numbers)
 
     @functools.lru_cache(maxsize=1)
     def corrupted(level: int, start: int) -> tuple[np.ndarray, np.ndarray]:
         """A block of sequences, and their x_t; a held-out set of one block has the noise that a run draws for it."""
-        tokens = sample(key_for(key, "data"), grammar, min(block, config.held_out - start), first=before + start).leaves
+        tokens = draw(min(block, config.held_out - start), first=before + start).leaves
         of_level = key_for(key, f"held-out noise at t = {level}")
         x_t = process.corrupt(jax.random.fold_in(of_level, start) if start else of_level, tokens, level)
         return np.asarray(tokens), np.asarray(x_t)
@@ -149,13 +148,11 @@ def sources(config: DataConfig, grammar: Grammar) -> Iterator[Source]:
         exact = posteriors(grammar, process, jnp.asarray(x_t), jnp.full(n, level))
         return {"t": np.full(n, level, np.int32), "x_0": small(tokens, vocab), "x_t": small(x_t, vocab), **exact}
 
-    of_block = jax.eval_shape(process.corrupt, key, jnp.zeros((1, grammar.leaves), int), 1)
-    answers = [f"{name}_{number}" for name in ("bp", "window") for number in range(depth + 1)]
-    shapes_noised = {"t": (), "x_0": (grammar.leaves,), "x_t": of_block.shape[1:]}
-    shapes_noised |= dict.fromkeys(answers, (grammar.leaves, vocab))
     for share in config.shares:
         level = noise_level(share, config.noise_levels)
-        yield Source(f"noised-t{level}", config.held_out, shapes_noised, functools.partial(noised, level))
+        # Of x_0, x_t, and the posteriors.
+        of_each = numbers * (2 * grammar.depth + 4)
+        yield Source(f"noised-t{level}", config.held_out, of_each, functools.partial(noised, level))
 
 
 @jax.jit
