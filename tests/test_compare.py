@@ -12,14 +12,13 @@ import pytest
 from scipy.special import softmax
 
 from experiments import other_models
+from hierdiff.compare import LEVELS as AT_MOST
 from hierdiff.compare import compare
 from hierdiff.grammar import GrammarConfig, random_grammar
-from hierdiff.keys import key_for
 from hierdiff.learning.denoiser import network_denoiser
 from hierdiff.learning.network import TreeConfig
-from hierdiff.measures.probe import at, make_pieces, make_reference, stacked
+from hierdiff.measures.probe import at
 from hierdiff.noising import Gaussian, Masking
-from hierdiff.noising.levels import noise_level
 from hierdiff.pictures import report
 from hierdiff.posterior import memorizer_of_numbers
 from hierdiff.questions import QUESTIONS
@@ -344,7 +343,7 @@ def test_networks_of_ones_own_are_measured_as_a_run_measures_them():
         noise_levels=100,
         grammar=GrammarConfig(depth=2, vocab=3, rules=2),
         network=TreeConfig(width=8),
-        measure=MeasureConfig(held_out=100, members=50, noise=noise, onset_noise=0.1),
+        measure=MeasureConfig(held_out=100, members=60, noise=noise, onset_noise=0.1),
     )
     world = Sequences.set_up(config)
     grammar, process = world.grammar, world.process
@@ -355,16 +354,10 @@ def test_networks_of_ones_own_are_measured_as_a_run_measures_them():
     held_out, train = np.asarray(world.held_out), [np.asarray(each) for each in world.train]
     found = compare({7: denoisers}, train, held_out, process=process, noise=noise, key=KEY, grammar=grammar).curves
 
-    levels = [noise_level(share, 100) for share in noise]
-    keys = jnp.stack([key_for(KEY, f"held-out noise at t = {level}") for level in levels])
-    t = jnp.array([[level] * 100 for level in levels], jnp.int32)
-    pieces = make_pieces(keys, grammar, process, world.held_out, t, filtered=(0, 1, 2))
-    keys = [key_for(KEY, f"completions at t = {level}") for level in levels]
-    reference = stacked(make_reference(keys[i], grammar, process, at(pieces, i), world.train) for i in (0, 1))
-    members = dataclasses.replace(world, key=KEY).member_pieces(noise, 60)
-    inputs = world.inputs(config.measure)._replace(held_out=pieces, reference=reference, members=members)
+    world = dataclasses.replace(world, key=KEY, distinct=AT_MOST)
+    inputs = world.inputs(config.measure)
     measured = jax.tree.map(np.asarray, make_measure(world)(params, inputs))
-    results = label({"step": [7], "noise": list(noise)}, world, inputs, [measured])
+    results = label({"step": [7], "noise": list(noise)}, world, world.references(inputs), [measured])
     expected = statistics(Sequences, results).curves()
     # In some replicates, the error of which a share is taken is next to nothing.
     blurred = {f"{name}_{how}" for name in ("share", "total_share") for how in ("error", "half")}
@@ -408,20 +401,16 @@ def test_denoisers_may_change_what_they_are_given():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"held_out": HELD_OUT[:70]}, "held_out: got 70, needs at least 100"),
+        ({"held_out": HELD_OUT[:70]}, "held_out: got 70, needs an integer from 100"),
         ({"train": (TRAIN[0], TRAIN[1][:, :2])}, r"train: got \(40, 2, 2\), needs samples of the shape \(3, 2\)"),
         ({"noise": (0.5, 1.5)}, r"noise: got \(0.5, 1.5\), needs distinct numbers above 0 and up to 1"),
         ({"noise": (0.5, 0.501)}, r"noise: got \(0.5, 0.501\), needs values that are distinct among the 100 noise"),
-        ({"checkpoints": {}}, r"checkpoints: got \[\], needs at least one step"),
-        (
-            {"checkpoints": {0: (shifted(0), shifted(0))}},
-            r"checkpoints: got \[0\], needs at least one step, counted from",
-        ),
-        (
-            {"checkpoints": {1: 3 * [shifted(0)]}},
-            r"checkpoints: got \[3\], needs as many denoisers at each step as .* 2",
-        ),
-        ({"train": TRAIN[:1], "checkpoints": {1: [shifted(0)]}}, r"checkpoints: got \[1\], .* at least two"),
+        ({"checkpoints": {}}, r"steps: got \[\], needs at least one after step 0"),
+        ({"checkpoints": {0: 2 * [shifted(0)]}}, r"steps: got \[0\], needs at least one after step 0"),
+        ({"checkpoints": {-1: 2 * [shifted(0)]}}, "step: got -1, needs an integer of at least 0"),
+        ({"checkpoints": {1: 3 * [shifted(0)]}}, "denoisers: got 3, needs one for each training set, 2"),
+        ({"train": TRAIN[:1], "checkpoints": {1: [shifted(0)]}}, "train: got '1 training sets', needs at least two"),
+        ({"slope_noise": 0.2}, r"slope_noise: got 0.2, needs 0, or one of the noise levels \(0.5,\)"),
         ({"train": (TRAIN[0][:0], TRAIN[1])}, r"train: got \(0, 3, 2\), needs at least one sample"),
         ({"held_out": np.full_like(HELD_OUT, np.inf)}, "held_out: got 'numbers that are not finite'"),
         ({"checkpoints": {1: (shifted(0), lambda x_t, t: x_t[:, 0])}}, r"denoiser 1: got \(100, 2\)"),
@@ -464,7 +453,7 @@ def test_answers_that_are_no_probabilities_are_refused(denoiser, words, grammar)
             {"train": [each.astype(float) for each in SETS[:2]]},
             r"train: got 'float64 \(20, 4\)', needs integers \(n, L\)",
         ),
-        ({"held_out": np.eye(3)[TOKENS]}, r"held_out: got 'float64 \(200, 4, 3\)', needs integers \(n, L\)"),
+        ({"held_out": 0.9 * np.eye(3)[TOKENS]}, "held_out: got 'numbers from 0 to 0.9', needs symbols: one-hot rows"),
         ({"noise": ()}, r"noise: got \(\), needs distinct numbers"),
         (
             {"grammar": random_grammar(jax.random.key(0), depth=3, vocab=3, rules=2)},

@@ -123,6 +123,18 @@ class OnsetConfig(RunConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ComparisonConfig(Options):
+    """Comparison."""
+
+    seed: int = option(0, "seed of the noise, if it was one", **SEED)
+    sets: int = option(2, "disjoint data sets, with a denoiser for each", least=2, most=1000)
+    size: int = option(1000, "samples in the smallest data set", least=1, most=MANY)
+    process: str = option("gaussian", "noise")
+    noise_levels: int = option(500, "noise levels (T)", least=1, most=MOST_LEVELS)
+    measure: MeasureConfig = dataclasses.field(default_factory=MeasureConfig)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageConfig(Options):
     """Images."""
 
