@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hierdiff import compare
     from hierdiff.errors import OptionError
-    from hierdiff.grammar import Grammar, grammar_from_tensor, random_grammar
+    from hierdiff.grammar import Grammar, grammar_from_rules, grammar_from_tensor, random_grammar
     from hierdiff.noising import Gaussian, Masking, Process, Uniform, respaced, reverse, u_turn
     from hierdiff.posterior import (
+        check_data,
         exact_denoiser,
         leaf_posterior,
         log_evidence,
@@ -26,9 +27,11 @@ __all__ = [
     "OptionError",
     "Process",
     "Uniform",
+    "check_data",
     "compare",
     "complete",
     "exact_denoiser",
+    "grammar_from_rules",
     "grammar_from_tensor",
     "leaf_posterior",
     "log_evidence",

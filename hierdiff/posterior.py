@@ -23,16 +23,18 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
+from numpy.typing import ArrayLike
 
 from hierdiff.chunks import chunk
-from hierdiff.errors import require
+from hierdiff.errors import OptionError, require
 from hierdiff.grammar import Grammar
 from hierdiff.noising import Denoiser, Gaussian, Process, leaf_log_likelihood
 from hierdiff.noising.process import require_range
 
 # Inside this file the batch is the last axis, so that gathers over symbols and rules move whole rows:
-# messages are (v, nodes, n), and those of one level's rules (v, m, nodes, n).
+# messages are (w, nodes, n), at the leaves (v, nodes, n), and those of one level's rules (w, m, nodes, n).
 LogLikelihood = Float[Array, "n L v"]
 Posterior = Float[Array, "n L v"]
 
@@ -56,20 +58,20 @@ def leaf_posterior(grammar: Grammar, log_likelihood: LogLikelihood, *, filtered:
 
 
 @jax.jit
-def node_posteriors(grammar: Grammar, log_likelihood: LogLikelihood) -> tuple[Float[Array, "n _ v"], ...]:
-    """p(symbol of each node | evidence), level by level from the root: entry d is `(n, s**d, v)`."""
+def node_posteriors(grammar: Grammar, log_likelihood: LogLikelihood) -> tuple[Float[Array, "n _ _"], ...]:
+    """p(symbol of each node | evidence), level by level from the root: entry d is `(n, s**d, w)`, the last has v."""
     _check(grammar, log_likelihood)
 
     def posteriors(ll):
-        sizes = [grammar.branching**d for d in range(grammar.depth)]
-        fields = [jnp.zeros((grammar.vocab, size, ll.shape[-1]), ll.dtype) for size in sizes]
+        shapes = [(grammar.symbols[d], grammar.branching**d, ll.shape[-1]) for d in range(grammar.depth)]
+        fields = [jnp.zeros(shape, ll.dtype) for shape in shapes]
         return jax.grad(lambda fields: _log_evidence(grammar, fields[-1], 0, fields[:-1]).sum())([*fields, ll])
 
     return tuple(_by_chunks(posteriors, log_likelihood))
 
 
-def prior_marginals(grammar: Grammar) -> tuple[Float[Array, "_ v"], ...]:
-    """p(symbol of each node) without evidence, level by level from the root: entry d is `(s**d, v)`."""
+def prior_marginals(grammar: Grammar) -> tuple[Float[Array, "_ _"], ...]:
+    """p(symbol of each node) without evidence, level by level from the root: entry d is `(s**d, w)`, the last has v."""
     return tuple(level[0] for level in _descend(grammar, jnp.exp(grammar.log_root)[None], grammar.depth))
 
 
@@ -93,8 +95,8 @@ def window_posterior(grammar: Grammar, log_likelihood: LogLikelihood, *, height:
 
 
 @functools.partial(jax.jit, static_argnames="height")
-def block_root_posterior(grammar: Grammar, log_likelihood: LogLikelihood, *, height: int) -> Float[Array, "n _ v"]:
-    """p(root symbol of each height-h block | evidence on that block), `(n, s**(depth - h), v)`."""
+def block_root_posterior(grammar: Grammar, log_likelihood: LogLikelihood, *, height: int) -> Float[Array, "n _ _"]:
+    """p(root symbol of each height-h block | evidence on that block), `(n, s**(depth - h), w)`, of a leaf v."""
     _check(grammar, log_likelihood)
     require(0 <= height <= grammar.depth, "height", height, f"an integer from 0 to {grammar.depth}")
     prior = _log_prior(grammar, height)
@@ -160,6 +162,60 @@ def exact_denoiser(grammar: Grammar, process: Process, *, filtered: int = 0) -> 
     return lambda x_t, t: leaf_posterior(grammar, process.log_likelihood(x_t, t), filtered=filtered)
 
 
+# Numbers of the log-likelihoods of sequences that are checked at a time.
+CHECKED = 2**22
+
+
+def check_data(grammar: Grammar, tokens: ArrayLike) -> None:
+    """Raise `OptionError` unless the grammar can produce all of these sequences, integers `(n, L)`.
+
+    It names the first sequence that it cannot produce, and the first of its lowest blocks that cannot stand at their
+    place; and says so if the grammar with its levels in the other order can produce all of them.
+    """
+    x = np.asarray(tokens)
+    good = x.ndim == 2 and x.shape[1] == grammar.leaves
+    require(good, "tokens", x.shape, f"the shape (n, {grammar.leaves}), as the grammar's sequences have")
+    require_range("tokens", x, grammar.vocab - 1)
+    first = _first_impossible(grammar, x)
+    if first is None:
+        return
+    known, heights = _known(grammar, x[first : first + 1]), range(grammar.depth + 1)
+    impossible = (block_root_posterior(grammar, known, height=height)[0].sum(-1) < 0.5 for height in heights)
+    height, block = next((height, int(blocks.argmax())) for height, blocks in enumerate(impossible) if blocks.any())
+    size = grammar.branching**height
+    leaves = slice(block * size, (block + 1) * size)
+    got = f"sequence {first} with {x[first, leaves].tolist()} at leaves {leaves.start} to {leaves.stop - 1}"
+    need = "sequences that the grammar can produce"
+    if _could_in_the_other_order(grammar, x):
+        need += "; with its levels in the other order it can produce these: the top level comes first"
+    raise OptionError("tokens", f"{got}, block {block} of height {height}", need)
+
+
+def _known(grammar: Grammar, tokens: np.ndarray) -> LogLikelihood:
+    return jnp.log(jax.nn.one_hot(tokens, grammar.vocab))
+
+
+def _first_impossible(grammar: Grammar, tokens: np.ndarray) -> int | None:
+    """The number of the first sequence that the grammar cannot produce."""
+    size = max(1, CHECKED // (grammar.leaves * grammar.vocab))
+    for start in range(0, len(tokens), size):
+        impossible = np.isneginf(log_evidence(grammar, _known(grammar, tokens[start : start + size])))
+        if impossible.any():
+            return start + int(impossible.argmax())
+    return None
+
+
+def _could_in_the_other_order(grammar: Grammar, tokens: np.ndarray) -> bool:
+    """Whether it could produce all of these, were the top level the lowest, whatever the root."""
+    children, log_prob = grammar.children[::-1], grammar.log_prob[::-1]
+    root = jax.nn.log_softmax(jnp.where((log_prob[0] > -jnp.inf).any(-1), 0.0, -jnp.inf))
+    try:
+        other = Grammar(children, log_prob, root, grammar.vocab)
+    except OptionError:
+        return False
+    return _first_impossible(other, tokens) is None
+
+
 def _check(grammar: Grammar, log_likelihood: Array, *, filtered: int = 0, height: int = 0) -> None:
     shape = log_likelihood.shape
     wanted = (grammar.leaves, grammar.vocab)
@@ -176,7 +232,7 @@ def _check(grammar: Grammar, log_likelihood: Array, *, filtered: int = 0, height
 def _log_evidence(grammar: Grammar, ll: Array, filtered: int, fields: Sequence[Array] = ()) -> Array:
     """`(v, L, n) -> (n,)`; `fields[d]` is added to the messages of level d."""
     messages, offset = _upward(grammar, ll, filtered, fields)
-    channels = _descend(grammar, jnp.eye(grammar.vocab, dtype=grammar.log_prob.dtype), filtered)[-1]
+    channels = _descend(grammar, jnp.eye(grammar.symbols[0], dtype=grammar.log_prob.dtype), filtered)[-1]
     root = _logsumexp(_log(channels).swapaxes(1, 2)[..., None] + messages[None], 1).sum(1)
     return _logsumexp(grammar.log_root[:, None] + root, 0) + offset.sum(0)
 
@@ -186,7 +242,7 @@ def _log_prior(grammar: Grammar, height: int) -> Array:
 
 
 def _upward(grammar: Grammar, ll: Array, level: int, fields: Sequence[Array] = ()) -> tuple[Array, Array]:
-    """Messages `(v, s**level, n)` of the nodes of `level`, and what has been taken off them `(s**level, n)`.
+    """Messages `(w, s**level, n)` of the nodes of `level`, and what has been taken off them `(s**level, n)`.
 
     The largest message of a node is taken off and carried apart: what float32 must resolve is then how much
     the evidence disagrees, not how much of it there is.
@@ -194,7 +250,7 @@ def _upward(grammar: Grammar, ll: Array, level: int, fields: Sequence[Array] = (
     messages, offset = ll, jnp.zeros_like(ll[0])
     for d in reversed(range(level, grammar.depth)):
         top = _finite_max(messages)
-        children = (messages - top).reshape(grammar.vocab, -1, grammar.branching, ll.shape[-1])
+        children = (messages - top).reshape(len(messages), -1, grammar.branching, ll.shape[-1])
         offset = (offset + top[0]).reshape(children.shape[1:]).sum(1)
         rules: Array = grammar.log_prob[d, :, :, None, None]
         for c in range(grammar.branching):
@@ -205,17 +261,18 @@ def _upward(grammar: Grammar, ll: Array, level: int, fields: Sequence[Array] = (
     return messages, offset
 
 
-def _descend(grammar: Grammar, top: Float[Array, "a v"], level: int) -> list[Array]:
+def _descend(grammar: Grammar, top: Float[Array, "a w"], level: int) -> list[Array]:
     """p(symbol b of node j) at the levels 0..`level`, each `(a, s**d, b)`, for each law `top[a]` of the root.
 
     The product of the marginal transitions on j's path.
     """
-    tuples = jax.nn.one_hot(grammar.children, grammar.vocab, dtype=grammar.log_prob.dtype)
+    tuples = jax.nn.one_hot(grammar.children, max(grammar.symbols), dtype=grammar.log_prob.dtype)
     transition = jnp.einsum("dar,darcb->dacb", jnp.exp(grammar.log_prob), tuples, precision="highest")
     levels = [top[:, None]]
     for d in range(level):
-        below = jnp.einsum("aje,ecb->ajcb", levels[-1], transition[d], precision="highest")
-        levels.append(below.reshape(len(top), -1, grammar.vocab))
+        symbols = grammar.symbols[d + 1]
+        below = jnp.einsum("aje,ecb->ajcb", levels[-1], transition[d, :, :, :symbols], precision="highest")
+        levels.append(below.reshape(len(top), -1, symbols))
     return levels
 
 

@@ -60,7 +60,8 @@ def sample(key: Array, grammar: Grammar, n: int, *, first: int = 0) -> Derivatio
 def _thresholds(log_prob: Array) -> UInt32[Array, "..."]:
     """Cumulative probabilities without the last, in units of 2**-31: the outcome is the number of them <= 31 bits."""
     cumulative = np.cumsum(np.exp(np.asarray(log_prob, np.float64)), axis=-1)
-    cumulative = cumulative[..., :-1] / cumulative[..., -1:]
+    # Of no rule at all there is nothing to draw.
+    cumulative = cumulative[..., :-1] / np.where(cumulative[..., -1:] > 0, cumulative[..., -1:], 1)
     return jnp.asarray(np.rint(cumulative * 2.0**31).astype(np.uint32))
 
 
@@ -139,10 +140,10 @@ def complete(
 @functools.partial(jax.jit, static_argnames="height")
 def _complete(key, grammar, process, x_t, t, log_likelihood, height, position):
     depth, level = grammar.depth, grammar.depth - height
-    n, (v, m), s = len(x_t), grammar.log_prob.shape[1:], grammar.branching
+    n, (w, m), s = len(x_t), grammar.log_prob.shape[1:], grammar.branching
     priors = prior_marginals(grammar)
     # One Gumbel number for each alternative of each choice, in one call: XLA compiles each call anew.
-    sizes = [v] + level * [v * m] + [s**d * m for d in range(depth)]
+    sizes = [grammar.symbols[level]] + level * [w * m] + [s**d * m for d in range(depth)]
     gumbel = jnp.split(jax.random.gumbel(key_for(key, "choices"), (n, sum(sizes))), np.cumsum(sizes[:-1]), axis=1)
     of_root, up, down = gumbel[0], gumbel[1 : 1 + level], gumbel[1 + level :]
 
@@ -155,7 +156,7 @@ def _complete(key, grammar, process, x_t, t, log_likelihood, height, position):
         slot, node = node % s, node // s
         fits = jnp.moveaxis(grammar.children[d][:, :, slot], -1, 0) == symbol[:, None, None]
         log_weight = jnp.log(priors[d][node])[:, :, None] + grammar.log_prob[d][None]
-        log_weight = jnp.where(fits, log_weight, -jnp.inf).reshape(n, v * m)
+        log_weight = jnp.where(fits, log_weight, -jnp.inf).reshape(n, w * m)
         symbol, rule = jnp.divmod(jnp.argmax(log_weight + up[d], axis=-1), m)
         path[d] = node, rule
     # Down from the root: the rules of the path are kept, all others drawn.

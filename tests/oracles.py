@@ -6,19 +6,38 @@ import jax.numpy as jnp
 import numpy as np
 import opt_einsum
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp, softmax
+from scipy.special import logsumexp
 
-from hierdiff.grammar import Grammar
+from hierdiff.grammar import Grammar, grammar_from_rules
+
+
+def ragged_grammar(seed: int, *, depth: int, branching: int, most: int = 3) -> Grammar:
+    """Up to `most` symbols at each level and three rules a symbol; every third rule or root has weight 0."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, most + 1, depth + 1)
+    children = [
+        [rng.integers(0, below, (rng.integers(1, 4), branching)) for _ in range(size)]
+        for size, below in itertools.pairwise(sizes)
+    ]
+
+    def weights(n):
+        some = rng.random(n) < 2 / 3
+        some[rng.integers(n)] = True
+        return some * rng.lognormal(size=n)
+
+    weight = [[weights(len(rows)) for rows in level] for level in children]
+    return grammar_from_rules(children, weight, weights(sizes[0]), vocab=int(sizes[-1]))
 
 
 def dense_tables(grammar: Grammar) -> list[np.ndarray]:
-    """P(children | parent) of each level, `(v, v, ..., v)`."""
+    """P(children | parent) of each level, `(w, w, ..., w)`, at the lowest `(w, v, ..., v)`."""
     tables = []
-    for children, log_prob in zip(np.asarray(grammar.children), np.asarray(grammar.log_prob), strict=True):
-        table = np.zeros((grammar.vocab,) * (grammar.branching + 1))
+    for d, (children, log_prob) in enumerate(zip(*map(np.asarray, (grammar.children, grammar.log_prob)), strict=True)):
+        table = np.zeros((grammar.symbols[d], *grammar.branching * grammar.symbols[d + 1 : d + 2]))
         for a, (tuples, logs) in enumerate(zip(children, log_prob, strict=True)):
             for children_of_a, log in zip(tuples, logs, strict=True):
-                table[(a, *children_of_a)] += np.exp(np.float64(log))
+                if log > -np.inf:
+                    table[(a, *children_of_a)] += np.exp(np.float64(log))
         tables.append(table)
     return tables
 
@@ -27,7 +46,8 @@ def derivations(grammar: Grammar) -> tuple[list[np.ndarray], np.ndarray]:
     """Every derivation: the symbols of each level, `(count, s**d)`, and the log-probabilities, `(count,)`."""
     children = np.asarray(grammar.children)
     log_prob = np.asarray(grammar.log_prob, np.float64)
-    states = [([np.array([a])], np.float64(grammar.log_root[a])) for a in range(grammar.vocab)]
+    roots = np.flatnonzero(np.asarray(grammar.log_root) > -np.inf)
+    states = [([np.array([a])], np.float64(grammar.log_root[a])) for a in roots]
     for d in range(grammar.depth):
         grown = []
         for levels, log in states:
@@ -46,11 +66,9 @@ def enumerated(grammar: Grammar, log_likelihood: ArrayLike) -> tuple[np.ndarray,
     ll = np.asarray(log_likelihood, np.float64)
     levels, log_prior = derivations(grammar)
     log_joint = log_prior + ll[:, np.arange(grammar.leaves), levels[-1]].sum(-1)
-    weights = softmax(log_joint, axis=1)
-    one_hot = np.eye(grammar.vocab)
-    return np.asarray(logsumexp(log_joint, axis=1)), [
-        np.einsum("nc,cia->nia", weights, one_hot[level]) for level in levels
-    ]
+    weights = _softmax(log_joint)
+    one_hot = [np.eye(symbols)[level] for symbols, level in zip(grammar.symbols, levels, strict=True)]
+    return np.asarray(logsumexp(log_joint, axis=1)), [np.einsum("nc,cia->nia", weights, level) for level in one_hot]
 
 
 def contracted(grammar: Grammar, likelihood: ArrayLike) -> tuple[float, np.ndarray]:
@@ -82,21 +100,21 @@ def filtered_by_channels(grammar: Grammar, log_likelihood: ArrayLike, k: int) ->
     log_below, leaf_given_node = [], []
     for j in range(len(paths)):
         part = ll[:, j * width : (j + 1) * width]
-        logs, marginals = zip(*[_subtree(grammar, k, a, part) for a in range(grammar.vocab)], strict=True)
+        logs, marginals = zip(*[_subtree(grammar, k, a, part) for a in range(grammar.symbols[k])], strict=True)
         log_below.append(np.stack(logs, -1))
         leaf_given_node.append(np.stack(marginals, 1))
     log_root = np.asarray(grammar.log_root, np.float64)
     log_channel, node_given_root = [], []
     for j, path in enumerate(paths):
-        channel = np.eye(grammar.vocab)
+        channel = np.eye(grammar.symbols[0])
         for d, slot in enumerate(path):
             others = tuple(1 + c for c in range(grammar.branching) if c != slot)
             channel = channel @ tables[d].sum(others)
         with np.errstate(divide="ignore"):
             joint = np.log(channel) + log_below[j][:, None]
         log_channel.append(logsumexp(joint, axis=-1))
-        node_given_root.append(softmax(joint, axis=-1))
-    root = softmax(log_root + np.sum(log_channel, axis=0), axis=-1)
+        node_given_root.append(_softmax(joint))
+    root = _softmax(log_root + np.sum(log_channel, axis=0))
     return np.concatenate(
         [np.einsum("na,nab,nbic->nic", root, node_given_root[j], leaf_given_node[j]) for j in range(len(paths))],
         1,
@@ -108,7 +126,16 @@ def _subtree(grammar: Grammar, level: int, symbol: int, ll: np.ndarray) -> tuple
     if level == grammar.depth:
         return ll[:, 0, symbol], np.broadcast_to(np.eye(grammar.vocab)[symbol], (len(ll), 1, grammar.vocab))
     with np.errstate(divide="ignore"):
-        log_root = np.log(np.eye(grammar.vocab)[symbol])
-    below = Grammar(grammar.children[level:], grammar.log_prob[level:], jnp.asarray(log_root))
+        log_root = np.log(np.eye(grammar.symbols[0])[symbol])
+    if np.isneginf(grammar.log_prob[level, symbol]).all():
+        return np.full(len(ll), -np.inf), np.zeros((len(ll), ll.shape[1], grammar.vocab))
+    below = Grammar(grammar.children[level:], grammar.log_prob[level:], jnp.asarray(log_root), grammar.vocab)
     evidence, marginals = enumerated(below, ll)
     return evidence, marginals[-1]
+
+
+def _softmax(log_weight: np.ndarray) -> np.ndarray:
+    """Over the last axis; zeros where all weights are."""
+    top = log_weight.max(-1, keepdims=True)
+    weight = np.exp(log_weight - np.where(top == -np.inf, 0, top))
+    return weight / np.where(top == -np.inf, 1, weight.sum(-1, keepdims=True))

@@ -85,6 +85,37 @@ def test_block_root_posteriors_equal_enumeration_with_the_rest_unseen(grammar64)
             np.testing.assert_allclose(ours[:, block], expected, atol=1e-10)
 
 
+@settings(deadline=None, max_examples=4)
+@given(
+    sizes=st.sampled_from([{"depth": 3, "branching": 2}, {"depth": 2, "branching": 3}]),
+    seed=st.integers(0, 2**20),
+)
+def test_levels_with_their_own_numbers_of_symbols_equal_enumeration(sizes, seed):
+    """More or fewer symbols than at the leaves, rules and roots of probability zero, symbols that cannot occur."""
+    with jax.enable_x64(True):
+        grammar = oracles.ragged_grammar(seed, **sizes)
+        ll = evidence_for(grammar, n=2, seed=seed)
+        evidence, marginals = oracles.enumerated(grammar, ll)
+        np.testing.assert_allclose(log_evidence(grammar, ll), evidence, atol=1e-10)
+        for ours, theirs in zip(node_posteriors(grammar, ll), marginals, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-10)
+        k = seed % (grammar.depth + 1)
+        ours = leaf_posterior(grammar, ll, filtered=k)
+        np.testing.assert_allclose(ours, oracles.filtered_by_channels(grammar, ll, k), atol=1e-10)
+        # On the last block of this height, the others unseen.
+        height, last = grammar.depth - k, slice(grammar.leaves - grammar.branching ** (grammar.depth - k), None)
+        seen = np.zeros_like(ll)
+        seen[:, last] = ll[:, last]
+        _, marginals = oracles.enumerated(grammar, seen)
+        window = window_posterior(grammar, ll, height=height)
+        np.testing.assert_allclose(window[:, last], marginals[-1][:, last], atol=1e-10)
+        roots = block_root_posterior(grammar, ll, height=height)
+        np.testing.assert_allclose(roots[:, -1], marginals[k][:, -1], atol=1e-10)
+        drawn = sample(jax.random.key(seed), grammar, 50).levels
+        possible = {tuple(x) for x in np.concatenate(oracles.derivations(grammar)[0], axis=1)}
+        assert possible >= {tuple(x) for x in np.concatenate(drawn, axis=1)}
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_sixteen_leaves_equal_tensor_contraction(float64, shared):
     grammar = random_grammar(jax.random.key(5), depth=4, vocab=4, rules=3, shared=shared)
