@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hierdiff.noising import Gaussian, Masking, Process, Uniform, respaced, reverse, u_turn
     from hierdiff.posterior import (
         check_data,
+        class_posterior,
         exact_denoiser,
         leaf_posterior,
         log_evidence,
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
         node_posteriors,
         window_posterior,
     )
-    from hierdiff.sampling import complete, sample
+    from hierdiff.sampling import complete, posterior_sample, sample
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Process",
     "Uniform",
     "check_data",
+    "class_posterior",
     "compare",
     "complete",
     "exact_denoiser",
@@ -37,6 +39,7 @@ __all__ = [
     "log_evidence",
     "memorizer",
     "node_posteriors",
+    "posterior_sample",
     "random_grammar",
     "respaced",
     "reverse",
