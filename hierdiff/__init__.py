@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hierdiff import compare
     from hierdiff.errors import OptionError
-    from hierdiff.grammar import Grammar, grammar_from_tensor, load_grammar, random_grammar, save_grammar
+    from hierdiff.grammar import (
+        Grammar,
+        grammar_from_rules,
+        grammar_from_tensor,
+        load_grammar,
+        random_grammar,
+        save_grammar,
+    )
     from hierdiff.noising import Gaussian, Masking, Process, Uniform, respaced, reverse, u_turn
     from hierdiff.posterior import (
+        check_data,
+        class_posterior,
         exact_denoiser,
         leaf_posterior,
         log_evidence,
@@ -16,7 +25,7 @@ if TYPE_CHECKING:
         node_posteriors,
         window_posterior,
     )
-    from hierdiff.sampling import complete, sample
+    from hierdiff.sampling import complete, posterior_sample, sample
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,15 +35,19 @@ __all__ = [
     "OptionError",
     "Process",
     "Uniform",
+    "check_data",
+    "class_posterior",
     "compare",
     "complete",
     "exact_denoiser",
+    "grammar_from_rules",
     "grammar_from_tensor",
     "leaf_posterior",
     "load_grammar",
     "log_evidence",
     "memorizer",
     "node_posteriors",
+    "posterior_sample",
     "random_grammar",
     "respaced",
     "reverse",
