@@ -110,7 +110,7 @@ class Planted(Sequences):
 @pytest.mark.parametrize("kind", ["level", "random", "unique"])
 def test_the_exact_posterior_given_the_labels_has_no_error(kind):
     """What is measured of it, at each height and of the bound; another one has."""
-    config = config_of(labels=kind, **({} if kind == "unique" else {"label_level": 1}))
+    config = config_of(labels=kind, label_level=0 if kind == "unique" else 1)
     plain = Sequences.set_up(config)
     world = Planted(**vars(plain))
     inputs = world.inputs(MEASURE)

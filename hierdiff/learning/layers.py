@@ -16,7 +16,7 @@ LONGEST_PERIOD = 10_000.0
 
 
 def split(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:
-    """The pure functions of the module that `make` makes; called, it takes `(x, t, rngs)`, and labels if there are any."""
+    """The pure functions of the module that `make` makes; called, it takes `(x, t, rngs)`, and labels if any."""
 
     def fresh(key):
         return make(nnx.Rngs(key))
