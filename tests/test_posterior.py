@@ -321,13 +321,16 @@ def in_float64(function, grammar, ll, **options):
 def test_float32_equals_float64_at_every_noise_level(level, depth):
     grammar = random_grammar(jax.random.key(0), depth=depth)
     alpha_bar = linear_schedule(500).alpha_bar[level - 1]
-    x_t = corrupt(jax.random.key(1), sample(jax.random.key(2), grammar, 200).leaves, alpha_bar, 6)
+    drawn = sample(jax.random.key(2), grammar, 200)
+    x_t = corrupt(jax.random.key(1), drawn.leaves, alpha_bar, 6)
     ll = leaf_log_likelihood(x_t, alpha_bar)
     for k in (0, 2):
         ours = np.asarray(leaf_posterior(grammar, ll, filtered=k))
         np.testing.assert_allclose(ours, in_float64(leaf_posterior, grammar, ll, filtered=k), atol=2e-5)
-    ours = np.asarray(window_posterior(grammar, ll, height=2))
-    np.testing.assert_allclose(ours, in_float64(window_posterior, grammar, ll, height=2), atol=2e-5)
+    for known in (None, drawn.levels[2].at[:, 0].set(-1)):
+        ours = np.asarray(window_posterior(grammar, ll, height=2, labels=known))
+        exact = in_float64(window_posterior, grammar, ll, height=2, labels=known)
+        np.testing.assert_allclose(ours, exact, atol=2e-5)
 
 
 @pytest.mark.parametrize("field", [10.0, 1e3, 1e5])
