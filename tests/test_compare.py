@@ -12,15 +12,15 @@ import pytest
 from scipy.special import softmax
 
 from experiments import other_models
-from hierdiff.compare import compare
+from hierdiff.compare import LEVELS as AT_MOST
+from hierdiff.compare import Comparison, compare
 from hierdiff.grammar import GrammarConfig, random_grammar
-from hierdiff.keys import key_for
 from hierdiff.learning.denoiser import network_denoiser
 from hierdiff.learning.network import TreeConfig
-from hierdiff.measures.probe import at, make_pieces, make_reference, stacked
+from hierdiff.measures.probe import at
 from hierdiff.noising import Gaussian, Masking
-from hierdiff.noising.levels import noise_level
 from hierdiff.pictures import report
+from hierdiff.pictures.command import draw_run
 from hierdiff.posterior import memorizer_of_numbers
 from hierdiff.questions import QUESTIONS
 from hierdiff.runs import record
@@ -86,6 +86,57 @@ def test_the_onset_of_a_history_is_found():
     assert found.ratio.ratio == pytest.approx(10, rel=0.1)
     split = 8 * (0.02 + 0.01 * np.log(np.array(STEPS) / 30) ** 2)
     np.testing.assert_allclose(found.curves.split.sel(noise=0.22), split, rtol=1e-4)
+
+
+def history(step):
+    """Denoisers that come together until step 30 and then part."""
+    apart = 0.02 + 0.01 * np.log(max(step, 0.1) / 30) ** 2
+    by = np.sqrt(apart) * np.array([[1.0, 1.0], [0, 0], [0, 0]])
+    return shifted(by), shifted(-by)
+
+
+def test_steps_come_as_they_come():
+    """In any order, and what they show can be asked at any time; step 0 is in the curves, but not a landmark."""
+    options = {"process": NUMBERS, "noise": 0.22, "key": 0}
+    comparison, passed = Comparison(TRAIN, HELD_OUT, **options), []
+    for step in [0, *STEPS]:
+        comparison.add(step, history(step))
+        if step:
+            passed.append(comparison.result().turning_point_passed)
+    # Two checkpoints are told apart by nothing.
+    assert passed[:4] == 4 * [False]
+    assert passed[-4:] == 4 * [True]
+    found = comparison.result()
+    assert found.onset.step == pytest.approx(30, rel=0.05)
+    assert "the turning point is step 3" in found.verdict
+    assert "epochs" not in found.verdict
+    assert "turning point of the sample split: step 3" in found.table
+    later = compare({step: history(step) for step in [300, *STEPS, 0]}, TRAIN, HELD_OUT, **options)
+    assert later.curves.identical(found.curves)
+    assert later.curves.step.values.tolist() == [0, *STEPS]
+    assert later.verdict == found.verdict
+    assert float(found.curves.split.sel(step=0, noise=0.22)) == pytest.approx(8 * (0.02 + 0.01 * np.log(300) ** 2))
+    with pytest.raises(ValueError, match="step: got 30, needs one that was not added before"):
+        comparison.add(30, history(30))
+
+
+@pytest.mark.parametrize("at_once", [7, 30])
+def test_some_samples_at_a_time_are_measured_as_all(at_once, monkeypatch):
+    """Means over the same samples, under other noise."""
+    monkeypatch.setattr("hierdiff.compare.NUMBERS", at_once * 2 * 6)
+    seen, memories = [], [memorizer(each) for each in TRAIN]
+    pair = [keeping(memories[0], seen), memories[1]]
+    checkpoints = {1: pair, 2: (shifted(0.1), shifted(-0.2))}
+    found = compare(checkpoints, TRAIN, HELD_OUT, process=NUMBERS, noise=(0.22, 0.5), key=KEY).curves
+    assert max(len(x_t) for x_t, _ in seen) == at_once
+    assert sum(len(x_t) for x_t, t in seen if len(x_t) == at_once or t in (22, 50)) >= 2 * (100 + 2 * 40)
+    np.testing.assert_allclose(found.slope.sel(step=1), 1, atol=1e-4)
+    np.testing.assert_allclose(found.split.sel(step=2), 6 * 0.3**2, rtol=1e-4)
+    whole = compare(checkpoints, TRAIN, HELD_OUT, process=NUMBERS, noise=(0.22, 0.5), key=jax.random.key(1)).curves
+    assert found.sizes == whole.sizes
+    for name in ("loss", "test_loss", "train_loss", "own_against_other", "member_split"):
+        np.testing.assert_allclose(found[name].sel(step=1), whole[name].sel(step=1), rtol=0.3, atol=0.25, err_msg=name)
+        assert (whole[name].sel(step=1) > 0).all()
 
 
 GRAMMAR = random_grammar(jax.random.key(3), depth=2, vocab=3, rules=2, sigma=1.0)
@@ -334,6 +385,33 @@ def test_the_onset_of_a_history_of_symbols_is_found(grammar):
     np.testing.assert_allclose(found.curves.split.sel(noise=0.15), split, rtol=2e-3)
 
 
+def test_what_was_found_is_saved_as_a_run_and_drawn_as_one(tmp_path, capsys):
+    def of_step(step):
+        near = np.exp(-0.05 * np.log(step / 300) ** 2) - np.array([0, 0.01, 0.02])
+        return [lambda x_t, t, c=c: c * exact(x_t, t) + (1 - c) / 3 for c in near]
+
+    comparison, folder = Comparison(SETS, TOKENS, process=PROCESS, noise=(0.15, 0.3), grammar=GRAMMAR), tmp_path / "run"
+    for step in STEPS[::3]:
+        comparison.add(step, of_step(step))
+        if step == 20:
+            comparison.result().save(folder)
+    found = comparison.result()
+    found.save(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "curves.nc", "results.nc", "summary.json"]
+    summary = record.read_json(folder / "summary.json")
+    assert summary["verdict"] == found.verdict
+    assert "\n".join(summary["table"]) == found.table
+    assert {"heights", "divergences", "noise", "excess_bound"} <= set(summary)
+    assert record.read_results(folder / "curves.nc").step.values.tolist() == STEPS[::3]
+    np.testing.assert_allclose(record.read_results(folder / "curves.nc").excess, found.curves.excess)
+    draw_run([str(folder)])
+    assert (folder / "onset.png").stat().st_size > 10_000
+    other = Comparison(SETS, TOKENS, process=PROCESS, noise=(0.15,), grammar=GRAMMAR)
+    other.add(1, of_step(1))
+    with pytest.raises(ValueError, match="needs another folder: this one holds a run with other noise"):
+        other.result().save(folder)
+
+
 @pytest.mark.slow
 def test_networks_of_ones_own_are_measured_as_a_run_measures_them():
     """The compiled ensemble of a run, on the noise and the completions that the comparison draws."""
@@ -344,7 +422,7 @@ def test_networks_of_ones_own_are_measured_as_a_run_measures_them():
         noise_levels=100,
         grammar=GrammarConfig(depth=2, vocab=3, rules=2),
         network=TreeConfig(width=8),
-        measure=MeasureConfig(held_out=100, members=50, noise=noise, onset_noise=0.1),
+        measure=MeasureConfig(held_out=100, members=60, noise=noise, onset_noise=0.1),
     )
     world = Sequences.set_up(config)
     grammar, process = world.grammar, world.process
@@ -355,16 +433,10 @@ def test_networks_of_ones_own_are_measured_as_a_run_measures_them():
     held_out, train = np.asarray(world.held_out), [np.asarray(each) for each in world.train]
     found = compare({7: denoisers}, train, held_out, process=process, noise=noise, key=KEY, grammar=grammar).curves
 
-    levels = [noise_level(share, 100) for share in noise]
-    keys = jnp.stack([key_for(KEY, f"held-out noise at t = {level}") for level in levels])
-    t = jnp.array([[level] * 100 for level in levels], jnp.int32)
-    pieces = make_pieces(keys, grammar, process, world.held_out, t, filtered=(0, 1, 2))
-    keys = [key_for(KEY, f"completions at t = {level}") for level in levels]
-    reference = stacked(make_reference(keys[i], grammar, process, at(pieces, i), world.train) for i in (0, 1))
-    members = dataclasses.replace(world, key=KEY).member_pieces(noise, 60)
-    inputs = world.inputs(config.measure)._replace(held_out=pieces, reference=reference, members=members)
+    world = dataclasses.replace(world, key=KEY, distinct=AT_MOST)
+    inputs = world.inputs(config.measure)
     measured = jax.tree.map(np.asarray, make_measure(world)(params, inputs))
-    results = label({"step": [7], "noise": list(noise)}, world, inputs, [measured])
+    results = label({"step": [7], "noise": list(noise)}, world, world.references(inputs), [measured])
     expected = statistics(Sequences, results).curves()
     # In some replicates, the error of which a share is taken is next to nothing.
     blurred = {f"{name}_{how}" for name in ("share", "total_share") for how in ("error", "half")}
@@ -408,20 +480,16 @@ def test_denoisers_may_change_what_they_are_given():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"held_out": HELD_OUT[:70]}, "held_out: got 70, needs at least 100"),
+        ({"held_out": HELD_OUT[:70]}, "held_out: got 70, needs an integer from 100"),
         ({"train": (TRAIN[0], TRAIN[1][:, :2])}, r"train: got \(40, 2, 2\), needs samples of the shape \(3, 2\)"),
         ({"noise": (0.5, 1.5)}, r"noise: got \(0.5, 1.5\), needs distinct numbers above 0 and up to 1"),
         ({"noise": (0.5, 0.501)}, r"noise: got \(0.5, 0.501\), needs values that are distinct among the 100 noise"),
-        ({"checkpoints": {}}, r"checkpoints: got \[\], needs at least one step"),
-        (
-            {"checkpoints": {0: (shifted(0), shifted(0))}},
-            r"checkpoints: got \[0\], needs at least one step, counted from",
-        ),
-        (
-            {"checkpoints": {1: 3 * [shifted(0)]}},
-            r"checkpoints: got \[3\], needs as many denoisers at each step as .* 2",
-        ),
-        ({"train": TRAIN[:1], "checkpoints": {1: [shifted(0)]}}, r"checkpoints: got \[1\], .* at least two"),
+        ({"checkpoints": {}}, r"steps: got \[\], needs at least one after step 0"),
+        ({"checkpoints": {0: 2 * [shifted(0)]}}, r"steps: got \[0\], needs at least one after step 0"),
+        ({"checkpoints": {-1: 2 * [shifted(0)]}}, "step: got -1, needs an integer of at least 0"),
+        ({"checkpoints": {1: 3 * [shifted(0)]}}, "denoisers: got 3, needs one for each training set, 2"),
+        ({"train": TRAIN[:1], "checkpoints": {1: [shifted(0)]}}, "train: got '1 training sets', needs at least two"),
+        ({"slope_noise": 0.2}, r"slope_noise: got 0.2, needs 0, or one of the noise levels \(0.5,\)"),
         ({"train": (TRAIN[0][:0], TRAIN[1])}, r"train: got \(0, 3, 2\), needs at least one sample"),
         ({"held_out": np.full_like(HELD_OUT, np.inf)}, "held_out: got 'numbers that are not finite'"),
         ({"checkpoints": {1: (shifted(0), lambda x_t, t: x_t[:, 0])}}, r"denoiser 1: got \(100, 2\)"),
@@ -464,7 +532,7 @@ def test_answers_that_are_no_probabilities_are_refused(denoiser, words, grammar)
             {"train": [each.astype(float) for each in SETS[:2]]},
             r"train: got 'float64 \(20, 4\)', needs integers \(n, L\)",
         ),
-        ({"held_out": np.eye(3)[TOKENS]}, r"held_out: got 'float64 \(200, 4, 3\)', needs integers \(n, L\)"),
+        ({"held_out": 0.9 * np.eye(3)[TOKENS]}, "held_out: got 'numbers from 0 to 0.9', needs symbols: one-hot rows"),
         ({"noise": ()}, r"noise: got \(\), needs distinct numbers"),
         (
             {"grammar": random_grammar(jax.random.key(0), depth=3, vocab=3, rules=2)},

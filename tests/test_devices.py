@@ -76,7 +76,7 @@ def test_a_run_goes_on_with_another_number_of_devices(command, whole, tmp_path, 
     save_often(monkeypatch)
     before = run.save
     monkeypatch.setattr(run, "save", left)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         carry_out(command, tmp_path)
     monkeypatch.undo()
     use_one(monkeypatch)

@@ -61,7 +61,7 @@ def test_the_spectrum_of_any_number_of_sequences_sums_to_the_error(n):
     """To the total of all of them; given nothing, each group's estimate is a mean over its pairs of sequences."""
     rng = np.random.default_rng(n)
     error = rng.standard_normal((2, n, 3, 4)).astype(np.float32)
-    blocks = jnp.asarray(rng.standard_normal((3, 2, 2, GROUPS)), jnp.float32)
+    blocks = jnp.asarray(rng.standard_normal((3, 2, 2, n)), jnp.float32)
     none, whole = spectrum.ends(jnp.asarray(error), groups=GROUPS)
     total = np.asarray(spectrum.by_height(none, blocks, whole)).sum(0).mean(-1)
     np.testing.assert_allclose(total, np.einsum("anlv,bnlv->ab", error, error) / n, rtol=1e-4)

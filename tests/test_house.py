@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     ("errors", "called", "chunks", "keys"),
     ("noising", "grammar_config"),
-    ("grammar",),
+    ("grammar", "layouts", "adapters"),
     ("posterior",),
     ("sampling",),
     ("statistics",),

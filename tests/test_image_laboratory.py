@@ -122,7 +122,7 @@ def measured(world, noise, params):
     planted = dataclasses.replace(world, network=Network(None, lambda params, x_t, t, _: noise(params, x_t, t)))  # pyright: ignore[reportArgumentType]
     inputs = planted.inputs(MEASURE)
     values = {name: np.asarray(x) for name, x in make_measure(planted)(params, inputs).items()}
-    results = label({"step": [1], "noise": list(MEASURE.noise)}, planted, inputs, [values])
+    results = label({"step": [1], "noise": list(MEASURE.noise)}, planted, planted.references(inputs), [values])
     return planted, statistics(Images, results).mean.isel(step=0)
 
 

@@ -59,7 +59,7 @@ def results_of(world, answer, params):
     planted = dataclasses.replace(world, network=Network(None, lambda params, x_t, t, _: answer(params, x_t, t)))  # pyright: ignore[reportArgumentType]
     inputs = planted.inputs(MEASURE)
     values = {name: np.asarray(x) for name, x in make_measure(planted)(params, inputs).items()}
-    return label({"step": [1], "noise": list(MEASURE.noise)}, planted, inputs, [values]), inputs
+    return label({"step": [1], "noise": list(MEASURE.noise)}, planted, planted.references(inputs), [values]), inputs
 
 
 def measured(world, answer, params):

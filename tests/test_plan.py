@@ -55,7 +55,7 @@ def folder(tmp_path_factory, monkeypatch_module):
     inputs = world.inputs(CONFIG.measure)
     measured, _ = run.carry_out(CONFIG, world, inputs, folder, lambda *_: None)
     along = {"step": CONFIG.train.checkpoint_steps(), "noise": list(CONFIG.measure.noise)}
-    record.write_results(folder / "results.nc", label(along, world, inputs, measured))
+    record.write_results(folder / "results.nc", label(along, world, world.references(inputs), measured))
     return folder
 
 

@@ -30,6 +30,7 @@ from hierdiff.posterior import exact_denoiser, memorizer
 from hierdiff.questions import training
 from hierdiff.runs import record
 from hierdiff.sampling import sample
+from hierdiff.statistics.groups import in_groups
 from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
 from hierdiff.worlds.sequences import Sequences
 
@@ -262,8 +263,8 @@ class Estimated:
         for height in range(TINY.depth):
             x_t, exact, weight = at(completions, height)
             there = self.errors(x_t, exact) if completed else error
-            blocks.append(spectrum.on_blocks(error, there, weigh(weight), groups=GROUPS))
-        products = np.asarray(spectrum.by_height(none, jnp.stack(blocks), whole), np.float64)
+            blocks.append(spectrum.on_blocks(error, there, weigh(weight)))
+        products = in_groups(np.asarray(spectrum.by_height(none, jnp.stack(blocks), whole), np.float64), GROUPS)
         return products.mean(-1), products.std(-1, ddof=1) / np.sqrt(GROUPS)
 
 

@@ -96,9 +96,7 @@ def test_the_runs_of_all_noises_are_made_and_compared(tmp_path, monkeypatch, cap
     assert [options["measure"]["onset_noise"] for options in noise] == [0.15, 0.4]
     with pytest.raises(SystemExit, match="2"):
         ask("processes", [*command, "--process", "masking"])
-    assert (
-        "--process is not an option of python -m experiments.processes: --processes gives it" in capsys.readouterr().err
-    )
+    assert "--process is not an option of hierdiff processes: --processes gives it" in capsys.readouterr().err
 
     def fail(*_):
         raise AssertionError("trained again")

@@ -337,8 +337,8 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
     assert first["stops"][2]["step"] == pytest.approx(50 * 200 / 64)
     assert "From the smallest sample split to the smallest test loss" in capsys.readouterr().out
     for options, sentence in (
-        (["--seed", "3"], "--seed is not an option of python -m experiments.stopping: --seeds gives it"),
-        (["--steps", "90"], "--steps is not an option of python -m experiments.stopping: --train-epochs gives it"),
+        (["--seed", "3"], "--seed is not an option of hierdiff stopping: --seeds gives it"),
+        (["--steps", "90"], "--steps is not an option of hierdiff stopping: --train-epochs gives it"),
         (["--sizes", "200", "40"], "--sizes: got (200, 40), needs distinct integers from 50 to 10,000,000"),
     ):
         with pytest.raises(SystemExit):

@@ -13,6 +13,7 @@ from hierdiff.measures.slope import slope_products
 from hierdiff.noising import Gaussian, corrupt, leaf_log_likelihood
 from hierdiff.posterior import empirical_posterior, leaf_posterior, window_posterior
 from hierdiff.sampling import sample
+from hierdiff.statistics.groups import in_groups
 
 LEVELS, LEVEL, SEQUENCES, GROUPS = 100, 20, 8000, 100
 GRAMMARS = [
@@ -63,8 +64,8 @@ def measure(case, *denoisers):
     blocks = []
     for height in range(grammar.depth):
         x_t, exact, weight = at(completions, height)
-        blocks.append(spectrum.on_blocks(error, errors(x_t, exact), weight, groups=GROUPS))
-    products = np.asarray(spectrum.by_height(none, jnp.stack(blocks), whole), np.float64)
+        blocks.append(spectrum.on_blocks(error, errors(x_t, exact), weight))
+    products = in_groups(np.asarray(spectrum.by_height(none, jnp.stack(blocks), whole), np.float64), GROUPS)
     return products.mean(-1), products.std(-1, ddof=1) / np.sqrt(GROUPS)
 
 

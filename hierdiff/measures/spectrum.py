@@ -22,20 +22,18 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from hierdiff.errors import require
-from hierdiff.statistics.groups import in_groups, split_groups
+from hierdiff.statistics.groups import split_groups
 
 
-def ends(
-    error: Float[Array, "S n L v"], *, groups: int
-) -> tuple[Float[Array, "S S groups"], Float[Array, "S S groups"]]:
+def ends(error: Float[Array, "S n L v"], *, groups: int) -> tuple[Float[Array, "S S n"], Float[Array, "S S n"]]:
     """`E<E[e_A | F_h], E[e_B | F_h]>` of S denoisers at h = -1, where F says nothing, and h = depth: `<e_A, e_B>`.
 
-    The estimates are in groups of sequences, independent of each other.
+    The estimates at each sequence are independent of those in other groups.
     """
     require(error.shape[1] >= 2 * groups, "groups", groups, f"at most half of {error.shape[1]}")
     everywhere = jnp.ones_like(error[0, ..., 0])
     others = jnp.concatenate([_of_others(of_size) for of_size in split_groups(error, groups, 1)], axis=1)
-    return on_blocks(error, others, everywhere, groups=groups), on_blocks(error, error, everywhere, groups=groups)
+    return on_blocks(error, others, everywhere), on_blocks(error, error, everywhere)
 
 
 def _of_others(error: Float[Array, "S groups size L v"]) -> Float[Array, "S n L v"]:
@@ -45,22 +43,22 @@ def _of_others(error: Float[Array, "S groups size L v"]) -> Float[Array, "S n L 
 
 
 def on_blocks(
-    error: Float[Array, "S n L v"], completed: Float[Array, "S n L v"], weight: Float[Array, "n L"], *, groups: int
-) -> Float[Array, "S S groups"]:
+    error: Float[Array, "S n L v"], completed: Float[Array, "S n L v"], weight: Float[Array, "n L"]
+) -> Float[Array, "S S n"]:
     """The same at a height from 0 to depth - 1, from the errors on x_t and those on a completion of that height."""
     cross = jnp.einsum("anlv,bnlv,nl->abn", error, completed, weight, precision="highest")
-    return 0.5 * in_groups(cross + cross.swapaxes(0, 1), groups)
+    return 0.5 * (cross + cross.swapaxes(0, 1))
 
 
 def by_height(
-    none: Float[Array | np.ndarray, "*batch S S groups"],
-    blocks: Float[Array | np.ndarray, "*batch depth S S groups"],
-    whole: Float[Array | np.ndarray, "*batch S S groups"],
-) -> Float[Array, "*batch heights S S groups"]:
+    none: Float[Array | np.ndarray, "*batch S S n"],
+    blocks: Float[Array | np.ndarray, "*batch depth S S n"],
+    whole: Float[Array | np.ndarray, "*batch S S n"],
+) -> Float[Array, "*batch heights S S n"]:
     """`E<d_h e_A, d_h e_B>`, h = -1..depth, of the cumulative products: given nothing, a block of each height, and all.
 
-    In squared units a sequence. The diagonal is each denoiser's error at height h, and the sum over h is the group's
-    part of <e_A, e_B>, exactly.
+    In squared units at each sequence. The diagonal is each denoiser's error at height h, and the sum over h is the
+    sequence's part of <e_A, e_B>, exactly.
     """
     none, whole = (jnp.expand_dims(x, -4) for x in (none, whole))
     return jnp.concatenate([none, jnp.diff(blocks, axis=-4, prepend=none, append=whole)], axis=-4)

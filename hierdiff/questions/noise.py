@@ -30,7 +30,7 @@ def work(run: Run, config: NoiseConfig) -> Work:
     of_weights, along = laboratory.make_measure(world), {"step": run.steps, "noise": list(levels)}
     return Work(
         lambda weights: to_host(of_weights(weights, inputs)),
-        lambda measured: laboratory.label(along, world, inputs, measured),
+        lambda measured: laboratory.label(along, world, world.references(inputs), measured),
     )
 
 

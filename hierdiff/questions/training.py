@@ -78,7 +78,7 @@ def run(config: Any, world: World, folder: Path) -> None:
         inputs = world.inputs(measure)
         measured, seconds = carry_out(config, world, inputs, folder, report)
     along = {"step": config.train.checkpoint_steps(), "noise": list(measure.noise)}
-    results, origin = label(along, world, inputs, measured), record.origin(config)
+    results, origin = label(along, world, world.references(inputs), measured), record.origin(config)
     found = statistics(type(world), results)
     looked = Looked(
         onset_noise=measure.onset_noise,

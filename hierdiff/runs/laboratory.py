@@ -1,6 +1,8 @@
 """What is done with any world: its networks are trained, measured and compared, and the measurements labelled."""
 
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,68 +44,114 @@ def make_measure(world: World) -> Wrapped:
     run = over_networks(world.answer, world.mesh, stacked=1)
     run_each = over_networks(world.answer, world.mesh, stacked=3)
 
-    def on_held_out(params, level):
-        piece, reference = level
-        answers, parts = run(params, piece.x_t, piece.t), world.parts(reference)
-
-        def on_part(part):
-            return world.on_part(reference, answers, part, run(params, part.x_t, piece.t))
-
-        of_parts = None if parts is None else jax.lax.map(on_part, parts)
-        return world.on_held_out(piece, reference, answers, of_parts)
+    def reduced(arrays: dict[str, Array]) -> dict[str, Array]:
+        return means(world, arrays)
 
     @jax.jit
     def measure(params, inputs):
-        def on_members(of_sets):
-            return own_members(
-                world,
-                jax.lax.map(lambda piece: world.on_members(piece, run(params, piece.x_t, piece.t)), of_sets),
-            )
-
-        def losses(piece):
-            return world.losses(piece, run(params, piece.x_t, piece.t))
-
-        def own_losses(of_sets):
-            own = jax.tree.map(lambda x: x[world.set_of], of_sets)
-            answers = run_each(params, own.x_t, own.t)
-            found = jax.vmap(lambda piece, answer: world.losses(piece, answer[None]))(own, answers)
-            return {of_members(name): x.mean((1, 2)) for name, x in found.items()}
-
-        def over_draws(of_losses, pieces):
-            return {name: x.mean(0) for name, x in jax.lax.map(of_losses, pieces).items()}
-
-        held_out = over_draws(losses, inputs.any_held_out)
-        if inputs.bound is not None:
-            held_out |= world.on_bound(inputs.bound, run(params, inputs.bound.x_t, inputs.bound.t))
-        return {
-            **jax.lax.map(lambda level: on_held_out(params, level), (inputs.held_out, inputs.reference)),
-            **{name: in_groups(x) for name, x in held_out.items()},
-            **jax.lax.map(on_members, inputs.members),
-            **over_draws(own_losses, inputs.any_members),
-        }
+        answers, own = (functools.partial(each, params) for each in (run, run_each))
+        return measures(world, inputs, Denoisers(answers, own), over=jax.lax.map, reduced=reduced)
 
     return measure
 
 
-def own_members(world: World, of_sets: dict[str, Array]) -> dict[str, Array]:
-    """Means over members, of `(sets, ..., unit, members)` on each set: on a network's own, or on both of a pair.
+class Denoisers(NamedTuple):
+    """The denoisers of a world: `all_on(x_t, t)`, `(S, n, *shape)`, and `own_on(x_t, t)`, of each on inputs of its own.
 
-    What has the dimension `members_of` is kept of all sets.
+    Both have the answers that the world's measures take; t is a level for each sample.
+    """
+
+    all_on: Callable[[Array, Array], Array]
+    own_on: Callable[[Array, Array], Array]
+
+
+def measures(
+    world: World,
+    inputs: Inputs,
+    denoisers: Denoisers,
+    *,
+    over: Callable[[Callable, Any], Any],
+    reduced: Callable[[dict[str, Array]], dict[str, Array]],
+    compiled: Callable[[Callable], Callable] = lambda function: function,
+) -> dict[str, Array]:
+    """What denoisers show on the inputs that there are, by the names in the world's `VARIABLES`.
+
+    `over(f, trees)` applies `f` to each of stacked trees, and stacks the results; `reduced` is applied to what is
+    measured at each sample, `(..., n)`, and `compiled` to the world's functions of arrays.
+    """
+
+    def on_held_out(level):
+        piece, reference = level
+        answers, parts = denoisers.all_on(piece.x_t, piece.t), world.parts(reference)
+
+        def on_part(part):
+            there = denoisers.all_on(part.x_t, piece.t)
+            return compiled(world.on_part)(reference, answers, part, there)
+
+        of_parts = None if parts is None else over(on_part, parts)
+        return reduced(compiled(world.on_held_out)(piece, reference, answers, of_parts))
+
+    def on_members(of_sets):
+        def on_set(piece):
+            return compiled(world.on_members)(piece, denoisers.all_on(piece.x_t, piece.t))
+
+        return reduced(own_members(world, over(on_set, of_sets)))
+
+    def losses(piece):
+        return compiled(world.losses)(piece, denoisers.all_on(piece.x_t, piece.t))
+
+    def own_losses(of_sets):
+        own = jax.tree.map(lambda x: x[world.set_of], of_sets)
+        found = compiled(world.own_losses)(own, denoisers.own_on(own.x_t, own.t))
+        return {of_members(name): x for name, x in found.items()}
+
+    def over_draws(of_losses, pieces):
+        return reduced({name: x.mean(0) for name, x in over(of_losses, pieces).items()})
+
+    def on_bound(piece):
+        return reduced(compiled(world.on_bound)(piece, denoisers.all_on(piece.x_t, piece.t)))
+
+    found = {}
+    if inputs.held_out is not None:
+        found |= over(on_held_out, (inputs.held_out, inputs.reference))
+    if inputs.any_held_out is not None:
+        found |= over_draws(losses, inputs.any_held_out)
+    if inputs.bound is not None:
+        found |= on_bound(inputs.bound)
+    if inputs.members is not None:
+        found |= over(on_members, inputs.members)
+    if inputs.any_members is not None:
+        found |= over_draws(own_losses, inputs.any_members)
+    return found
+
+
+def means(world: World, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """What is measured at each sample, on the last axis: its means over groups of the held-out ones, or over all."""
+    grouped = {name: "group" in world.VARIABLES[name].dims for name in arrays}
+    return {name: in_groups(x) if grouped[name] else x.mean(-1) for name, x in arrays.items()}
+
+
+def own_members(world: World, of_sets: dict[str, Array]) -> dict[str, Array]:
+    """Of what is measured on the members of each set, `(sets, ..., unit, members)`: that on the own set, or both.
+
+    A pair has two, and their mean. What has the dimension `members_of` is kept of all: `(..., unit, sets, members)`.
     """
     first, second = (world.set_of[ends] for ends in world.pairs)
 
     def of(dims, x):
         def on(sets):
-            return jnp.moveaxis(x[sets, ..., np.arange(len(sets))], 0, -1)
+            return jnp.moveaxis(x[sets, ..., np.arange(len(sets)), :], 0, -2)
 
         if "members_of" in dims:
-            return jnp.moveaxis(x, 0, -1)
+            return jnp.moveaxis(x, 0, -2)
         return 0.5 * (on(first) + on(second)) if "pair" in dims else on(world.set_of)
 
-    return {name: of(world.VARIABLES[name].dims, x.mean(-1)) for name, x in of_sets.items()}
+    return {name: of(world.VARIABLES[name].dims, x) for name, x in of_sets.items()}
 
 
-def label(along: dict[str, list], world: World, inputs: Inputs, measured: list[dict[str, np.ndarray]]) -> xr.Dataset:
+def label(
+    along: dict[str, list], world: World, references: Mapping[str, Any], measured: list[dict[str, np.ndarray]]
+) -> xr.Dataset:
     """The measurements at each step, and what they are compared with, as one labelled set of arrays.
 
     `along` are the steps and the noise levels.
@@ -120,7 +168,7 @@ def label(along: dict[str, list], world: World, inputs: Inputs, measured: list[d
     return xr.Dataset(
         {
             **labelled({name: [each[name] for each in measured] for name in measured[0]}, "step"),
-            **labelled({name: in_groups(x) for name, x in world.references(inputs).items()}),
+            **labelled(means(world, world.settled(references))),
         },
         {
             **along,

@@ -53,9 +53,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
     Of several processes that carry out one run, only the first one writes.
     """
-    import jax
-
-    if jax.process_index() > 0:
+    if not writes():
         return
     temporary = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     try:
@@ -65,6 +63,13 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def writes() -> bool:
+    """Whether this is the process that writes: of those of one job, the first."""
+    import jax
+
+    return jax.process_index() == 0
 
 
 def flush(path: Path) -> None:
@@ -223,7 +228,12 @@ def as_json(content: Any) -> Any:
 
 
 def require_writable(name: str, folder: Path) -> None:
-    """Make `folder`, and raise `OptionError` where it cannot be made, or what is saved there cannot be restored."""
+    """Make `folder`, and raise `OptionError` where it cannot be made, or what is saved there cannot be restored.
+
+    The process that writes tries it.
+    """
+    if not writes():
+        return
     # Longer than all names of files that are to be below it.
     trial, content = folder / f"{PARTIAL}{os.getpid()}-{'trial' * 8}.npz", np.arange(3)
     try:

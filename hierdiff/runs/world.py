@@ -10,6 +10,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 import numpy as np
 import xarray as xr
 from jax.sharding import Mesh
@@ -38,11 +39,11 @@ class Inputs(NamedTuple):
     known, `bound` is a piece of held-out samples at levels of its own.
     """
 
-    held_out: Any
-    reference: Any
-    members: Any
-    any_held_out: Any
-    any_members: Any
+    held_out: Any = None
+    reference: Any = None
+    members: Any = None
+    any_held_out: Any = None
+    any_members: Any = None
     bound: Any = None
 
 
@@ -61,6 +62,8 @@ class World(abc.ABC):
     held_out: Any
     set_of: np.ndarray
     key: Array
+    # At t uniform there are no more than so many levels; 0: all that are drawn.
+    distinct: int = 0
     # Worlds of somebody's finished models have none.
     network: Any = None
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -88,6 +91,10 @@ class World(abc.ABC):
         """What a config stands for: draw or read the data."""
         raise NotImplementedError
 
+    def looked_at(self, members: int) -> int:
+        """How many members of each set are measured: so many, or all of the smallest set."""
+        return min(members, *map(len, self.train))
+
     def describe(self) -> str:
         """What it is made of, in words."""
         sets, size, *_ = self.train.shape
@@ -98,12 +105,31 @@ class World(abc.ABC):
         """Pieces of the held-out samples at each noise level t/T, stacked, and of what denoisers are compared with."""
 
     @abc.abstractmethod
-    def member_pieces(self, noise: tuple[float, ...], members: int) -> Any:
-        """Pieces of the first samples of each set at each noise level, `(levels, sets, ...)`: so many, or all."""
+    def member_pieces(self, noise: tuple[float, ...], members: slice) -> Any:
+        """Pieces of some samples of each set at each noise level, `(levels, sets, ...)`."""
 
     @abc.abstractmethod
+    def any_held_out(self, draws: int = 1) -> Any:
+        """Pieces of the held-out samples at t uniform, stacked, one for each draw."""
+
+    @abc.abstractmethod
+    def any_members(self, members: slice, draws: int = 1) -> Any:
+        """Such pieces of some samples of each set, `(draws, sets, ...)`."""
+
+    def at_bound(self) -> Any:
+        """A piece of the held-out samples where the bound on -log p is read; None: it is not known."""
+        return None
+
     def inputs(self, measure: Any) -> Inputs:
-        """All on which networks are measured; `measure` is a `MeasureConfig`."""
+        """All on which networks are measured; `measure` is a `MeasureConfig`, and may ask for several draws of t."""
+        draws, members = getattr(measure, "draws", 1), slice(self.looked_at(measure.members))
+        return Inputs(
+            *self.probe(measure.noise),
+            members=self.member_pieces(measure.noise, members),
+            any_held_out=self.any_held_out(draws),
+            any_members=self.any_members(members, draws),
+            bound=self.at_bound(),
+        )
 
     @abc.abstractmethod
     def example_losses(self) -> Losses:
@@ -123,7 +149,7 @@ class World(abc.ABC):
 
     @abc.abstractmethod
     def on_held_out(self, piece: Any, reference: Any, answers: Array, of_parts: Any) -> dict[str, Array]:
-        """What the answers on one piece say, in groups; `of_parts` is what `on_part` gave, stacked."""
+        """What the answers on one piece say, `(..., n)`; `of_parts` is what `on_part` gave, stacked."""
 
     @abc.abstractmethod
     def on_members(self, piece: Any, answers: Array) -> dict[str, Array]:
@@ -132,6 +158,11 @@ class World(abc.ABC):
     @abc.abstractmethod
     def losses(self, piece: Any, answers: Array) -> dict[str, Array]:
         """`test_loss` and others like it, `(S, n)`; on the own members they have the names that `of_members` gives."""
+
+    def own_losses(self, pieces: Any, answers: Array) -> dict[str, Array]:
+        """The losses of each network on a piece of its own, stacked, `(S, n)`."""
+        found = jax.vmap(lambda piece, of_one: self.losses(piece, of_one[None]))(pieces, answers)
+        return {name: x[:, 0] for name, x in found.items()}
 
     def on_bound(self, piece: Any, answers: Array) -> dict[str, Array]:
         """What the answers where the bound is read say, `(S, n)`."""
@@ -143,7 +174,11 @@ class World(abc.ABC):
 
     @abc.abstractmethod
     def references(self, inputs: Inputs) -> dict[str, Array]:
-        """What measurements are compared with, by the names in `VARIABLES`, `(..., n)`."""
+        """What measurements are compared with, `(..., n)`; as `settled` leaves it, by the names in `VARIABLES`."""
+
+    def settled(self, references: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The references, nan where all samples together say that nothing can be compared with them."""
+        return references
 
     @classmethod
     def curves(cls, results: xr.Dataset) -> dict[Any, xr.DataArray]:

@@ -190,7 +190,8 @@ def _turning(story: Story, summary: Summary) -> str:
     if not onset.resolved:
         where = f"the turning point lies {interval(onset)} of the training steps, which no checkpoint tells apart"
     else:
-        where = f"the turning point is step {interval(onset)}, {onset.step / summary.epoch:,.0f} epochs"
+        epochs = f", {onset.step / summary.epoch:,.0f} epochs" if np.isfinite(summary.epoch) else ""
+        where = f"the turning point is step {interval(onset)}{epochs}"
     return f"{where}: up to it training makes networks on different data more alike, from it on less"
 
 

@@ -13,7 +13,7 @@ import xarray as xr
 from hierdiff import called
 from hierdiff.errors import OptionError, require
 from hierdiff.keys import key_for, keys_of
-from hierdiff.learning.devices import over_networks, spread_networks, to_host
+from hierdiff.learning.devices import failing_together, over_networks, spread_networks, to_host
 from hierdiff.runs import record
 from hierdiff.runs.world import World
 
@@ -71,7 +71,8 @@ def open_run(folder: Path, kind: type[World]) -> Run:
     record.finished(folder, "run")
     unchanged = record.made_with(folder / "curves.nc", config)
     require(unchanged, "run", str(folder), f"{need}; its config.json was changed")
-    record.require_writable("run", folder)
+    with failing_together():
+        record.require_writable("run", folder)
     steps = record.steps_in(folder / "snapshots")
     require(len(steps) > 0, "run", str(folder), f"{need} that has kept snapshots")
     try:

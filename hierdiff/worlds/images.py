@@ -12,7 +12,6 @@ from hierdiff.measures.nearest_images import cosine_distance
 from hierdiff.measures.scales import scale_products, scales
 from hierdiff.noising.gaussian import standard_normal
 from hierdiff.runs.world import Variable
-from hierdiff.statistics.groups import in_groups
 from hierdiff.statistics.story import Column, Story, Table
 from hierdiff.worlds.image_files import draw_images
 from hierdiff.worlds.plain import MEMBERS, NO_SLOPE, Noised, Plain
@@ -142,8 +141,8 @@ class Images(Plain):
         power = 0.5 * (scale_products(a, a) + scale_products(b, b))
         return {
             **super().on_pair(a, b),
-            "scale_split": in_groups(scale_products(a - b, a - b).T),
-            "scale_power": in_groups(power.T),
+            "scale_split": scale_products(a - b, a - b).T,
+            "scale_power": power.T,
         }
 
     def coordinates(self):

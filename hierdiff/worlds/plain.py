@@ -21,9 +21,10 @@ from hierdiff.measures.times import any_times
 from hierdiff.noising.levels import noise_level
 from hierdiff.noising.process import cross_entropy
 from hierdiff.posterior import memorizer, memorizer_of_numbers
-from hierdiff.runs.world import Inputs, Variable, World, of_members
-from hierdiff.statistics.groups import GROUPS, in_groups
+from hierdiff.runs.world import Variable, World, of_members
+from hierdiff.statistics.groups import GROUPS
 from hierdiff.statistics.story import Column, Story, Table
+from hierdiff.worlds.run_config import ComparisonConfig
 
 UNITS = "nats, or squared units, per sample"
 MEMBERS = ("noise", "network", "members_of")
@@ -44,6 +45,7 @@ class Noised(NamedTuple):
 class Plain(World):
     """Samples of no known law. The answers are log p(x_0 | x_t) of symbols, and E[x_0 | x_t] of numbers."""
 
+    CONFIG, COMMAND = ComparisonConfig, "compare"
     VARIABLES: ClassVar = {
         "split": Variable(("noise", "pair", "group"), UNITS, "symmetrised KL(f_A || f_B), or |f_A - f_B|^2, held-out"),
         "member_split": Variable(("noise", "pair"), UNITS, "the same on the pair's training samples"),
@@ -152,29 +154,23 @@ class Plain(World):
         """Pieces of the samples at t uniform, stratified within groups; stacked, one for each draw."""
         names = [f"{whose} noise at any level, draw {draw}" for draw in range(draws)]
         keys = [key_for(self.key, f"levels of {name}") for name in names]
-        times = [any_times(key, len(samples), self.process.levels, groups) for key in keys]
+        times = [any_times(key, len(samples), self.process.levels, groups, self.distinct) for key in keys]
         return stacked(self.noised(name, samples, t) for name, t in zip(names, times, strict=True))
 
-    def of_each_set(self, pieces: Callable[[str, Array], Any], members: int) -> Any:
-        """Pieces of the first samples of each set, so many or all that each has, stacked on the second axis."""
-        least = min(members, *map(len, self.train))
-        of_sets = [pieces(f"set {i}'s", each[:least]) for i, each in enumerate(self.train)]
+    def of_each_set(self, pieces: Callable[[str, Array], Any], members: slice) -> Any:
+        """Pieces of some samples of each set, stacked on the second axis."""
+        of_sets = [pieces(f"set {i}'s", each[members]) for i, each in enumerate(self.train)]
         return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *of_sets)
 
     def member_pieces(self, noise, members):
         return self.of_each_set(lambda whose, samples: self.at_levels(whose, samples, noise), members)
 
-    def inputs(self, measure):
-        """Members are no groups, and of images there are several draws of t."""
-        draws = getattr(measure, "draws", 1)
-        return Inputs(
-            *self.probe(measure.noise),
-            members=self.member_pieces(measure.noise, measure.members),
-            any_held_out=self.at_any_level("held-out", self.held_out, draws),
-            any_members=self.of_each_set(
-                lambda whose, samples: self.at_any_level(whose, samples, draws, groups=1), measure.members
-            ),
-        )
+    def any_held_out(self, draws=1):
+        return self.at_any_level("held-out", self.held_out, draws)
+
+    def any_members(self, members, draws=1):
+        """Members are no groups."""
+        return self.of_each_set(lambda whose, samples: self.at_any_level(whose, samples, draws, groups=1), members)
 
     def example_losses(self):
         if self.symbols:
@@ -203,13 +199,13 @@ class Plain(World):
             of_a, of_b = (reference[jnp.asarray(self.set_of)[network]] for network in pair)
             both = (x.reshape(len(x), 1, -1) for x in (f[a] - f[b], self.between(of_a, of_b)))
             slope, _ = slope_products(*both)
-            return {"slope": in_groups(slope), **self.on_pair(answers[a], answers[b])}
+            return {"slope": slope, **self.on_pair(answers[a], answers[b])}
 
-        return {"loss": in_groups(self.errors(piece.target, answers)), **jax.lax.map(of_pair, self.pairs)}
+        return {"loss": self.errors(piece.target, answers), **jax.lax.map(of_pair, self.pairs)}
 
     def on_pair(self, a: Array, b: Array) -> dict[str, Array]:
-        """What the answers of two networks on held-out samples say, in groups."""
-        return {self.STORY.split: in_groups(self.apart(a, b))}
+        """What the answers of two networks on held-out samples say."""
+        return {self.STORY.split: self.apart(a, b)}
 
     def on_members(self, piece, answers):
         apart = jax.lax.map(lambda pair: self.apart(answers[pair[0]], answers[pair[1]]), self.pairs)
@@ -222,17 +218,20 @@ class Plain(World):
         return self.of_memorizers(inputs.reference)
 
     def of_memorizers(self, memories: Array) -> dict[str, Array]:
-        """How far memorizers lie apart, `(levels, pairs, n)`, and, if some have no answer somewhere, where both do.
-
-        Where they all but agree, or too rarely have an answer, it is nan: there is no slope.
-        """
+        """How far memorizers lie apart, where both have an answer, and the squares of one: `(levels, pairs, n)`."""
         first, second = (memories[:, self.set_of[ends]] for ends in self.pairs)
-        each, of_level = tuple(range(3, first.ndim)), {"axis": (1, 2), "keepdims": True}
+        each = tuple(range(3, first.ndim))
         squares, whole = (jnp.square(x).sum(each) for x in (self.between(first, second), first))
+        return {"empirical": squares, "shared": self.both_answered(first, second), "memory": whole}
+
+    def settled(self, references):
+        """Where memorizers all but agree, or too rarely have an answer, there is no slope; where all have, no share."""
+        of_level = {"axis": (1, 2), "keepdims": True}
+        squares, both, whole = (jnp.asarray(references[name]) for name in ("empirical", "shared", "memory"))
         apart = told_from_rounding(squares.mean(**of_level), whole.mean(**of_level))
-        both = self.both_answered(first, second)
         shared = {} if both.all() else {"shared": both.astype(squares.dtype)}
-        return {"empirical": jnp.where(apart, where_enough(squares, both), jnp.nan), **shared}
+        others = {name: x for name, x in references.items() if name not in ("shared", "memory")}
+        return {**others, "empirical": jnp.where(apart, where_enough(squares, both), jnp.nan), **shared}
 
     @classmethod
     def curves(cls, results):

@@ -55,6 +55,13 @@ def require_size(name: str, samples: int, size: int) -> None:
     require(samples <= size, name, samples, f"at most the size of a data set, {size}")
 
 
+def require_noise_levels(process: str, levels: int) -> None:
+    """Raise `OptionError` unless the process of this name can have so many levels."""
+    least = getattr(PROCESSES[process], "least_levels", 1)
+    need = f"an integer from {least} to {MOST_LEVELS:,} for {process} noise"
+    require(levels >= least, "noise_levels", levels, need)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig(Options):
     """Experiment."""
@@ -72,9 +79,7 @@ class RunConfig(Options):
 
     def __post_init__(self):
         super().__post_init__()
-        least = getattr(PROCESSES[self.noised_by], "least_levels", 1)
-        need = f"an integer from {least} to {MOST_LEVELS:,} for {self.noised_by} noise"
-        require(self.noise_levels >= least, "noise_levels", self.noise_levels, need)
+        require_noise_levels(self.noised_by, self.noise_levels)
         require_levels("noise", self.measure.noise, self.noise_levels)
 
     @property
@@ -115,6 +120,18 @@ class OnsetConfig(RunConfig):
 
     def make_process(self) -> Any:
         return PROCESSES[self.process](vocab=self.grammar.vocab, levels=self.noise_levels)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ComparisonConfig(Options):
+    """Comparison."""
+
+    seed: int = option(0, "seed of the noise, if it was one", **SEED)
+    sets: int = option(2, "disjoint data sets, with a denoiser for each", least=2, most=1000)
+    size: int = option(1000, "samples in the smallest data set", least=1, most=MANY)
+    process: str = option("gaussian", "noise")
+    noise_levels: int = option(500, "noise levels (T)", least=1, most=MOST_LEVELS)
+    measure: MeasureConfig = dataclasses.field(default_factory=MeasureConfig)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,12 @@ from hierdiff.measures.probe import Piece, at, information, make_pieces, make_re
 from hierdiff.measures.slope import slope_products
 from hierdiff.measures.times import times_of_bound
 from hierdiff.noising.levels import noise_level
-from hierdiff.runs.world import Inputs, Variable
+from hierdiff.runs.world import Variable
 from hierdiff.sampling import data_sets
-from hierdiff.statistics.groups import GROUPS, in_groups
+from hierdiff.statistics.groups import GROUPS
 from hierdiff.statistics.story import Column, Story, Table
 from hierdiff.worlds.plain import MEMBERS, NO_SLOPE, SHARED, Plain
-from hierdiff.worlds.run_config import MeasureConfig, OnsetConfig
+from hierdiff.worlds.run_config import OnsetConfig
 
 NATS, SQUARED = "nats per sequence", "squared units per sequence"
 HEIGHTS = Table(
@@ -175,11 +175,11 @@ class Sequences(Plain):
         ]
         return pieces, stacked(references)
 
-    def inputs(self, measure: MeasureConfig) -> Inputs:
-        """The same of training sequences, of both at t uniform, and where the bound is read."""
-        t, weight = times_of_bound(key_for(self.key, "levels of the bound"), len(self.held_out), self.process.levels)
+    def at_bound(self):
+        key, n = key_for(self.key, "levels of the bound"), len(self.held_out)
+        t, weight = times_of_bound(key, n, self.process.levels, self.distinct)
         piece = self.noised("noise of the bound", self.held_out, t, filtered=(0,))
-        return super().inputs(measure)._replace(bound=Weighted(piece.x_t, t, piece.exact[0], weight))
+        return Weighted(piece.x_t, t, piece.exact[0], weight)
 
     def levels_of(self, noise: tuple[float, ...]) -> list[int]:
         return [noise_level(share, self.process.levels) for share in noise]
@@ -206,7 +206,7 @@ class Sequences(Plain):
 
     def on_part(self, reference, answers, part, there):
         error, completed = jnp.exp(answers) - reference.windows[-1][None], jnp.exp(there) - part.exact[None]
-        return spectrum.on_blocks(error, completed, part.weight, groups=GROUPS)
+        return spectrum.on_blocks(error, completed, part.weight)
 
     def on_held_out(self, piece, reference, answers, of_parts):
         (first, second), f = self.pairs, jnp.exp(answers)
@@ -214,11 +214,11 @@ class Sequences(Plain):
         slope, _ = slope_products(f[first] - f[second], self.between(memories[first], memories[second]))
         none, whole = spectrum.ends(f - reference.windows[-1][None], groups=GROUPS)
         return {
-            "loss": in_groups(self.errors(piece.tokens, answers)),
-            "divergence": in_groups(divergence(piece.exact[:, None], answers[None])),
-            "split": in_groups(self.apart(answers[first], answers[second])),
-            "learned": in_groups(spectrum.learned_products(f, reference.windows)),
-            "slope": in_groups(slope),
+            "loss": self.errors(piece.tokens, answers),
+            "divergence": divergence(piece.exact[:, None], answers[None]),
+            "split": self.apart(answers[first], answers[second]),
+            "learned": spectrum.learned_products(f, reference.windows),
+            "slope": slope,
             "spectrum": spectrum.by_height(none, of_parts, whole),
         }
 
