@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hierdiff import posterior
 from hierdiff.grammar import Grammar, random_grammar
-from hierdiff.noising import corrupt, leaf_log_likelihood, linear_schedule, score
+from hierdiff.noising import Gaussian, Masking, Uniform, corrupt, leaf_log_likelihood, linear_schedule, score
 from hierdiff.posterior import (
     block_root_posterior,
     class_posterior,
@@ -270,6 +270,10 @@ def test_laws_of_the_posterior(depth, vocab, branching, shared, n, seed, data):
     np.testing.assert_allclose(leaf_posterior(renamed, ll[:, :, order]), exact[:, :, order], atol=5e-6)
 
 
+# Of level 1; the last cannot be in the grammar of the test below.
+LABELS = jnp.array([[2, -1], [1, 0], [0, -1]], jnp.int32)
+
+
 @pytest.mark.parametrize("zeros", [False, True], ids=["all rules", "rules and roots of probability zero"])
 @pytest.mark.parametrize(
     "function",
@@ -277,8 +281,10 @@ def test_laws_of_the_posterior(depth, vocab, branching, shared, n, seed, data):
         *(lambda g, ll, k=k: leaf_posterior(g, ll, filtered=k) for k in range(3)),
         lambda g, ll: log_evidence(g, ll, filtered=1),
         lambda g, ll: window_posterior(g, ll, height=1),
+        lambda g, ll: leaf_posterior(g, ll, filtered=2, labels=LABELS),
+        *(lambda g, ll, h=h: window_posterior(g, ll, height=h, labels=LABELS) for h in (0, 2)),
     ],
-    ids=["BP_0", "BP_1", "BP_2", "evidence", "window"],
+    ids=["BP_0", "BP_1", "BP_2", "evidence", "window", "BP_2 given labels", "leaf given labels", "all given labels"],
 )
 def test_derivatives_with_respect_to_grammar_and_evidence(function, zeros, float64):
     """In reverse, forward, and by differences: of most pairs of symbols one cannot come from the other."""
@@ -315,13 +321,16 @@ def in_float64(function, grammar, ll, **options):
 def test_float32_equals_float64_at_every_noise_level(level, depth):
     grammar = random_grammar(jax.random.key(0), depth=depth)
     alpha_bar = linear_schedule(500).alpha_bar[level - 1]
-    x_t = corrupt(jax.random.key(1), sample(jax.random.key(2), grammar, 200).leaves, alpha_bar, 6)
+    drawn = sample(jax.random.key(2), grammar, 200)
+    x_t = corrupt(jax.random.key(1), drawn.leaves, alpha_bar, 6)
     ll = leaf_log_likelihood(x_t, alpha_bar)
     for k in (0, 2):
         ours = np.asarray(leaf_posterior(grammar, ll, filtered=k))
         np.testing.assert_allclose(ours, in_float64(leaf_posterior, grammar, ll, filtered=k), atol=2e-5)
-    ours = np.asarray(window_posterior(grammar, ll, height=2))
-    np.testing.assert_allclose(ours, in_float64(window_posterior, grammar, ll, height=2), atol=2e-5)
+    for known in (None, drawn.levels[2].at[:, 0].set(-1)):
+        ours = np.asarray(window_posterior(grammar, ll, height=2, labels=known))
+        exact = in_float64(window_posterior, grammar, ll, height=2, labels=known)
+        np.testing.assert_allclose(ours, exact, atol=2e-5)
 
 
 @pytest.mark.parametrize("field", [10.0, 1e3, 1e5])
@@ -418,6 +427,22 @@ def test_the_memorizer_leaves_out_what_the_evidence_rules_out(float64):
     np.testing.assert_allclose(ours, np.einsum("np,plv->nlv", weights, np.eye(4)[train]), atol=1e-10)
 
 
+@pytest.mark.parametrize("process", [Gaussian, Masking, Uniform])
+def test_the_memorizer_given_labels_is_that_of_the_sequences_that_have_them(process, float64):
+    rng = np.random.default_rng(0)
+    process = process(vocab=3, levels=30)
+    train = jnp.asarray(rng.integers(0, 3, (40, 4)), jnp.int32)
+    train_labels, labels = (jnp.asarray(rng.integers(0, 3, (n, 2)), jnp.int32) for n in (40, 20))
+    labels = jnp.where(rng.random((20, 2)) < 0.3, -1, labels).at[0].set(-1).at[1].set(7)
+    ll = process.log_likelihood(process.corrupt(jax.random.key(0), train[:20], 18), 18)
+    ours = memorizer(train, ll, train_labels=train_labels, labels=labels)
+    for i in range(20):
+        agree = np.all((labels[i] == -1)[None] | (train_labels == labels[i][None]), 1)
+        expected = memorizer(train[agree], ll[i : i + 1])[0] if agree.any() else np.zeros((4, 3))
+        np.testing.assert_allclose(ours[i], expected, atol=1e-10)
+    assert not np.asarray(ours[1]).any()
+
+
 def test_empirical_posterior_of_a_grammar_of_one_string_each_is_exact():
     """With one rule a symbol the data are `v` equally likely strings: the memorizer of them is the exact posterior."""
     grammar = random_grammar(jax.random.key(0), depth=3, vocab=5, rules=1)
@@ -435,6 +460,21 @@ def test_empirical_posterior_of_a_grammar_of_one_string_each_is_exact():
         (
             lambda g, ll: log_evidence(g, ll[:, :3]),
             r"log_likelihood: got \(1, 3, 3\), needs the shape \(n, 4, 3\)",
+        ),
+        (lambda g, ll: leaf_posterior(g, ll, labels=LABELS), r"labels: got \(3, 2\), needs 1 rows, .* leaves: 1, 2$"),
+        (
+            lambda g, ll: window_posterior(g, ll, height=1, labels=jnp.array([[3]])),
+            "labels: got 'symbols from 3 to 3', needs symbols from -1 to 2",
+        ),
+        (
+            lambda g, ll: log_evidence(g, ll, labels=jnp.zeros((1, 4), jnp.int32)),
+            r"labels: got \(1, 4\), needs 1 rows, .* leaves: 1, 2$",
+        ),
+        (lambda g, ll: log_evidence(g, ll, root=jnp.ones((1, 2)) / 2), r"root: got \(1, 2\), needs the shape \(1, 3\)"),
+        (lambda g, ll: log_evidence(g, ll, root=jnp.ones((1, 3))), "root: got .* of sequence 0', needs probabilities"),
+        (
+            lambda g, ll: memorizer(jnp.zeros((2, 4), jnp.int32), ll, labels=jnp.zeros((1, 1), jnp.int32)),
+            r"labels: got \[\(\), \(1, 1\)\], needs those of .*, \(2, k\) and \(1, k\)",
         ),
     ],
 )
