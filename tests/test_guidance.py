@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -62,8 +63,7 @@ def test_the_weight_may_be_switched_on_in_a_part_of_the_way():
 def run_of(process):
     config = config_of(process, labels="level", label_level=0, label_drop=0.2)
     world = Planted(**vars(Sequences.set_up(config)))
-    no_folder: Any = None
-    return Run(no_folder, config, world, [1])
+    return Run(Path(), config, world, [1])
 
 
 @functools.cache
@@ -130,8 +130,8 @@ def test_networks_that_are_exact_are_guided_as_the_exact_model_is():
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        ({}, "labels: got none, needs a run with --labels level"),
-        ({"labels": "random"}, "labels: got random, needs a run with --labels level"),
+        ({}, "labels: got 'none', needs a run with --labels level"),
+        ({"labels": "random"}, "labels: got 'random', needs a run with --labels level"),
         ({"labels": "level"}, "label_drop: got 0.0, needs a run that was shown sequences without labels too"),
     ],
 )
