@@ -9,9 +9,9 @@ from hierdiff.pictures.records import GUIDANCE, LABELS, Need, Records, needs
 PARTS = {"data_dependent": ("depends on the data", style.SPLIT), "common": ("common to all", style.LOSS)}
 SAMPLES = {
     "more_copies": "copies of height 2,\nown minus other",
-    "nearer": "nearer to the own set\n[symbols]",
-    "beyond_agreement": "agreement with the label,\nbeyond exact guidance",
-    "beyond_diversity": "diversity [symbols],\nbeyond exact guidance",
+    "nearer": "nearer to the\nown set [symbols]",
+    "beyond_agreement": "agreement with\nthe label,\nbeyond exact guidance",
+    "beyond_diversity": "diversity\n[symbols],\nbeyond exact guidance",
 }
 
 
