@@ -187,7 +187,8 @@ def memorizer(
     These may be any integers, of any number.
 
     Zeros where x_t can come from none of them. Two matrix products for each chunk of inputs, with at most
-    `max(P, 2**24)` weights alive at a time.
+    `max(P, 2**24)` weights alive at a time; where the training set would fill more than 2**26 numbers if it were
+    one-hot, it is looked up leaf by leaf, which is slower, and memory does not grow with P times v.
     """
     n, leaves, vocab = log_likelihood.shape
     require(train.shape[1:] == (leaves,), "train", train.shape, f"the shape (P, {leaves})")
@@ -201,26 +202,53 @@ def memorizer(
     return _memorizer(train, log_likelihood, train_labels, labels)
 
 
+# In nats, for -inf, where it is to be multiplied; no sequence of data comes near it.
+IMPOSSIBLE = -1e30
+# Numbers of a training set that is made one-hot.
+ONE_HOT = 2**26
+
+
 @jax.jit
 def _memorizer(train, log_likelihood, train_labels, labels):
-    one_hot = jax.nn.one_hot(train, log_likelihood.shape[-1], dtype=log_likelihood.dtype)
+    _, leaves, vocab = log_likelihood.shape
+    of_train, mean = _one_hot(train, vocab) if train.size * vocab <= ONE_HOT else _looked_up(train, vocab)
 
     def posterior(ll, labels):
         # A product of zero and -inf is not a number.
-        possible = jnp.maximum(ll - _finite_max(ll), IMPOSSIBLE)
-        fit = jnp.einsum("plv,vln->pn", one_hot, possible, precision="highest")
+        fit = of_train(jnp.maximum(ll - _finite_max(ll), IMPOSSIBLE))
         if labels is not None:
             agrees = (labels[None] < 0) | (labels[None] == train_labels[:, :, None].astype(labels.dtype))
             fit = jnp.where(agrees.all(1), fit, IMPOSSIBLE)
-        weight = jnp.where(fit.max(0) > 0.1 * IMPOSSIBLE, jax.nn.softmax(fit, axis=0), 0)
-        return jnp.einsum("plv,pn->vln", one_hot, weight, precision="highest")
+        return mean(jnp.where(fit.max(0) > 0.1 * IMPOSSIBLE, jax.nn.softmax(fit, axis=0), 0))
 
-    alive = len(train) if labels is None else train_labels.size
+    alive = max(len(train) if labels is None else train_labels.size, leaves * vocab // 4)
     return by_chunks(posterior, log_likelihood, labels, size=max(1, 2**24 // alive))
 
 
-# In nats, for -inf, where it is to be multiplied; no sequence of data comes near it.
-IMPOSSIBLE = -1e30
+def _one_hot(train: Array, vocab: int) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """Of log-likelihoods `(v, L, n)` the sums on each training sequence, and of their weights `(P, n)` the mean one."""
+    one_hot = jax.nn.one_hot(train, vocab, dtype=float)
+    return (
+        lambda ll: jnp.einsum("plv,vln->pn", one_hot.astype(ll.dtype), ll, precision="highest"),
+        lambda weight: jnp.einsum("plv,pn->vln", one_hot.astype(weight.dtype), weight, precision="highest"),
+    )
+
+
+def _looked_up(train: Array, vocab: int) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """The same, leaf by leaf."""
+
+    def sums(ll):
+        def add(fit, leaf):
+            of_leaf, symbols = leaf
+            return fit + of_leaf[symbols], None
+
+        return jax.lax.scan(add, jnp.zeros((len(train), ll.shape[-1]), ll.dtype), (ll.swapaxes(0, 1), train.T))[0]
+
+    def mean(weight):
+        empty = jnp.zeros((vocab, weight.shape[-1]), weight.dtype)
+        return jax.lax.map(lambda symbols: empty.at[symbols].add(weight), train.T).swapaxes(0, 1)
+
+    return sums, mean
 
 
 def empirical_posterior(

@@ -482,3 +482,22 @@ def test_bad_input_is_refused_with_the_remedy(call, words):
     grammar = random_grammar(jax.random.key(0), depth=2, vocab=3, rules=2)
     with pytest.raises(ValueError, match=words):
         call(grammar, jnp.zeros((1, 4, 3)))
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_memorizer_of_many_symbols_looks_its_sequences_up(labelled, monkeypatch):
+    """The same, with and without one-hot sequences; evidence that fits none has no answer."""
+    rng, (n, leaves, vocab, size) = np.random.default_rng(5), (9, 5, 7, 23)
+    train = jnp.asarray(rng.integers(0, vocab, (size, leaves)))
+    ll = np.where(rng.random((n, leaves, vocab)) < 0.1, -np.inf, 3 * rng.standard_normal((n, leaves, vocab)))
+    ll[0, 2] = -np.inf
+    labels = {"train_labels": jnp.arange(size)[:, None] % 3, "labels": jnp.arange(n)[:, None] % 4 - 1}
+    given = train, jnp.asarray(ll, jnp.float32)
+    found = []
+    for most in (2**26, 0):
+        monkeypatch.setattr(posterior, "ONE_HOT", most)
+        posterior._memorizer.clear_cache()
+        found.append(np.asarray(posterior.memorizer(*given, **(labels if labelled else {}))))
+    np.testing.assert_allclose(found[1], found[0], atol=1e-6)
+    assert (found[0][0] == 0).all()
+    np.testing.assert_allclose(found[0][1:].sum(-1), 1, rtol=1e-5)
