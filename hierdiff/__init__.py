@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hierdiff import compare
     from hierdiff.errors import OptionError
-    from hierdiff.grammar import Grammar, grammar_from_tensor, random_grammar
+    from hierdiff.grammar import Grammar, grammar_from_rules, grammar_from_tensor, random_grammar
     from hierdiff.noising import Gaussian, Masking, Process, Uniform, respaced, reverse, u_turn
     from hierdiff.posterior import (
+        check_data,
+        class_posterior,
         exact_denoiser,
         leaf_posterior,
         log_evidence,
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
         node_posteriors,
         window_posterior,
     )
-    from hierdiff.sampling import complete, sample
+    from hierdiff.sampling import complete, posterior_sample, sample
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,14 +28,18 @@ __all__ = [
     "OptionError",
     "Process",
     "Uniform",
+    "check_data",
+    "class_posterior",
     "compare",
     "complete",
     "exact_denoiser",
+    "grammar_from_rules",
     "grammar_from_tensor",
     "leaf_posterior",
     "log_evidence",
     "memorizer",
     "node_posteriors",
+    "posterior_sample",
     "random_grammar",
     "respaced",
     "reverse",

@@ -1,4 +1,4 @@
-"""Derivations of a grammar: the data, with the symbols of every level; and completions of a block."""
+"""Derivations of a grammar: the data, with the symbols of every level; draws given evidence; completions of a block."""
 
 import dataclasses
 import functools
@@ -11,10 +11,19 @@ from jaxtyping import Array, Bool, Int, UInt32
 
 from hierdiff.errors import require
 from hierdiff.grammar import Grammar
-from hierdiff.keys import key_for
+from hierdiff.keys import key_for, keys_of
 from hierdiff.noising import Process
 from hierdiff.noising.process import require_range
-from hierdiff.posterior import block_root_posterior, prior_marginals
+from hierdiff.posterior import (
+    Labels,
+    LogLikelihood,
+    block_root_posterior,
+    by_chunks,
+    check,
+    label_fields,
+    prior_marginals,
+    upward,
+)
 
 
 class Derivation(NamedTuple):
@@ -60,7 +69,8 @@ def sample(key: Array, grammar: Grammar, n: int, *, first: int = 0) -> Derivatio
 def _thresholds(log_prob: Array) -> UInt32[Array, "..."]:
     """Cumulative probabilities without the last, in units of 2**-31: the outcome is the number of them <= 31 bits."""
     cumulative = np.cumsum(np.exp(np.asarray(log_prob, np.float64)), axis=-1)
-    cumulative = cumulative[..., :-1] / cumulative[..., -1:]
+    # Of no rule at all there is nothing to draw.
+    cumulative = cumulative[..., :-1] / np.where(cumulative[..., -1:] > 0, cumulative[..., -1:], 1)
     return jnp.asarray(np.rint(cumulative * 2.0**31).astype(np.uint32))
 
 
@@ -115,6 +125,46 @@ def _seen(leaves: Int[Array, "n L"], train: Int[Array, "sets P L"]) -> np.ndarra
     return np.array([row.tobytes() in known for row in np.asarray(leaves)], bool)
 
 
+def posterior_sample(
+    key: Array, grammar: Grammar, log_likelihood: LogLikelihood, labels: Labels | None = None
+) -> Derivation:
+    """Draw a derivation for each sequence from its law given the evidence, with `labels` as in `hierdiff.posterior`.
+
+    Sequence `i` depends on `key`, `i` and its own evidence alone. Of evidence of probability zero there is no law, and
+    all symbols are -1. Consumes `key`.
+    """
+    check(grammar, log_likelihood, labels=labels)
+    levels, possible = _given_evidence(key, grammar, log_likelihood, labels)
+    return Derivation(tuple(jnp.where(possible[:, None], symbols, -1) for symbols in levels))
+
+
+@jax.jit
+def _given_evidence(key, grammar, log_likelihood, labels):
+    """The symbols of each level, and whether the evidence has a probability."""
+    depth, s, m = grammar.depth, grammar.branching, grammar.log_prob.shape[2]
+    # One Gumbel number for each alternative of each choice.
+    sizes = [grammar.symbols[0]] + [s**d * m for d in range(depth)]
+
+    def draw(ll, labels, index):
+        messages, _ = upward(grammar, ll, 0, label_fields(grammar, labels))
+        gumbel = jax.vmap(lambda key: jax.random.gumbel(key, (sum(sizes),)))(keys_of(key, index))
+        of_root, *of_levels = jnp.split(gumbel.T, np.cumsum(sizes[:-1]))
+        root = grammar.log_root[:, None] + messages[0][:, 0]
+        levels = [jnp.argmax(root + of_root, axis=0)[None]]
+        for d, of_level in enumerate(of_levels):
+            # What the children of each rule of the nodes' symbols say, which are (s**d, n, m, s).
+            children = grammar.children[d][levels[d]]
+            below = messages[d + 1].reshape(-1, s**d, s, len(index))
+            node, sequence, _, slot = jnp.indices((s**d, len(index), 1, s), sparse=True)
+            log_weight = grammar.log_prob[d][levels[d]] + below[children, node, slot, sequence].sum(-1)
+            rule = jnp.argmax(log_weight + of_level.reshape(s**d, m, -1).swapaxes(1, 2), axis=-1)
+            chosen = jnp.take_along_axis(children, rule[..., None, None], axis=2)[:, :, 0]
+            levels.append(chosen.swapaxes(1, 2).reshape(s ** (d + 1), -1))
+        return tuple(levels), (root > -jnp.inf).any(0)
+
+    return by_chunks(draw, log_likelihood, labels, jnp.arange(len(log_likelihood)))
+
+
 def complete(
     key: Array,
     grammar: Grammar,
@@ -124,26 +174,45 @@ def complete(
     *,
     height: int,
     position: Int[Array, " n"],
+    labels: Labels | None = None,
 ) -> Array:
-    """Draw the rest of x_t anew, given what it is on one block of each sequence. Consumes `key`.
+    """Draw the rest of x_t anew, given what it is on one block of each sequence, and all labels. Consumes `key`.
 
-    The block is the `position`-th of height `height`. Its root is drawn from its posterior given x_t on the block, the
-    ancestors and their other children given it, everything below those from the grammar, and then fresh noise. So the
-    result has the law of x_t given x_t on the block; if x_t has the law of noised data, so has the result.
+    The block is the `position`-th of height `height`. The rest of the derivation is drawn given x_t on the block, and
+    then fresh noise. So the result has the law of x_t given x_t on the block; if x_t has the law of noised data, so has
+    the result.
     """
     require(0 <= height <= grammar.depth, "height", height, f"an integer from 0 to {grammar.depth}")
     require_range("position", position, grammar.branching ** (grammar.depth - height) - 1, "blocks")
-    return _complete(key, grammar, process, x_t, t, process.log_likelihood(x_t, t), height, position)
+    ll = process.log_likelihood(x_t, t)
+    check(grammar, ll, labels=labels)
+    return _complete(key, grammar, process, x_t, t, ll, height, position, labels)
 
 
 @functools.partial(jax.jit, static_argnames="height")
-def _complete(key, grammar, process, x_t, t, log_likelihood, height, position):
+def _complete(key, grammar, process, x_t, t, log_likelihood, height, position, labels):
+    kept = in_block(grammar, height, position)
+    if labels is None:
+        symbols = _given_block(key_for(key, "choices"), grammar, log_likelihood, height, position)
+    else:
+        seen = jnp.where(kept[:, :, None], log_likelihood, 0)
+        (*_, symbols), _ = _given_evidence(key_for(key, "choices"), grammar, seen, labels)
+    noised = process.corrupt(key_for(key, "noise"), symbols, t)
+    return jnp.where(kept.reshape(*kept.shape, *(x_t.ndim - 2) * (1,)), x_t, noised)
+
+
+def _given_block(key, grammar, log_likelihood, height, position):
+    """Leaves given the log-likelihoods on a block; the draws that the records of runs were made with.
+
+    The block's root is drawn from its posterior, the ancestors and their other children given it, and everything below
+    those from the grammar.
+    """
     depth, level = grammar.depth, grammar.depth - height
-    n, (v, m), s = len(x_t), grammar.log_prob.shape[1:], grammar.branching
+    n, (w, m), s = len(position), grammar.log_prob.shape[1:], grammar.branching
     priors = prior_marginals(grammar)
     # One Gumbel number for each alternative of each choice, in one call: XLA compiles each call anew.
-    sizes = [v] + level * [v * m] + [s**d * m for d in range(depth)]
-    gumbel = jnp.split(jax.random.gumbel(key_for(key, "choices"), (n, sum(sizes))), np.cumsum(sizes[:-1]), axis=1)
+    sizes = [grammar.symbols[level]] + level * [w * m] + [s**d * m for d in range(depth)]
+    gumbel = jnp.split(jax.random.gumbel(key, (n, sum(sizes))), np.cumsum(sizes[:-1]), axis=1)
     of_root, up, down = gumbel[0], gumbel[1 : 1 + level], gumbel[1 + level :]
 
     roots = block_root_posterior(grammar, log_likelihood, height=height)
@@ -155,7 +224,7 @@ def _complete(key, grammar, process, x_t, t, log_likelihood, height, position):
         slot, node = node % s, node // s
         fits = jnp.moveaxis(grammar.children[d][:, :, slot], -1, 0) == symbol[:, None, None]
         log_weight = jnp.log(priors[d][node])[:, :, None] + grammar.log_prob[d][None]
-        log_weight = jnp.where(fits, log_weight, -jnp.inf).reshape(n, v * m)
+        log_weight = jnp.where(fits, log_weight, -jnp.inf).reshape(n, w * m)
         symbol, rule = jnp.divmod(jnp.argmax(log_weight + up[d], axis=-1), m)
         path[d] = node, rule
     # Down from the root: the rules of the path are kept, all others drawn.
@@ -166,11 +235,7 @@ def _complete(key, grammar, process, x_t, t, log_likelihood, height, position):
             node, rule = path[d]
             rules = rules.at[jnp.arange(n), node].set(rule)
         symbols = grammar.children[d, symbols, rules].reshape(n, s ** (d + 1))
-
-    kept = in_block(grammar, height, position)
-    return jnp.where(
-        kept.reshape(*kept.shape, *(x_t.ndim - 2) * (1,)), x_t, process.corrupt(key_for(key, "noise"), symbols, t)
-    )
+    return symbols
 
 
 def in_block(grammar: Grammar, height: int, position: Int[Array, " n"]) -> Bool[Array, "n L"]:

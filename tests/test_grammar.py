@@ -1,6 +1,8 @@
 """Grammars: unambiguous, reproducible, checked."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +10,9 @@ import numpy as np
 import oracles
 import pytest
 
-from hierdiff.grammar import Grammar, grammar_from_tensor, random_grammar
-from hierdiff.posterior import leaf_posterior, log_evidence, prior_marginals
+import hierdiff
+from hierdiff.grammar import Grammar, grammar_from_rules, grammar_from_tensor, random_grammar
+from hierdiff.posterior import check_data, leaf_posterior, log_evidence, prior_marginals
 from hierdiff.sampling import sample
 
 
@@ -105,6 +108,7 @@ ONE_LEVEL = Grammar(
         ({"log_prob": jnp.log(jnp.full((1, 2, 2), 7.0))}, "log_prob: got .* sum to 14, of symbol 0 at level 0"),
         ({"log_prob": jnp.full((1, 2, 2), 1e3)}, "log_prob: got .* sum to inf, of symbol 0 at level 0"),
         ({"log_prob": jnp.full((1, 2, 2), 0.5)}, "log_prob: got .* sum to 3.29744, of symbol 0 at level 0"),
+        ({"vocab": 1}, r"children: got '\[0, 1\] for rule 0 .* needs symbols from 0 to 0"),
         ({"log_root": jnp.zeros(2)}, "log_root: got 'probabilities that sum to 2', needs a sum of 1"),
     ],
 )
@@ -151,3 +155,148 @@ def test_impossible_sizes_are_refused(change, words):
 def test_tables_that_are_no_grammar_are_refused(bad):
     with pytest.raises(ValueError, match=r"tensor: got .* needs"):
         grammar_from_tensor(bad, 4)
+
+
+def test_a_symbol_that_cannot_occur_needs_no_rule_and_one_that_can_does():
+    """Symbol 2 is no root; of level 1 it is one only if symbol 1 may become (2, 0)."""
+    children = np.array(2 * [[[[0, 1], [1, 1]], [[0, 0], [2, 0]], [[0, 0], [0, 0]]]])
+    log_prob = np.log([[[0.5, 0.5], [1, 1e-300], [1, 1]], [[0.5, 0.5], [1, 1], [1, 1]]])
+    log_prob[0, 1, 1] = log_prob[1, 1, 1] = log_prob[:, 2] = -np.inf
+    root = np.log([0.5, 0.5, 1e-300])
+    root[2] = -np.inf
+    grammar = Grammar(jnp.asarray(children), jnp.asarray(log_prob, float), jnp.asarray(root, float))
+    assert sample(jax.random.key(0), grammar, 100).leaves.max() == 1
+    with pytest.raises(ValueError, match=r"log_prob: got .* sum to 0, of symbol 2 at level 0.*can occur"):
+        dataclasses.replace(grammar, log_root=jnp.log(jnp.full(3, 1 / 3)))
+    log_prob[0, 1] = np.log(0.5)
+    with pytest.raises(ValueError, match=r"log_prob: got .* sum to 0, of symbol 2 at level 1.*can occur"):
+        dataclasses.replace(grammar, log_prob=jnp.asarray(log_prob, float))
+
+
+def test_tables_have_a_root_law_and_empty_rows():
+    table = np.zeros((3, 3, 3))
+    table[0, 0, 1], table[1, 1, 1] = 1, 1
+    grammar = grammar_from_tensor(table, 3, root=[0.25, 0.75, 0])
+    np.testing.assert_allclose(np.exp(grammar.log_root), [0.25, 0.75, 0], rtol=1e-6)
+    np.testing.assert_array_equal(np.stack(oracles.dense_tables(grammar)), 3 * [table])
+    with pytest.raises(ValueError, match=r"tensor: got .* sum to 0, of symbol 2 at level 0"):
+        grammar_from_tensor(table, 3)
+    for bad in ([0.5, 0.5], [1, 1, 0], [1.5, -0.5, 0]):
+        with pytest.raises(ValueError, match=r"root: got .* needs 3 probabilities, that sum to 1"):
+            grammar_from_tensor(table, 3, root=bad)
+
+
+# Three classes, four symbols at level 1, two at the leaves; the last class has one rule.
+TABLES = [[[[0, 3], [3, 0]], [[1, 2], [2, 1]], [[3, 3]]], [[[0, 1]], [[1, 0]], [[1, 1]], [[0, 0], [1, 1]]]]
+
+
+@pytest.mark.parametrize(
+    "form", [list, lambda levels: dict(enumerate(levels)), lambda x: dict(zip("ab", x, strict=True))]
+)
+def test_rules_of_ragged_levels(form):
+    weights = [[[1, 3], [2, 2], [5]], [[1], [1], [7], [1, 3]]]
+    grammar = grammar_from_rules(form(TABLES), form(weights), [1, 0, 1])
+    assert (grammar.symbols, grammar.vocab, grammar.leaves) == ((4, 4, 2), 2, 4)
+    top, low = oracles.dense_tables(grammar)
+    np.testing.assert_allclose([top[0, 0, 3], top[0, 3, 0], top[1, 1, 2], top[2, 3, 3]], [0.25, 0.75, 0.5, 1])
+    np.testing.assert_allclose([low[0, 0, 1], low[1, 1, 0], low[3, 0, 0], low[3, 1, 1]], [1, 1, 0.25, 0.75])
+    np.testing.assert_allclose(top.sum((1, 2)), [1, 1, 1, 0])
+    np.testing.assert_allclose(np.exp(grammar.log_root), [0.5, 0, 0.5, 0])
+
+
+def test_rows_numbered_by_the_symbols_that_occur():
+    """Without symbols 1 and 2 at level 1, and with rows in another order."""
+    whole = grammar_from_rules([[[[0, 3], [3, 0]]], [TABLES[1][a] for a in (0, 1, 2, 3)]])
+    some = grammar_from_rules(
+        [np.array([[[0, 3], [3, 0]]]), [TABLES[1][3], TABLES[1][0]]], symbols=[None, np.array([3, 0])]
+    )
+    assert np.isneginf(some.log_prob[1, 1:3]).all()
+    ll = jnp.asarray(np.random.default_rng(0).standard_normal((5, 4, 2)), float)
+    np.testing.assert_allclose(leaf_posterior(some, ll), leaf_posterior(whole, ll), atol=1e-6)
+
+
+def test_rules_of_weight_zero_are_none():
+    """Their children may be anything; a padded table is that of its rules."""
+    padded = np.array([[[0, 3], [3, 0]], [[1, 2], [2, 1]], [[3, 3], [-1, 9]]])
+    grammar = grammar_from_rules([padded, TABLES[1]], [[[1, 1], [1, 1], [1, 0]], [[1], [1], [1], [1, 1]]])
+    for ours, theirs in zip(*map(oracles.dense_tables, (grammar, grammar_from_rules(TABLES))), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+LEVEL = np.zeros((2, 1, 2), int)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: grammar_from_rules([]), "children: got 'no level'"),
+        (lambda: grammar_from_rules(LEVEL), r"children: got 'the shape \(2,\) of symbol 0 at level 0'.*\(m, s\)"),
+        (lambda: grammar_from_rules([LEVEL, LEVEL[..., :1]]), "'\\[0\\] of symbol 0 at level 1', needs 2 children"),
+        (lambda: grammar_from_rules([[[(0, 1), (0,)]]]), "children: got .* needs as many children in each rule"),
+        (lambda: grammar_from_rules([LEVEL * 0.5]), "children: got 'float64 of symbol 0 at level 0', needs integers"),
+        (
+            lambda: grammar_from_rules([LEVEL + 2, LEVEL]),
+            r"'\[2, 2\] of symbol 0 at level 0', needs symbols of the 2 of",
+        ),
+        (lambda: grammar_from_rules([LEVEL, LEVEL - 1]), r"'\[-1, -1\] of symbol 0 at level 1', needs symbols"),
+        (lambda: grammar_from_rules([LEVEL, LEVEL], vocab=0), "vocab: got 0"),
+        (lambda: grammar_from_rules([LEVEL], [[[1], [-1]]]), r"weights: got '\[-1.0\] of symbol 1 at level 0'"),
+        (lambda: grammar_from_rules([LEVEL], [[[1], [1, 2]]]), "weights: got .* of symbol 1 at level 0', needs 1 num"),
+        (lambda: grammar_from_rules([LEVEL], [[[1]]]), "weights: got '1 rows at level 0', needs 2, as children"),
+        (lambda: grammar_from_rules([LEVEL], [[[1], [1]]] * 2), "weights: got '2 levels', needs 1, as children"),
+        (lambda: grammar_from_rules([LEVEL], [[[1], [0]]]), "children: got 'no rule of symbol 1 at level 0'"),
+        (lambda: grammar_from_rules([LEVEL, [[], [[0, 0]]]]), "children: got 'no rule of symbol 0 at level 1'"),
+        (lambda: grammar_from_rules([[[], []]]), "children: got 'a level without rules'"),
+        (lambda: grammar_from_rules([LEVEL], root=[0, 0]), "root: got 'weights that sum to 0'"),
+        (lambda: grammar_from_rules([LEVEL], root=[1, 1, 1]), "root: got .* needs 2 numbers of at least 0"),
+        (lambda: grammar_from_rules([LEVEL], symbols=[[1, 1]]), "symbols: got .* needs distinct integers .* 2 rows"),
+    ],
+)
+def test_rules_that_are_no_grammar_are_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_tensors_of_torch_will_do():
+    torch = pytest.importorskip("torch")
+    ours = grammar_from_rules([torch.tensor([[[0, 1]], [[1, 1]]])], torch.tensor([[[2.0], [1.0]]]))
+    np.testing.assert_array_equal(ours.children, grammar_from_rules([[[(0, 1)], [(1, 1)]]]).children)
+
+
+def test_the_examples_of_the_guide_run():
+    """Two public forms of rules: a table for each level, and a dictionary of them, by the symbols that occur."""
+    page = (Path(__file__).parents[1] / "docs" / "guide" / "world.md").read_text()
+    section = page.partition("## A grammar of your own")[2].partition("\n## ")[0]
+    names = {"hd": hierdiff}
+    exec("\n".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL)), names)
+    assert names["mine"].symbols == (3, 3, 4)
+    np.testing.assert_allclose(np.exp(names["mine"].log_root), [0.25, 0.75, 0], rtol=1e-6)
+    assert names["theirs"].symbols == (3, 3, 3)
+
+
+def test_what_the_grammar_cannot_produce_is_named_with_its_lowest_block(monkeypatch):
+    grammar = grammar_from_rules([[[[0, 1], [2, 3]]], [[[0, 0]], [[1, 1]], [[0, 1]], [[0, 0]]]])
+    tokens = np.array(30 * [[0, 0, 1, 1], [0, 1, 0, 0]])
+    assert check_data(grammar, tokens) is None
+    # Both blocks of two are produced somewhere, but not side by side.
+    tokens[41] = [0, 1, 1, 1]
+    with pytest.raises(ValueError, match=r"sequence 41 with .0, 1, 1, 1. at leaves 0 to 3, block 0 of height 2"):
+        check_data(grammar, tokens)
+    # The second block comes from no symbol that can stand there.
+    tokens[17] = [0, 1, 1, 0]
+    for size in (2**22, 60):
+        monkeypatch.setattr("hierdiff.posterior.CHECKED", size)
+        with pytest.raises(ValueError, match=r"sequence 17 with .1, 0. at leaves 2 to 3, block 1 of height 1") as error:
+            check_data(grammar, tokens)
+        assert "order" not in str(error.value)
+    with pytest.raises(ValueError, match=r"tokens: got \(60, 3\), needs the shape \(n, 4\)"):
+        check_data(grammar, tokens[:, :3])
+    with pytest.raises(ValueError, match="tokens: got 'symbols from 1 to 2', needs symbols from 0 to 1"):
+        check_data(grammar, tokens + 1)
+
+
+def test_levels_in_the_wrong_order_are_recognised():
+    levels = [[[[0, 0]], [[1, 1]]], [[[0, 1]], [[1, 0]]]]
+    tokens = sample(jax.random.key(0), grammar_from_rules(levels), 20).leaves
+    with pytest.raises(ValueError, match=r"tokens: .*with its levels in the other order it can produce these"):
+        check_data(grammar_from_rules(levels[::-1]), tokens)

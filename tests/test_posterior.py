@@ -15,6 +15,7 @@ from hierdiff.grammar import Grammar, random_grammar
 from hierdiff.noising import corrupt, leaf_log_likelihood, linear_schedule, score
 from hierdiff.posterior import (
     block_root_posterior,
+    class_posterior,
     empirical_posterior,
     leaf_posterior,
     log_evidence,
@@ -31,6 +32,15 @@ SMALL = [
     {"depth": 2, "vocab": 3, "rules": 2, "branching": 3, "shared": False},
     {"depth": 1, "vocab": 4, "rules": 4, "branching": 2, "shared": True},
     {"depth": 2, "vocab": 2, "rules": 1, "branching": 3, "shared": True},
+]
+
+
+# Ragged grammars: sizes, the level that has labels, and a seed.
+LABELLED = [
+    ({"depth": 3, "branching": 2}, 1, 4),
+    ({"depth": 3, "branching": 2}, 2, 11),
+    ({"depth": 2, "branching": 3}, 0, 4),
+    ({"depth": 2, "branching": 3}, 1, 1),
 ]
 
 
@@ -56,7 +66,7 @@ def test_evidence_and_every_marginal_equal_enumeration(grammar64):
 def test_filtered_posteriors_equal_enumeration(grammar64):
     ll = evidence_for(grammar64)
     for k in range(grammar64.depth + 1):
-        expected = oracles.filtered_by_channels(grammar64, ll, k)
+        _, expected = oracles.filtered_by_channels(grammar64, ll, k)
         np.testing.assert_allclose(leaf_posterior(grammar64, ll, filtered=k), expected, atol=1e-10)
 
 
@@ -83,6 +93,101 @@ def test_block_root_posteriors_equal_enumeration_with_the_rest_unseen(grammar64)
             seen[:, block * width : (block + 1) * width] = ll[:, block * width : (block + 1) * width]
             expected = oracles.enumerated(grammar64, seen)[1][grammar64.depth - height][:, block]
             np.testing.assert_allclose(ours[:, block], expected, atol=1e-10)
+
+
+@settings(deadline=None, max_examples=4)
+@given(
+    sizes=st.sampled_from([{"depth": 3, "branching": 2}, {"depth": 2, "branching": 3}]),
+    seed=st.integers(0, 2**20),
+)
+def test_levels_with_their_own_numbers_of_symbols_equal_enumeration(sizes, seed):
+    """More or fewer symbols than at the leaves, rules and roots of probability zero, symbols that cannot occur."""
+    with jax.enable_x64(True):
+        grammar = oracles.ragged_grammar(seed, **sizes)
+        ll = evidence_for(grammar, n=2, seed=seed)
+        evidence, marginals = oracles.enumerated(grammar, ll)
+        np.testing.assert_allclose(log_evidence(grammar, ll), evidence, atol=1e-10)
+        for ours, theirs in zip(node_posteriors(grammar, ll), marginals, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-10)
+        k = seed % (grammar.depth + 1)
+        ours = leaf_posterior(grammar, ll, filtered=k)
+        np.testing.assert_allclose(ours, oracles.filtered_by_channels(grammar, ll, k)[1], atol=1e-10)
+        # On the last block of this height, the others unseen.
+        height, last = grammar.depth - k, slice(grammar.leaves - grammar.branching ** (grammar.depth - k), None)
+        seen = np.zeros_like(ll)
+        seen[:, last] = ll[:, last]
+        _, marginals = oracles.enumerated(grammar, seen)
+        window = window_posterior(grammar, ll, height=height)
+        np.testing.assert_allclose(window[:, last], marginals[-1][:, last], atol=1e-10)
+        roots = block_root_posterior(grammar, ll, height=height)
+        np.testing.assert_allclose(roots[:, -1], marginals[k][:, -1], atol=1e-10)
+        drawn = sample(jax.random.key(seed), grammar, 50).levels
+        possible = {tuple(x) for x in np.concatenate(oracles.derivations(grammar)[0], axis=1)}
+        assert possible >= {tuple(x) for x in np.concatenate(drawn, axis=1)}
+
+
+def with_labels(grammar, level, seed=0):
+    """Evidence of seven sequences: labels of derivations with some unknown, of other derivations, none, and any."""
+    rng = np.random.default_rng(seed)
+    labels = np.array(sample(jax.random.key(seed), grammar, 7).levels[level])
+    labels[1:4][rng.random(labels[1:4].shape) < 0.5] = -1
+    labels[5] = -1
+    labels[6] = rng.integers(0, grammar.symbols[level], labels.shape[1])
+    return evidence_for(grammar, n=7, seed=seed), jnp.asarray(labels)
+
+
+@pytest.fixture(params=LABELLED)
+def labelled64(request, float64):
+    sizes, level, seed = request.param
+    grammar = oracles.ragged_grammar(seed, **sizes)
+    return grammar, *with_labels(grammar, level)
+
+
+def test_posteriors_given_labels_equal_enumeration(labelled64):
+    grammar, ll, labels = labelled64
+    evidence, marginals = oracles.enumerated(grammar, ll, labels)
+    np.testing.assert_allclose(log_evidence(grammar, ll, labels=labels), evidence, atol=1e-10)
+    for ours, theirs in zip(node_posteriors(grammar, ll, labels=labels), marginals, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-10)
+    np.testing.assert_allclose(class_posterior(grammar, ll, labels=labels), marginals[0][:, 0], atol=1e-10)
+    for k in range(grammar.depth + 1):
+        evidence, marginals = oracles.filtered_by_channels(grammar, ll, k, labels)
+        np.testing.assert_allclose(log_evidence(grammar, ll, filtered=k, labels=labels), evidence, atol=1e-10)
+        np.testing.assert_allclose(leaf_posterior(grammar, ll, filtered=k, labels=labels), marginals, atol=1e-10)
+
+
+def test_windows_given_labels_know_those_outside_the_block_too(labelled64):
+    grammar, ll, labels = labelled64
+    for height in range(-1, grammar.depth + 1):
+        window = window_posterior(grammar, ll, height=height, labels=labels)
+        roots = None if height < 0 else block_root_posterior(grammar, ll, height=height, labels=labels)
+        width = grammar.branching**height if height >= 0 else grammar.leaves
+        for block in range(grammar.leaves // width):
+            leaves = slice(block * width, (block + 1) * width)
+            seen = np.zeros_like(ll)
+            if roots is not None:
+                seen[:, leaves] = ll[:, leaves]
+            _, marginals = oracles.enumerated(grammar, seen, labels)
+            np.testing.assert_allclose(window[:, leaves], marginals[-1][:, leaves], atol=1e-10)
+            if roots is not None:
+                expected = marginals[grammar.depth - height][:, block]
+                np.testing.assert_allclose(roots[:, block], expected, atol=1e-10)
+
+
+def test_a_root_law_for_each_sequence_equals_enumeration(labelled64):
+    grammar, ll, labels = labelled64
+    root = np.random.default_rng(0).dirichlet(np.ones(grammar.symbols[0]), len(ll)) * np.isfinite(grammar.log_root)
+    root = jnp.asarray(root / root.sum(-1, keepdims=True))
+    for known in (None, labels):
+        evidence, marginals = oracles.enumerated(grammar, ll, known, root)
+        np.testing.assert_allclose(log_evidence(grammar, ll, labels=known, root=root), evidence, atol=1e-10)
+        ours = leaf_posterior(grammar, ll, labels=known, root=root)
+        np.testing.assert_allclose(ours, marginals[-1], atol=1e-10)
+        window = window_posterior(grammar, ll, height=0, labels=known, root=root)
+        seen = np.zeros_like(ll)
+        seen[:, -1] = ll[:, -1]
+        _, marginals = oracles.enumerated(grammar, seen, known, root)
+        np.testing.assert_allclose(window[:, -1], marginals[-1][:, -1], atol=1e-10)
 
 
 @pytest.mark.parametrize("shared", [True, False])

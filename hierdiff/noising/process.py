@@ -110,8 +110,8 @@ def stratified_times(key: Array, n: int, levels: int) -> Int[Array, " n"]:
     return jnp.minimum(jnp.floor(u * levels).astype(jnp.int32) + 1, levels)
 
 
-def require_range(name: str, given: Any, last: int, of: str = "symbols") -> None:
-    """Raise `OptionError` unless these are integers from 0 to `last`, symbols or what they are numbers of.
+def require_range(name: str, given: Any, last: int, of: str = "symbols", first: int = 0) -> None:
+    """Raise `OptionError` unless these are integers from `first` to `last`, symbols or what they are numbers of.
 
     Of what is traced, within `jax.jit` and its like, nothing is known.
     """
@@ -121,4 +121,4 @@ def require_range(name: str, given: Any, last: int, of: str = "symbols") -> None
     require(np.issubdtype(x.dtype, np.integer), name, f"numbers of the type {x.dtype}", f"integers, {of}")
     if x.size:
         got = f"{of} from {x.min()} to {x.max()}" if x.ndim else x.item()
-        require(bool(x.min() >= 0 and x.max() <= last), name, got, f"{of} from 0 to {last}")
+        require(bool(x.min() >= first and x.max() <= last), name, got, f"{of} from {first} to {last}")
