@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hierdiff import compare
     from hierdiff.errors import OptionError
-    from hierdiff.grammar import Grammar, grammar_from_rules, grammar_from_tensor, random_grammar
+    from hierdiff.grammar import (
+        Grammar,
+        grammar_from_rules,
+        grammar_from_tensor,
+        load_grammar,
+        random_grammar,
+        save_grammar,
+    )
     from hierdiff.noising import Gaussian, Masking, Process, Uniform, respaced, reverse, u_turn
     from hierdiff.posterior import (
         check_data,
@@ -36,6 +43,7 @@ __all__ = [
     "grammar_from_rules",
     "grammar_from_tensor",
     "leaf_posterior",
+    "load_grammar",
     "log_evidence",
     "memorizer",
     "node_posteriors",
@@ -44,6 +52,7 @@ __all__ = [
     "respaced",
     "reverse",
     "sample",
+    "save_grammar",
     "u_turn",
     "window_posterior",
 ]

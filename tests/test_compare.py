@@ -13,13 +13,14 @@ from scipy.special import softmax
 
 from experiments import other_models
 from hierdiff.compare import LEVELS as AT_MOST
-from hierdiff.compare import compare
+from hierdiff.compare import Comparison, compare
 from hierdiff.grammar import GrammarConfig, random_grammar
 from hierdiff.learning.denoiser import network_denoiser
 from hierdiff.learning.network import TreeConfig
 from hierdiff.measures.probe import at
 from hierdiff.noising import Gaussian, Masking
 from hierdiff.pictures import report
+from hierdiff.pictures.command import draw_run
 from hierdiff.posterior import memorizer_of_numbers
 from hierdiff.questions import QUESTIONS
 from hierdiff.runs import record
@@ -85,6 +86,57 @@ def test_the_onset_of_a_history_is_found():
     assert found.ratio.ratio == pytest.approx(10, rel=0.1)
     split = 8 * (0.02 + 0.01 * np.log(np.array(STEPS) / 30) ** 2)
     np.testing.assert_allclose(found.curves.split.sel(noise=0.22), split, rtol=1e-4)
+
+
+def history(step):
+    """Denoisers that come together until step 30 and then part."""
+    apart = 0.02 + 0.01 * np.log(max(step, 0.1) / 30) ** 2
+    by = np.sqrt(apart) * np.array([[1.0, 1.0], [0, 0], [0, 0]])
+    return shifted(by), shifted(-by)
+
+
+def test_steps_come_as_they_come():
+    """In any order, and what they show can be asked at any time; step 0 is in the curves, but not a landmark."""
+    options = {"process": NUMBERS, "noise": 0.22, "key": 0}
+    comparison, passed = Comparison(TRAIN, HELD_OUT, **options), []
+    for step in [0, *STEPS]:
+        comparison.add(step, history(step))
+        if step:
+            passed.append(comparison.result().turning_point_passed)
+    # Two checkpoints are told apart by nothing.
+    assert passed[:4] == 4 * [False]
+    assert passed[-4:] == 4 * [True]
+    found = comparison.result()
+    assert found.onset.step == pytest.approx(30, rel=0.05)
+    assert "the turning point is step 3" in found.verdict
+    assert "epochs" not in found.verdict
+    assert "turning point of the sample split: step 3" in found.table
+    later = compare({step: history(step) for step in [300, *STEPS, 0]}, TRAIN, HELD_OUT, **options)
+    assert later.curves.identical(found.curves)
+    assert later.curves.step.values.tolist() == [0, *STEPS]
+    assert later.verdict == found.verdict
+    assert float(found.curves.split.sel(step=0, noise=0.22)) == pytest.approx(8 * (0.02 + 0.01 * np.log(300) ** 2))
+    with pytest.raises(ValueError, match="step: got 30, needs one that was not added before"):
+        comparison.add(30, history(30))
+
+
+@pytest.mark.parametrize("at_once", [7, 30])
+def test_some_samples_at_a_time_are_measured_as_all(at_once, monkeypatch):
+    """Means over the same samples, under other noise."""
+    monkeypatch.setattr("hierdiff.compare.NUMBERS", at_once * 2 * 6)
+    seen, memories = [], [memorizer(each) for each in TRAIN]
+    pair = [keeping(memories[0], seen), memories[1]]
+    checkpoints = {1: pair, 2: (shifted(0.1), shifted(-0.2))}
+    found = compare(checkpoints, TRAIN, HELD_OUT, process=NUMBERS, noise=(0.22, 0.5), key=KEY).curves
+    assert max(len(x_t) for x_t, _ in seen) == at_once
+    assert sum(len(x_t) for x_t, t in seen if len(x_t) == at_once or t in (22, 50)) >= 2 * (100 + 2 * 40)
+    np.testing.assert_allclose(found.slope.sel(step=1), 1, atol=1e-4)
+    np.testing.assert_allclose(found.split.sel(step=2), 6 * 0.3**2, rtol=1e-4)
+    whole = compare(checkpoints, TRAIN, HELD_OUT, process=NUMBERS, noise=(0.22, 0.5), key=jax.random.key(1)).curves
+    assert found.sizes == whole.sizes
+    for name in ("loss", "test_loss", "train_loss", "own_against_other", "member_split"):
+        np.testing.assert_allclose(found[name].sel(step=1), whole[name].sel(step=1), rtol=0.3, atol=0.25, err_msg=name)
+        assert (whole[name].sel(step=1) > 0).all()
 
 
 GRAMMAR = random_grammar(jax.random.key(3), depth=2, vocab=3, rules=2, sigma=1.0)
@@ -331,6 +383,33 @@ def test_the_onset_of_a_history_of_symbols_is_found(grammar):
     by = np.sqrt(apart_at(STEPS))
     split = 2 * by * np.log((1 / 3 + by) / (1 / 3 - by))
     np.testing.assert_allclose(found.curves.split.sel(noise=0.15), split, rtol=2e-3)
+
+
+def test_what_was_found_is_saved_as_a_run_and_drawn_as_one(tmp_path, capsys):
+    def of_step(step):
+        near = np.exp(-0.05 * np.log(step / 300) ** 2) - np.array([0, 0.01, 0.02])
+        return [lambda x_t, t, c=c: c * exact(x_t, t) + (1 - c) / 3 for c in near]
+
+    comparison, folder = Comparison(SETS, TOKENS, process=PROCESS, noise=(0.15, 0.3), grammar=GRAMMAR), tmp_path / "run"
+    for step in STEPS[::3]:
+        comparison.add(step, of_step(step))
+        if step == 20:
+            comparison.result().save(folder)
+    found = comparison.result()
+    found.save(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "curves.nc", "results.nc", "summary.json"]
+    summary = record.read_json(folder / "summary.json")
+    assert summary["verdict"] == found.verdict
+    assert "\n".join(summary["table"]) == found.table
+    assert {"heights", "divergences", "noise", "excess_bound"} <= set(summary)
+    assert record.read_results(folder / "curves.nc").step.values.tolist() == STEPS[::3]
+    np.testing.assert_allclose(record.read_results(folder / "curves.nc").excess, found.curves.excess)
+    draw_run([str(folder)])
+    assert (folder / "onset.png").stat().st_size > 10_000
+    other = Comparison(SETS, TOKENS, process=PROCESS, noise=(0.15,), grammar=GRAMMAR)
+    other.add(1, of_step(1))
+    with pytest.raises(ValueError, match="needs another folder: this one holds a run with other noise"):
+        other.result().save(folder)
 
 
 @pytest.mark.slow

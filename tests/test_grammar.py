@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,15 @@ import oracles
 import pytest
 
 import hierdiff
-from hierdiff.grammar import Grammar, grammar_from_rules, grammar_from_tensor, random_grammar
+from hierdiff.errors import OptionError
+from hierdiff.grammar import (
+    Grammar,
+    grammar_from_rules,
+    grammar_from_tensor,
+    load_grammar,
+    random_grammar,
+    save_grammar,
+)
 from hierdiff.posterior import check_data, leaf_posterior, log_evidence, prior_marginals
 from hierdiff.sampling import sample
 
@@ -155,6 +164,55 @@ def test_impossible_sizes_are_refused(change, words):
 def test_tables_that_are_no_grammar_are_refused(bad):
     with pytest.raises(ValueError, match=r"tensor: got .* needs"):
         grammar_from_tensor(bad, 4)
+
+
+def rows_in_double():
+    with jax.enable_x64(True):
+        return random_grammar(jax.random.key(3), depth=2, vocab=3, rules=2)
+
+
+def ragged():
+    """Three classes, five symbols below them, four at the leaves."""
+    return grammar_from_rules([[[[0, 1]], [[2, 3]], [[4, 0]]], [[[0, 1]], [[1, 2]], [[2, 3]], [[3, 0]], [[0, 0]]]])
+
+
+@pytest.mark.parametrize("made", [lambda: random_grammar(jax.random.key(3), shared=False), rows_in_double, ragged])
+def test_a_grammar_comes_back_from_its_file_to_the_bit(made, tmp_path):
+    """In its precision, and as the same bytes whenever it is written."""
+    grammar, paths = made(), [tmp_path / "grammar.of mine", tmp_path / "again.npz"]
+    for path in paths:
+        save_grammar(path, grammar)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    with jax.enable_x64(True):
+        found = load_grammar(str(paths[0]))
+    assert found.vocab == grammar.vocab
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(grammar), strict=True):
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("what", ["text", "nothing", "half", "array", "others", "objects", "rows"])
+def test_what_is_no_grammar_is_refused_in_one_sentence(what, tmp_path):
+    path, grammar = tmp_path / "file.npz", random_grammar(jax.random.key(3), depth=2)
+    save_grammar(path, grammar)
+    content = path.read_bytes()
+    arrays: Any = dict(np.load(path))
+    with path.open("wb") as file:
+        match what:
+            case "text" | "nothing" | "half":
+                file.write({"text": b"a grammar", "nothing": b"", "half": content[: len(content) // 2]}[what])
+            case "array":
+                np.save(file, arrays["children"])
+            case "others":
+                np.savez(file, children=arrays["children"])
+            case "objects":
+                np.savez(file, **arrays | {"log_root": np.array([{}], object)})
+            case "rows":
+                np.savez(file, **arrays | {"log_prob": arrays["log_prob"] + 1})
+    with pytest.raises(OptionError, match=r"path: got '.*file.npz', needs a grammar, as save_grammar writes it$"):
+        load_grammar(path)
+    with pytest.raises(FileNotFoundError):
+        load_grammar(tmp_path / "none.npz")
 
 
 def test_a_symbol_that_cannot_occur_needs_no_rule_and_one_that_can_does():

@@ -16,6 +16,7 @@ from hierdiff.questions.configs import (
     Both,
     CalibrationConfig,
     CopyingConfig,
+    DataConfig,
     LossesConfig,
     MembershipConfig,
     NeighboursConfig,
@@ -275,6 +276,16 @@ QUESTIONS: dict[str, Entry] = {
         of="run",
         training="images",
         pictures=("image_samples",),
+    ),
+    "data": Entry(
+        module="hierdiff.questions.data",
+        asks="What data would a run see? Sequences and exact posteriors as files, for a training elsewhere.",
+        presets={
+            preset: DataConfig(
+                sets=config.sets, size=config.size, held_out=config.measure.held_out, grammar=config.grammar
+            )
+            for preset, config in ONSET.items()
+        },
     ),
     "other_models": Entry(
         module="hierdiff.questions.other_models",

@@ -4,11 +4,20 @@ import dataclasses
 from typing import Any, Literal
 
 from hierdiff.errors import COUNTED, Options, option, require
+from hierdiff.grammar_config import GrammarConfig
 from hierdiff.noising import PROCESSES
 from hierdiff.noising.levels import MOST_LEVELS, SHARE, require_levels
 from hierdiff.runs.options import rebuild
 from hierdiff.statistics.groups import GROUPS
-from hierdiff.worlds.run_config import MANY, SEED, ImageConfig, OnsetConfig, SamplesConfig, require_size
+from hierdiff.worlds.run_config import (
+    MANY,
+    SEED,
+    ImageConfig,
+    OnsetConfig,
+    SamplesConfig,
+    require_noise_levels,
+    require_size,
+)
 
 
 class AskedOfRun(Options):
@@ -164,6 +173,38 @@ class CalibrationConfig(AskedOfRun):
     experiments: int = option(
         2000, "experiments of each kind, synthetic ones and draws from the pool", least=1, most=1_000_000
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig(Options):
+    """Data."""
+
+    seed: int = option(0, "seed of the grammar, the data and the noise, as that of a run", **SEED)
+    split: int = option(0, "which draw of the data and the noise, for the grammar of the seed", **SEED)
+    sets: int = option(2, "disjoint training sets", least=1, most=1000)
+    size: int = option(1000, "sequences in each training set (P)", least=1, most=COUNTED)
+    held_out: int = option(800, "held-out sequences", least=1, most=COUNTED)
+    noise: tuple[float, ...] = option(
+        (0.0,), "noise levels t/T of held-out sequences, with exact posteriors; 0: none", **SHARE, also=(0,)
+    )
+    process: str = option("gaussian", "noise", among=PROCESSES)
+    noise_levels: int = option(500, "noise levels (T)", least=1, most=MOST_LEVELS)
+    format: Literal["npz", "parquet"] = option("npz", "files of NumPy, or those that data-set libraries read")
+    grammar: GrammarConfig = dataclasses.field(default_factory=GrammarConfig)
+
+    def __post_init__(self):
+        super().__post_init__()
+        most = (COUNTED - self.held_out) // self.sets
+        need = f"at most {most:,}: all sets and the held-out one are of one stream, of {COUNTED:,} sequences"
+        require(self.size <= most, "size", self.size, need)
+        require_noise_levels(self.process, self.noise_levels)
+        if self.shares:
+            require_levels("noise", self.shares, self.noise_levels)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The noise levels, as shares t/T, at which held-out sequences are noised."""
+        return tuple(share for share in self.noise if share)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

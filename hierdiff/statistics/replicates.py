@@ -62,7 +62,8 @@ class Resampling:
     def by_set(self, replicates: Float[np.ndarray, "R ..."]) -> Float[np.ndarray, "choices draws ..."]:
         """The replicates that leave out one data set (of two: none), in turn."""
         single = replicates[self.left_out[:, 1] < 0]
-        return single.reshape(len(np.unique(self.left_out[:, 0])), -1, *replicates.shape[1:])
+        choices = len(np.unique(self.left_out[:, 0]))
+        return single.reshape(choices, len(single) // choices, *replicates.shape[1:])
 
     def variance(
         self, replicates: Float[np.ndarray, "R ..."], *, of_pairs: bool = True

@@ -55,6 +55,13 @@ def require_size(name: str, samples: int, size: int) -> None:
     require(samples <= size, name, samples, f"at most the size of a data set, {size}")
 
 
+def require_noise_levels(process: str, levels: int) -> None:
+    """Raise `OptionError` unless the process of this name can have so many levels."""
+    least = getattr(PROCESSES[process], "least_levels", 1)
+    need = f"an integer from {least} to {MOST_LEVELS:,} for {process} noise"
+    require(levels >= least, "noise_levels", levels, need)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig(Options):
     """Experiment."""
@@ -72,9 +79,7 @@ class RunConfig(Options):
 
     def __post_init__(self):
         super().__post_init__()
-        least = getattr(PROCESSES[self.noised_by], "least_levels", 1)
-        need = f"an integer from {least} to {MOST_LEVELS:,} for {self.noised_by} noise"
-        require(self.noise_levels >= least, "noise_levels", self.noise_levels, need)
+        require_noise_levels(self.noised_by, self.noise_levels)
         require_levels("noise", self.measure.noise, self.noise_levels)
 
     @property
