@@ -42,6 +42,15 @@ def torch_denoiser(
     Raises:
       ValueError: an argument is none of these, or the process is not one for it; when it is called, that the module
         gives something else than a tensor of the shape that it should.
+
+    Examples:
+      >>> import torch
+      >>> class Untrained(torch.nn.Module):
+      ...     def forward(self, x_t, time):
+      ...         return torch.zeros(*x_t.shape, 4)
+      >>> denoiser = hd.torch_denoiser(Untrained(), process=hd.Masking(vocab=4), predicts="logits")
+      >>> denoiser(np.array([[0, 4]]), 250)
+      array([[[0.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0.25, 0.25]]], dtype=float32)
     """
     for name, value, values in (
         ("predicts", predicts, ("logits", "x0", "noise", "score", "v")),
