@@ -80,4 +80,5 @@ def test_unets_of_torch_on_a_folder_of_pictures(tmp_path):
     assert (end.slope > 0).all()
     assert "error" not in curves
     assert summary["best"]["step"] > 10
+    assert summary["memorization"]["step"] > 10
     assert curves.test_loss.min() < 0.7 * curves.test_loss[0]
