@@ -439,6 +439,8 @@ def _log_outside(grammar: Grammar, level: int, labels: Array | None, root: Array
     """
     if labels is None and root is None:
         return _log(prior_marginals(grammar)[level]).T[:, :, None]
+    if level == 0:
+        return _log_root(grammar, root)[:, None]
     fields = label_fields(grammar, labels)
     start, (n, *_) = max(level, *fields, 0), (x.shape[-1] for x in (labels, root) if x is not None)
     nothing = jnp.zeros((grammar.symbols[start], grammar.branching**start, n), grammar.log_prob.dtype)

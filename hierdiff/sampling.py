@@ -38,14 +38,22 @@ class Derivation(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DataSets:
-    """Disjoint data sets of one grammar.
+    """Disjoint data sets of one grammar, with the symbols of every level.
 
     `coincidences` counts the sequences that turn up, by chance, in more than one of the sets.
     """
 
-    train: Int[Array, "sets P L"]
-    held_out: Int[Array, "n L"]
+    train_levels: tuple[Int[Array, "sets P _"], ...]
+    held_out_levels: tuple[Int[Array, "n _"], ...]
     coincidences: int
+
+    @property
+    def train(self) -> Int[Array, "sets P L"]:
+        return self.train_levels[-1]
+
+    @property
+    def held_out(self) -> Int[Array, "n L"]:
+        return self.held_out_levels[-1]
 
 
 def sample(key: Array, grammar: Grammar, n: int, *, first: int = 0) -> Derivation:
@@ -99,11 +107,12 @@ def _derive(key, children, root_thresholds, rule_thresholds, indices):
 
 def data_sets(key: Array, grammar: Grammar, *, sets: int, size: int, held_out: int) -> DataSets:
     """Draw `sets` training sets of `size` sequences and a held-out set, from disjoint parts of one stream."""
-    leaves = sample(key, grammar, sets * size + held_out).leaves
-    train = leaves[: sets * size].reshape(sets, size, -1)
-    parts = [np.unique(np.asarray(part), axis=0) for part in (*train, leaves[sets * size :])]
+    levels = sample(key, grammar, sets * size + held_out).levels
+    train = tuple(x[: sets * size].reshape(sets, size, -1) for x in levels)
+    others = tuple(x[sets * size :] for x in levels)
+    parts = [np.unique(np.asarray(part), axis=0) for part in (*train[-1], others[-1])]
     _, counts = np.unique(np.concatenate(parts), axis=0, return_counts=True)
-    return DataSets(train, leaves[sets * size :], int((counts > 1).sum()))
+    return DataSets(train, others, int((counts > 1).sum()))
 
 
 def coincidences(leaves: Int[Array, "n L"], train: Int[Array, "sets P L"]) -> int:

@@ -33,7 +33,7 @@ from hierdiff.posterior import (
     node_posteriors,
     window_posterior,
 )
-from hierdiff.sampling import coincidences, complete, sample, sample_unseen
+from hierdiff.sampling import coincidences, complete, posterior_sample, sample, sample_unseen
 
 GRAMMAR = random_grammar(jax.random.key(0), depth=2, vocab=3, rules=2)
 KEY, TRAIN = jax.random.key(0), jnp.zeros((5, 4), jnp.int32)
@@ -54,6 +54,8 @@ NOTHING = {
     "window": (lambda: window_posterior(GRAMMAR, LEAVES, height=1), (0, 4, 3)),
     "prior": (lambda: window_posterior(GRAMMAR, LEAVES, height=-1), (0, 4, 3)),
     "block roots": (lambda: block_root_posterior(GRAMMAR, LEAVES, height=1), (0, 2, 3)),
+    "given labels": (lambda: window_posterior(GRAMMAR, LEAVES, height=1, labels=TOKENS[:, :2]), (0, 4, 3)),
+    "posterior sample": (lambda: posterior_sample(KEY, GRAMMAR, LEAVES, TOKENS[:, :1]).leaves, (0, 4)),
     "memorizer": (lambda: memorizer(TRAIN, LEAVES), (0, 4, 3)),
     "empirical": (lambda: empirical_posterior(TRAIN, LEAVES, 0.5), (0, 4, 3)),
     "numbers": (lambda: memorizer_of_numbers(Gaussian(), jnp.zeros((5, 2, 2)), jnp.zeros((0, 2, 2)), T), (0, 2, 2)),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hierdiff import posterior
 from hierdiff.grammar import Grammar, random_grammar
-from hierdiff.noising import corrupt, leaf_log_likelihood, linear_schedule, score
+from hierdiff.noising import Gaussian, Masking, Uniform, corrupt, leaf_log_likelihood, linear_schedule, score
 from hierdiff.posterior import (
     block_root_posterior,
     class_posterior,
@@ -39,7 +39,6 @@ SMALL = [
 LABELLED = [
     ({"depth": 3, "branching": 2}, 1, 4),
     ({"depth": 3, "branching": 2}, 2, 11),
-    ({"depth": 2, "branching": 3}, 0, 4),
     ({"depth": 2, "branching": 3}, 1, 1),
 ]
 
@@ -145,49 +144,67 @@ def labelled64(request, float64):
 
 def test_posteriors_given_labels_equal_enumeration(labelled64):
     grammar, ll, labels = labelled64
-    evidence, marginals = oracles.enumerated(grammar, ll, labels)
-    np.testing.assert_allclose(log_evidence(grammar, ll, labels=labels), evidence, atol=1e-10)
-    for ours, theirs in zip(node_posteriors(grammar, ll, labels=labels), marginals, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-10)
-    np.testing.assert_allclose(class_posterior(grammar, ll, labels=labels), marginals[0][:, 0], atol=1e-10)
-    for k in range(grammar.depth + 1):
-        evidence, marginals = oracles.filtered_by_channels(grammar, ll, k, labels)
-        np.testing.assert_allclose(log_evidence(grammar, ll, filtered=k, labels=labels), evidence, atol=1e-10)
-        np.testing.assert_allclose(leaf_posterior(grammar, ll, filtered=k, labels=labels), marginals, atol=1e-10)
+
+    # Compiled together, which takes less time.
+    @jax.jit
+    def ours(ll, labels):
+        filtered = range(grammar.depth + 1)
+        return (
+            node_posteriors(grammar, ll, labels=labels),
+            class_posterior(grammar, ll, labels=labels),
+            [log_evidence(grammar, ll, filtered=k, labels=labels) for k in filtered],
+            [leaf_posterior(grammar, ll, filtered=k, labels=labels) for k in filtered],
+        )
+
+    _, nodes = oracles.enumerated(grammar, ll, labels)
+    filtered = [oracles.filtered_by_channels(grammar, ll, k, labels) for k in range(grammar.depth + 1)]
+    np.testing.assert_allclose(filtered[0][0], oracles.enumerated(grammar, ll, labels)[0], atol=1e-10)
+    expected = (nodes, nodes[0][:, 0], [evidence for evidence, _ in filtered], [leaves for _, leaves in filtered])
+    assert np.isinf(filtered[0][0]).sum() < len(ll)
+    for found, wanted in zip(jax.tree.leaves(ours(ll, labels)), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-10)
 
 
 def test_windows_given_labels_know_those_outside_the_block_too(labelled64):
     grammar, ll, labels = labelled64
-    for height in range(-1, grammar.depth + 1):
-        window = window_posterior(grammar, ll, height=height, labels=labels)
-        roots = None if height < 0 else block_root_posterior(grammar, ll, height=height, labels=labels)
-        width = grammar.branching**height if height >= 0 else grammar.leaves
+    heights = range(grammar.depth + 1)
+
+    @jax.jit
+    def ours(ll, labels):
+        return (
+            window_posterior(grammar, ll, height=-1, labels=labels),
+            [window_posterior(grammar, ll, height=height, labels=labels) for height in heights],
+            [block_root_posterior(grammar, ll, height=height, labels=labels) for height in heights],
+        )
+
+    prior, windows, roots = ours(ll, labels)
+    np.testing.assert_allclose(prior, oracles.enumerated(grammar, 0 * ll, labels)[1][-1], atol=1e-10)
+    for height in heights:
+        width = grammar.branching**height
         for block in range(grammar.leaves // width):
-            leaves = slice(block * width, (block + 1) * width)
-            seen = np.zeros_like(ll)
-            if roots is not None:
-                seen[:, leaves] = ll[:, leaves]
+            leaves, seen = slice(block * width, (block + 1) * width), np.zeros_like(ll)
+            seen[:, leaves] = ll[:, leaves]
             _, marginals = oracles.enumerated(grammar, seen, labels)
-            np.testing.assert_allclose(window[:, leaves], marginals[-1][:, leaves], atol=1e-10)
-            if roots is not None:
-                expected = marginals[grammar.depth - height][:, block]
-                np.testing.assert_allclose(roots[:, block], expected, atol=1e-10)
+            np.testing.assert_allclose(windows[height][:, leaves], marginals[-1][:, leaves], atol=1e-10)
+            of_block = marginals[grammar.depth - height][:, block]
+            np.testing.assert_allclose(roots[height][:, block], of_block, atol=1e-10)
 
 
-def test_a_root_law_for_each_sequence_equals_enumeration(labelled64):
-    grammar, ll, labels = labelled64
-    root = np.random.default_rng(0).dirichlet(np.ones(grammar.symbols[0]), len(ll)) * np.isfinite(grammar.log_root)
+@pytest.mark.parametrize("known", [False, True], ids=["no labels", "labels"])
+def test_a_root_law_for_each_sequence_equals_enumeration(known, float64):
+    grammar = oracles.ragged_grammar(4, depth=3, branching=2)
+    ll, labels = with_labels(grammar, 1)
+    labels = labels if known else None
+    root = np.random.default_rng(0).dirichlet(np.ones(3), len(ll)) * np.isfinite(grammar.log_root)
     root = jnp.asarray(root / root.sum(-1, keepdims=True))
-    for known in (None, labels):
-        evidence, marginals = oracles.enumerated(grammar, ll, known, root)
-        np.testing.assert_allclose(log_evidence(grammar, ll, labels=known, root=root), evidence, atol=1e-10)
-        ours = leaf_posterior(grammar, ll, labels=known, root=root)
-        np.testing.assert_allclose(ours, marginals[-1], atol=1e-10)
-        window = window_posterior(grammar, ll, height=0, labels=known, root=root)
-        seen = np.zeros_like(ll)
-        seen[:, -1] = ll[:, -1]
-        _, marginals = oracles.enumerated(grammar, seen, known, root)
-        np.testing.assert_allclose(window[:, -1], marginals[-1][:, -1], atol=1e-10)
+    evidence, marginals = oracles.enumerated(grammar, ll, labels, root)
+    np.testing.assert_allclose(log_evidence(grammar, ll, labels=labels, root=root), evidence, atol=1e-10)
+    np.testing.assert_allclose(leaf_posterior(grammar, ll, labels=labels, root=root), marginals[-1], atol=1e-10)
+    seen = np.zeros_like(ll)
+    seen[:, -1] = ll[:, -1]
+    _, marginals = oracles.enumerated(grammar, seen, labels, root)
+    window = window_posterior(grammar, ll, height=0, labels=labels, root=root)
+    np.testing.assert_allclose(window[:, -1], marginals[-1][:, -1], atol=1e-10)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -253,6 +270,10 @@ def test_laws_of_the_posterior(depth, vocab, branching, shared, n, seed, data):
     np.testing.assert_allclose(leaf_posterior(renamed, ll[:, :, order]), exact[:, :, order], atol=5e-6)
 
 
+# Of level 1; the last cannot be in the grammar of the test below.
+LABELS = jnp.array([[2, -1], [1, 0], [0, -1]], jnp.int32)
+
+
 @pytest.mark.parametrize("zeros", [False, True], ids=["all rules", "rules and roots of probability zero"])
 @pytest.mark.parametrize(
     "function",
@@ -260,8 +281,10 @@ def test_laws_of_the_posterior(depth, vocab, branching, shared, n, seed, data):
         *(lambda g, ll, k=k: leaf_posterior(g, ll, filtered=k) for k in range(3)),
         lambda g, ll: log_evidence(g, ll, filtered=1),
         lambda g, ll: window_posterior(g, ll, height=1),
+        lambda g, ll: leaf_posterior(g, ll, filtered=2, labels=LABELS),
+        *(lambda g, ll, h=h: window_posterior(g, ll, height=h, labels=LABELS) for h in (0, 2)),
     ],
-    ids=["BP_0", "BP_1", "BP_2", "evidence", "window"],
+    ids=["BP_0", "BP_1", "BP_2", "evidence", "window", "BP_2 given labels", "leaf given labels", "all given labels"],
 )
 def test_derivatives_with_respect_to_grammar_and_evidence(function, zeros, float64):
     """In reverse, forward, and by differences: of most pairs of symbols one cannot come from the other."""
@@ -298,13 +321,16 @@ def in_float64(function, grammar, ll, **options):
 def test_float32_equals_float64_at_every_noise_level(level, depth):
     grammar = random_grammar(jax.random.key(0), depth=depth)
     alpha_bar = linear_schedule(500).alpha_bar[level - 1]
-    x_t = corrupt(jax.random.key(1), sample(jax.random.key(2), grammar, 200).leaves, alpha_bar, 6)
+    drawn = sample(jax.random.key(2), grammar, 200)
+    x_t = corrupt(jax.random.key(1), drawn.leaves, alpha_bar, 6)
     ll = leaf_log_likelihood(x_t, alpha_bar)
     for k in (0, 2):
         ours = np.asarray(leaf_posterior(grammar, ll, filtered=k))
         np.testing.assert_allclose(ours, in_float64(leaf_posterior, grammar, ll, filtered=k), atol=2e-5)
-    ours = np.asarray(window_posterior(grammar, ll, height=2))
-    np.testing.assert_allclose(ours, in_float64(window_posterior, grammar, ll, height=2), atol=2e-5)
+    for known in (None, drawn.levels[2].at[:, 0].set(-1)):
+        ours = np.asarray(window_posterior(grammar, ll, height=2, labels=known))
+        exact = in_float64(window_posterior, grammar, ll, height=2, labels=known)
+        np.testing.assert_allclose(ours, exact, atol=2e-5)
 
 
 @pytest.mark.parametrize("field", [10.0, 1e3, 1e5])
@@ -401,6 +427,22 @@ def test_the_memorizer_leaves_out_what_the_evidence_rules_out(float64):
     np.testing.assert_allclose(ours, np.einsum("np,plv->nlv", weights, np.eye(4)[train]), atol=1e-10)
 
 
+@pytest.mark.parametrize("process", [Gaussian, Masking, Uniform])
+def test_the_memorizer_given_labels_is_that_of_the_sequences_that_have_them(process, float64):
+    rng = np.random.default_rng(0)
+    process = process(vocab=3, levels=30)
+    train = jnp.asarray(rng.integers(0, 3, (40, 4)), jnp.int32)
+    train_labels, labels = (jnp.asarray(rng.integers(0, 3, (n, 2)), jnp.int32) for n in (40, 20))
+    labels = jnp.where(rng.random((20, 2)) < 0.3, -1, labels).at[0].set(-1).at[1].set(7)
+    ll = process.log_likelihood(process.corrupt(jax.random.key(0), train[:20], 18), 18)
+    ours = memorizer(train, ll, train_labels=train_labels, labels=labels)
+    for i in range(20):
+        agree = np.all((labels[i] == -1)[None] | (train_labels == labels[i][None]), 1)
+        expected = memorizer(train[agree], ll[i : i + 1])[0] if agree.any() else np.zeros((4, 3))
+        np.testing.assert_allclose(ours[i], expected, atol=1e-10)
+    assert not np.asarray(ours[1]).any()
+
+
 def test_empirical_posterior_of_a_grammar_of_one_string_each_is_exact():
     """With one rule a symbol the data are `v` equally likely strings: the memorizer of them is the exact posterior."""
     grammar = random_grammar(jax.random.key(0), depth=3, vocab=5, rules=1)
@@ -418,6 +460,21 @@ def test_empirical_posterior_of_a_grammar_of_one_string_each_is_exact():
         (
             lambda g, ll: log_evidence(g, ll[:, :3]),
             r"log_likelihood: got \(1, 3, 3\), needs the shape \(n, 4, 3\)",
+        ),
+        (lambda g, ll: leaf_posterior(g, ll, labels=LABELS), r"labels: got \(3, 2\), needs 1 rows, .* leaves: 1, 2$"),
+        (
+            lambda g, ll: window_posterior(g, ll, height=1, labels=jnp.array([[3]])),
+            "labels: got 'symbols from 3 to 3', needs symbols from -1 to 2",
+        ),
+        (
+            lambda g, ll: log_evidence(g, ll, labels=jnp.zeros((1, 4), jnp.int32)),
+            r"labels: got \(1, 4\), needs 1 rows, .* leaves: 1, 2$",
+        ),
+        (lambda g, ll: log_evidence(g, ll, root=jnp.ones((1, 2)) / 2), r"root: got \(1, 2\), needs the shape \(1, 3\)"),
+        (lambda g, ll: log_evidence(g, ll, root=jnp.ones((1, 3))), "root: got .* of sequence 0', needs probabilities"),
+        (
+            lambda g, ll: memorizer(jnp.zeros((2, 4), jnp.int32), ll, labels=jnp.zeros((1, 1), jnp.int32)),
+            r"labels: got \[\(\), \(1, 1\)\], needs those of .*, \(2, k\) and \(1, k\)",
         ),
     ],
 )

@@ -16,16 +16,17 @@ LONGEST_PERIOD = 10_000.0
 
 
 def split(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:
-    """The pure functions of the module that `make` makes; called, it takes `(x, t, rngs)`."""
+    """The pure functions of the module that `make` makes; called, it takes `(x, t, rngs)`, and labels if any."""
 
     def fresh(key):
         return make(nnx.Rngs(key))
 
     graph = nnx.graphdef(nnx.eval_shape(fresh, jax.random.key(0)))
 
-    def forward(params, x, t, key):
+    def forward(params, x, t, key, labels=None):
         module: Any = nnx.merge(graph, params)
-        return module(x, t, None if key is None else nnx.Rngs(dropout=key))
+        rngs = None if key is None else nnx.Rngs(dropout=key)
+        return module(x, t, rngs) if labels is None else module(x, t, rngs, labels)
 
     return Network(lambda key: nnx.state(fresh(key)), forward)
 
@@ -46,6 +47,16 @@ def time_embedding(t: Int[Array, " n"]) -> Float[Array, "n c"]:
     frequencies = LONGEST_PERIOD ** (-np.arange(half) / half)
     phase = t.astype(float)[:, None] * jnp.asarray(frequencies, float)[None]
     return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], axis=-1)
+
+
+class Label(nnx.Module):
+    """A vector for each label, and none, zeros, where it is -1."""
+
+    def __init__(self, number: int, width: int, dtype: Any, rngs: nnx.Rngs):
+        self.embed = nnx.Embed(number, width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, labels: Int[Array, "n nodes"]) -> Float[Array, "n nodes w"]:
+        return jnp.where(labels[..., None] >= 0, self.embed(jnp.maximum(labels, 0)), 0)
 
 
 def root_mean_square_norm(x: Float[Array, "*batch w"]) -> Float[Array, "*batch w"]:

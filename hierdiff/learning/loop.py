@@ -35,10 +35,11 @@ class TrainState(NamedTuple):
 
 
 class TrainingSet(NamedTuple):
-    """What a network is trained on: samples, on the first axis, and the weight of the loss of each."""
+    """What a network is trained on: samples, on the first axis, the weight of the loss of each, and labels if any."""
 
     x_0: Array
     weight: Float[Array, "*networks P"]
+    labels: Int[Array, "*networks P nodes"] | None = None
 
 
 class Sample(NamedTuple):
@@ -48,6 +49,7 @@ class Sample(NamedTuple):
     x_0: Array
     t: Int[Array, "*n"]
     weight: Float[Array, "*n"]
+    labels: Int[Array, "*n nodes"] | None = None
 
 
 # Of a network's weights, a batch and a key for each of its samples: the loss of each, `(n,)`, which depends on the
@@ -59,20 +61,29 @@ def draw(key: Array, data: TrainingSet, batch: int, levels: int) -> Sample:
     """A batch drawn with replacement, at noise levels stratified over 1..T. Consumes `key`."""
     number = jax.random.randint(key_for(key, "numbers"), (batch,), 0, len(data.x_0))
     t = stratified_times(key_for(key, "levels"), batch, levels)
-    return Sample(number, data.x_0[number], t, data.weight[number])
+    labels = None if data.labels is None else data.labels[number]
+    return Sample(number, data.x_0[number], t, data.weight[number], labels)
 
 
-def token_losses(network: Network, process: Process, mesh: Mesh, *, bound: bool = False) -> Losses:
+def token_losses(
+    network: Network, process: Process, mesh: Mesh, *, bound: bool = False, label_drop: float = 0.0
+) -> Losses:
     """The cross-entropy of the symbols that x_t does not show, or T times the term of the bound at t.
 
-    With t uniform, the latter bounds -log p(x_0) on average.
+    With t uniform, the latter bounds -log p(x_0) on average. A sequence is shown without its labels with probability
+    `label_drop`, so that one network has both branches (arXiv 2207.12598).
     """
     log_posterior = network_log_posterior(network, process)
 
+    def shown(labels, keys):
+        u = jax.vmap(lambda key: jax.random.uniform(key_for(key, "label")))(keys)
+        return jnp.where((u >= label_drop)[:, None], labels, -1)
+
     def losses(params, samples, keys):
         x_t = corrupt_each(process, keys, samples.x_0, samples.t)
-        x_0, t, x_t = spread_batch((samples.x_0, samples.t, x_t), mesh)
-        log_f = log_posterior(params, x_t, t, key_for(keys[0], "dropout"))
+        labels = None if samples.labels is None else shown(samples.labels, keys)
+        x_0, t, x_t, labels = spread_batch((samples.x_0, samples.t, x_t, labels), mesh)
+        log_f = log_posterior(params, x_t, t, key_for(keys[0], "dropout"), labels)
         return process.levels * process.bound(x_0, x_t, t, jnp.exp(log_f)) if bound else cross_entropy(x_0, log_f)
 
     return losses

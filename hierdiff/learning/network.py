@@ -3,7 +3,8 @@
 A network is a pair of pure functions, made from a flax NNX module that is split once: `init(key)` gives its parameters,
 and `forward(params, x, t, key)` runs it (`key` feeds the dropout, None turns it off). Of symbols, x is what
 `process.encode` makes of x_t, `(n, L, channels)`, and the answer `log p(x_0 | x_t)`, `(n, L, v)`; of images, x is x_t
-itself and the answer the noise in it.
+itself and the answer the noise in it. Networks that are built for labels take them as a last argument: integers, of the
+nodes of one level of the tree, `(n, branching**level)`, -1 where there is none.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ class Network(NamedTuple):
     """The two functions of a network; both are pure and can be jitted and vmapped."""
 
     init: Callable[[Any], Any]
-    forward: Callable[[Any, Any, Any, Any], Any]
+    forward: Callable[..., Any]
 
 
 class NetworkConfig(Options):

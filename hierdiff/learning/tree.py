@@ -7,23 +7,44 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from hierdiff.learning.layers import TIME_CHANNELS, layer_dtype, root_mean_square_norm, split, time_embedding, wide
+from hierdiff.learning.layers import (
+    TIME_CHANNELS,
+    Label,
+    layer_dtype,
+    root_mean_square_norm,
+    split,
+    time_embedding,
+    wide,
+)
 from hierdiff.learning.network import Network, TreeConfig
 
 
-def build(config: TreeConfig, *, channels: int, vocab: int, depth: int, branching: int) -> Network:
-    """The network of `config`, for `branching**depth` leaves."""
-    return split(lambda rngs: TreeUNet(config, channels, vocab, depth, branching, rngs))
+def build(
+    config: TreeConfig, *, channels: int, vocab: int, depth: int, branching: int, labels: int = 0, label_level: int = 0
+) -> Network:
+    """The network of `config`, for `branching**depth` leaves, and so many labels of the nodes of a level."""
+    return split(lambda rngs: TreeUNet(config, channels, vocab, depth, branching, labels, label_level, rngs))
 
 
 class TreeUNet(nnx.Module):
     """A U-Net on the tree of the data, with the same weights at every position of a level.
 
     Up: the parent's state is the mean of its children's plus an MLP of them. Down: the children's states gain
-    an MLP of them and their parent's. Every state enters an MLP divided by its root mean square.
+    an MLP of them and their parent's. Every state enters an MLP divided by its root mean square. A label's vector is
+    added to the state of its node, on the way up.
     """
 
-    def __init__(self, config: TreeConfig, channels: int, vocab: int, depth: int, branching: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: TreeConfig,
+        channels: int,
+        vocab: int,
+        depth: int,
+        branching: int,
+        labels: int,
+        label_level: int,
+        rngs: nnx.Rngs,
+    ):
         width, hidden = config.width, config.expansion * config.width
         self.branching = branching
         make = {"dtype": layer_dtype(config.dtype), "rngs": rngs}
@@ -34,9 +55,16 @@ class TreeUNet(nnx.Module):
             [TimedMLP((1 + branching) * width, hidden, branching * width, width, **make) for _ in range(depth)]
         )
         self.readout = nnx.Linear(width, vocab, **make)
+        if labels:
+            self.label = Label(labels, width, **make)
+            self.labelled = branching**label_level
 
     def __call__(
-        self, x_t: Float[Array, "n L c"], t: Int[Array, " n"], rngs: nnx.Rngs | None = None
+        self,
+        x_t: Float[Array, "n L c"],
+        t: Int[Array, " n"],
+        rngs: nnx.Rngs | None = None,
+        labels: Int[Array, "n nodes"] | None = None,
     ) -> Float[Array, "n L v"]:
         time = nnx.silu(self.time(time_embedding(t)))
         state = self.embed(x_t)
@@ -47,6 +75,8 @@ class TreeUNet(nnx.Module):
             skips.append((state, children))
             mean = state.reshape(len(state), -1, self.branching, state.shape[2]).mean(2)
             state = mean + mlp(children, time)
+            if labels is not None and state.shape[1] == self.labelled:
+                state = state + self.label(labels)
         for mlp, (skip, children) in zip(self.down, reversed(skips), strict=True):
             family = jnp.concatenate([root_mean_square_norm(state), children], axis=-1)
             state = skip + mlp(family, time).reshape(skip.shape)

@@ -21,12 +21,16 @@ from hierdiff.sampling import complete, in_block
 
 
 class Piece(NamedTuple):
-    """Noised sequences, with BP_k for each k that was asked for; stacked, with an axis of noise levels before all."""
+    """Noised sequences, with BP_k for each k that was asked for; stacked, with an axis of noise levels before all.
+
+    Of sequences with labels, these too, and the posteriors are given them.
+    """
 
     tokens: Int[Array, "*levels n L"]
     t: Int[Array, "*levels n"]
     x_t: Array
     exact: Float[Array, "*levels k n L v"]
+    labels: Int[Array, "*levels n nodes"] | None = None
 
 
 class Completion(NamedTuple):
@@ -60,20 +64,24 @@ def make_pieces(
     t: Int[Array, "levels n"],
     *,
     filtered: tuple[int, ...],
+    labels: Int[Array, "n nodes"] | None = None,
 ) -> Piece:
     """Noise `tokens` at each row of `t`, with its key, and compute BP_k for each k of `filtered`. Consumes `keys`."""
     require_range("tokens", tokens, grammar.vocab - 1)
     require_range("t", t, process.levels, "noise levels")
-    return _make_pieces(keys, grammar, process, tokens, t, filtered)
+    return _make_pieces(keys, grammar, process, tokens, t, labels, filtered)
 
 
 @functools.partial(jax.jit, static_argnames="filtered")
-def _make_pieces(keys, grammar, process, tokens, t, filtered):
+def _make_pieces(keys, grammar, process, tokens, t, labels, filtered):
     levels, (n, leaves) = len(t), tokens.shape
     x_t = jax.vmap(lambda key, t: process.corrupt(key, tokens, t))(keys, t)
     ll = process.log_likelihood(x_t.reshape(levels * n, *x_t.shape[2:]), t.ravel())
-    exact = [leaf_posterior(grammar, ll, filtered=k).reshape(levels, n, leaves, grammar.vocab) for k in filtered]
-    return Piece(jnp.broadcast_to(tokens, (levels, n, leaves)), t, x_t, jnp.stack(exact, axis=1))
+    each = None if labels is None else jnp.tile(labels, (levels, 1))
+    exact = [leaf_posterior(grammar, ll, filtered=k, labels=each) for k in filtered]
+    exact = jnp.stack([x.reshape(levels, n, leaves, grammar.vocab) for x in exact], axis=1)
+    at_levels = None if labels is None else jnp.broadcast_to(labels, (levels, *labels.shape))
+    return Piece(jnp.broadcast_to(tokens, (levels, n, leaves)), t, x_t, exact, at_levels)
 
 
 def information(grammar: Grammar, process: Process, piece: Piece) -> Float[Array, " n"]:
@@ -84,16 +92,32 @@ def information(grammar: Grammar, process: Process, piece: Piece) -> Float[Array
 
 
 def make_reference(
-    key: Array, grammar: Grammar, process: Process, piece: Piece, train: Iterable[Int[Array, "_ L"]]
+    key: Array,
+    grammar: Grammar,
+    process: Process,
+    piece: Piece,
+    train: Iterable[Int[Array, "_ L"]],
+    train_labels: Iterable[Int[Array, "_ nodes"]] | None = None,
+    *,
+    of_law: bool = True,
 ) -> Reference:
-    """The windows, a completion of a random block of each height, and the memorizers, at one level. Consumes `key`."""
-    windows, completions = _windows_and_completions(key, grammar, process, piece.x_t, piece.t)
+    """The windows, a completion of a random block of each height, and the memorizers, at one level. Consumes `key`.
+
+    All are given the labels of the piece, the first two unless these are no part `of_law`, as random ones are none.
+    """
+    labels = piece.labels if of_law else None
+    windows, completions = _windows_and_completions(key, grammar, process, piece.x_t, piece.t, labels)
     ll = process.log_likelihood(piece.x_t, piece.t)
-    return Reference(windows, completions, jnp.stack([memorizer(each, ll) for each in train]))
+    if piece.labels is None or train_labels is None:
+        memories = [memorizer(each, ll) for each in train]
+    else:
+        both = zip(train, train_labels, strict=True)
+        memories = [memorizer(each, ll, train_labels=of, labels=piece.labels) for each, of in both]
+    return Reference(windows, completions, jnp.stack(memories))
 
 
 @jax.jit
-def _windows_and_completions(key, grammar, process, x_t, t):
+def _windows_and_completions(key, grammar, process, x_t, t, labels):
     ll = process.log_likelihood(x_t, t)
     heights = range(grammar.depth)
     blocks = [grammar.branching ** (grammar.depth - height) for height in heights]
@@ -101,9 +125,11 @@ def _windows_and_completions(key, grammar, process, x_t, t):
     place = jax.random.randint(key_for(key, "blocks"), (len(x_t),), 0, grammar.leaves)
     positions = [place // grammar.branching**height for height in heights]
     keys = keys_of(key_for(key, "completions"), range(grammar.depth))
-    completed = [complete(keys[h], grammar, process, x_t, t, height=h, position=positions[h]) for h in heights]
-    windows = [window_posterior(grammar, ll, height=height) for height in range(-1, grammar.depth + 1)]
-    exact = [leaf_posterior(grammar, process.log_likelihood(x, t)) for x in completed]
+    completed = [
+        complete(keys[h], grammar, process, x_t, t, height=h, position=positions[h], labels=labels) for h in heights
+    ]
+    windows = [window_posterior(grammar, ll, height=height, labels=labels) for height in range(-1, grammar.depth + 1)]
+    exact = [leaf_posterior(grammar, process.log_likelihood(x, t), labels=labels) for x in completed]
     weight = [blocks[h] * in_block(grammar, h, positions[h]).astype(ll.dtype) for h in heights]
     return jnp.stack(windows), Completion(*map(jnp.stack, (completed, exact, weight)))
 

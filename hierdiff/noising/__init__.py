@@ -11,17 +11,21 @@ from hierdiff.noising.levels import LEAST_GAUSSIAN
 if TYPE_CHECKING:
     from hierdiff.noising.discrete import Masking, Uniform
     from hierdiff.noising.gaussian import Gaussian, corrupt, leaf_log_likelihood, linear_schedule, score
-    from hierdiff.noising.process import Denoiser, Process
+    from hierdiff.noising.guidance import Guidance, guided
+    from hierdiff.noising.process import Denoiser, GuidedMean, Process
     from hierdiff.noising.reversal import respaced, reverse, u_turn
 
 __all__ = [
     "PROCESSES",
     "Denoiser",
     "Gaussian",
+    "Guidance",
+    "GuidedMean",
     "Masking",
     "Process",
     "Uniform",
     "corrupt",
+    "guided",
     "leaf_log_likelihood",
     "linear_schedule",
     "respaced",
@@ -33,7 +37,7 @@ __all__ = [
 
 def __getattr__(name: str):
     # All of these import JAX; what options are made of does not.
-    for module in ("gaussian", "discrete", "process", "reversal"):
+    for module in ("gaussian", "discrete", "process", "guidance", "reversal"):
         if name in __all__ and hasattr(found := importlib.import_module(f"{__name__}.{module}"), name):
             return getattr(found, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -54,6 +54,20 @@ class Discrete(abc.ABC):
     def decode(self, x_0: Int[Array, "n L"]) -> Int[Array, "n L"]:
         return x_0
 
+    def guide(
+        self,
+        conditional: Float[Array, "n L v"],
+        unconditional: Float[Array, "n L v"],
+        weight: float | Float[Array, "#n"],
+    ) -> Float[Array, "n L v"]:
+        """`f_c^(1 + w) f_u^(-w)`, normalised at each leaf; zero where f_c is."""
+        w = jnp.asarray(weight, float).reshape(-1, 1, 1)
+        possible, tiny = conditional > 0, jnp.finfo(conditional.dtype).tiny
+        log_c, log_u = (jnp.log(jnp.maximum(f, tiny)) for f in (conditional, unconditional))
+        log_f = jnp.where(possible, (1 + w) * log_c - w * log_u, -jnp.inf)
+        # Of a posterior of zeros nothing is left.
+        return jnp.where(possible, jax.nn.softmax(jnp.where(possible.any(-1, keepdims=True), log_f, 0)), 0)
+
     def bound(
         self,
         tokens: Int[Array, "n L"],

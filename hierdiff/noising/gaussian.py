@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from hierdiff.errors import OptionError, require
 from hierdiff.noising.levels import LEAST_GAUSSIAN, MOST_LEVELS
-from hierdiff.noising.process import divergence, require_range
+from hierdiff.noising.process import GuidedMean, divergence, require_range
 
 
 @jax.tree_util.register_static
@@ -126,7 +126,7 @@ class Gaussian:
         x_t: Float[Array, " n *shape"],
         t: Any,
         s: Any,
-        posterior: Float[Array, " n *shape"],
+        posterior: Float[Array, " n *shape"] | GuidedMean,
         *,
         deterministic: bool = False,
     ) -> Float[Array, " n *shape"]:
@@ -134,6 +134,8 @@ class Gaussian:
 
         Or its deterministic variant (arXiv 2010.02502, eq. 12 with eta = 0). At s = 0, E[x_0 | x_t] is left.
         """
+        if isinstance(posterior, GuidedMean):
+            posterior = posterior.mean
         ab_t, ab_s = self._at(t, x_t), self._at(s, x_t)
         if deterministic:
             noise = (x_t - jnp.sqrt(ab_t) * posterior) / jnp.sqrt(1 - ab_t)
@@ -143,6 +145,16 @@ class Gaussian:
         of_x_t = jnp.sqrt(kept) * (1 - ab_s) / (1 - ab_t)
         spread = jnp.sqrt((1 - kept) * (1 - ab_s) / (1 - ab_t))
         return of_x_0 * posterior + of_x_t * x_t + spread * noise
+
+    def guide(
+        self,
+        conditional: Float[Array, "n L v"],
+        unconditional: Float[Array, "n L v"],
+        weight: float | Float[Array, "#n"],
+    ) -> GuidedMean:
+        """`(1 + w) f_c - w f_u`: scores are affine in E[x_0 | x_t]."""
+        w = jnp.asarray(weight, float).reshape(-1, 1, 1)
+        return GuidedMean((1 + w) * conditional - w * unconditional)
 
     def step_divergence(
         self,

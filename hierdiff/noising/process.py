@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,12 @@ from hierdiff.errors import require
 
 # `(x_t, t) -> p(x_0 | x_t)`, of shape `(n, L, v)`: a network, the exact posterior, BP_k, a window or the memorizer.
 Denoiser = Callable[[Array, Array], Array]
+
+
+class GuidedMean(NamedTuple):
+    """A guided E[x_0 | x_t] of Gaussian noise: it may leave the simplex, and has no logarithm."""
+
+    mean: Float[Array, "n L v"]
 
 
 @runtime_checkable
@@ -73,6 +79,15 @@ class Process(Protocol):
     @abc.abstractmethod
     def step(self, keys: Key[Array, " n"], x_t: Array, t: Any, s: Any, posterior: Float[Array, "n L v"]) -> Array:
         """From level t to level s < t, given p(x_0 | x_t); a key for each sequence. Level 0 has no noise."""
+
+    @abc.abstractmethod
+    def guide(
+        self,
+        conditional: Float[Array, "n L v"],
+        unconditional: Float[Array, "n L v"],
+        weight: float | Float[Array, "#n"],
+    ) -> GuidedMean | Float[Array, "n L v"]:
+        """What `step` takes in place of p(x_0 | x_t), of the two that are given labels and not; weight 0: the first."""
 
     @abc.abstractmethod
     def step_divergence(

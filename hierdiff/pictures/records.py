@@ -15,6 +15,7 @@ from hierdiff.runs import record
 
 SMALL, MIDDLE, LARGE = SIZES = ("small", "middle", "large")
 ONSET, STOPPING, PROCESSES, IMAGES, SAMPLES = "onset", "stopping", "processes", "images", "samples"
+LABELS, GUIDANCE = "labels", "guidance"
 # Of each preset the small and the large size of the training sets; the middle one is that of the default run.
 OTHER_SIZES = {"smoke": (150, 300), "laptop": (300, 3000), "paper": (5000, 70_000)}
 # What some commands are told beside the preset.

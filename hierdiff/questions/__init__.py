@@ -17,6 +17,7 @@ from hierdiff.questions.configs import (
     CalibrationConfig,
     CopyingConfig,
     DataConfig,
+    GuidanceConfig,
     LossesConfig,
     MembershipConfig,
     NeighboursConfig,
@@ -30,6 +31,7 @@ from hierdiff.worlds.run_config import (
     ImageConfig,
     ImageMeasureConfig,
     ImagesConfig,
+    LabelConfig,
     MeasureConfig,
     OnsetConfig,
     SamplesConfig,
@@ -88,6 +90,7 @@ ONSET = {
         measure=MeasureConfig(held_out=4000, members=2000),
     ),
 }
+LABELS = LabelConfig(labels="level", label_drop=0.2)
 # Many networks on small sets.
 POOL = {
     "smoke": OnsetConfig(
@@ -216,6 +219,28 @@ QUESTIONS: dict[str, Entry] = {
         of="run",
         pictures=("uturns", "random_strings", "other_sizes"),
         minutes=4.0,
+    ),
+    "labels": Entry(
+        module="hierdiff.questions.training",
+        asks="What do labels change? The default run with networks that are told the root of a sequence, or not.",
+        presets={preset: dataclasses.replace(config, labels=LABELS) for preset, config in ONSET.items()},
+        of="training",
+        world="hierdiff.worlds.sequences:Sequences",
+        minutes=12.0,
+    ),
+    "guidance": Entry(
+        module="hierdiff.questions.guidance:GUIDANCE",
+        asks="Does guidance make a diffusion model lean on its sample? A run with labels, at every weight, beside what "
+        "guidance makes of the exact model.",
+        presets={
+            "smoke": GuidanceConfig(sequences=100, levels=(0.15,), weights=(0.0, 2.0), samples=100, reverse_steps=8),
+            "laptop": GuidanceConfig(),
+            "paper": GuidanceConfig(sequences=4000, samples=5000, reverse_steps=500),
+        },
+        of="run",
+        training="labels",
+        pictures=("guidance", "guided_samples"),
+        minutes=15.0,
     ),
     "stopping": Entry(
         module="hierdiff.questions.stopping",

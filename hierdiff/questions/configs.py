@@ -68,6 +68,34 @@ class CopyingConfig(AskedOfRun):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class GuidanceConfig(AskedOfRun):
+    """Guidance."""
+
+    sequences: int = option(800, "sequences on which the networks are measured", least=2 * GROUPS, most=MANY)
+    levels: tuple[float, ...] = option(
+        (0.15, 0.3), "noise levels t/T at which to measure; the landmarks are read at the first", **SHARE
+    )
+    weights: tuple[float, ...] = option((0.0, 1.0, 2.0, 4.0), "weights of guidance, 0 the first", least=0, most=100)
+    scheduled: float = option(2.0, "the weight that is switched on in parts of the way", above=0, most=100)
+    samples: int = option(200, "samples that each network generates in each way", least=2 * GROUPS, most=MANY)
+    reverse_steps: int = option(50, "steps of the reverse diffusion", least=1, most=MOST_LEVELS)
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.weights[0] == 0, "weights", self.weights, "0 as the first, to which the others are compared")
+        require(self.samples % 2 == 0, "samples", self.samples, "an even number: two of each label are compared")
+
+    def require_run(self, training: Any) -> None:
+        super().require_run(training)
+        labels = training.labels.labels
+        require(
+            labels == "level", "labels", labels, "a run with --labels level: there is no exact guided reference else"
+        )
+        require(training.labels.label_drop > 0, "label_drop", 0.0, "a run that was shown sequences without labels too")
+        require_levels("levels", self.levels, training.noise_levels)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ProcessesConfig(AskedOfRun):
     """Processes."""
 

@@ -21,6 +21,7 @@ from hierdiff.statistics.replicates import Statistics, replicate
 
 def prepare(config: Any, world: World) -> Training:
     networks, train = range(len(world.set_of)), world.train[world.set_of]
+    labels = None if world.train_labels is None else world.train_labels[world.set_of]
     init_keys = keys_of(key_for(world.key, "first weights"), networks)
     if config.common_start:
         init_keys = jnp.broadcast_to(init_keys[:1], init_keys.shape)
@@ -29,7 +30,7 @@ def prepare(config: Any, world: World) -> Training:
         world.example_losses(),
         config.train,
         world.mesh,
-        TrainingSet(train, jnp.ones(train.shape[:2])),
+        TrainingSet(train, jnp.ones(train.shape[:2]), labels),
         init_keys=init_keys,
         keys=keys_of(key_for(world.key, "training"), networks),
         levels=world.process.levels,
@@ -82,10 +83,10 @@ def measures(
 
     def on_held_out(level):
         piece, reference = level
-        answers, parts = denoisers.all_on(piece.x_t, piece.t), world.parts(reference)
+        answers, parts = denoisers.all_on(world.shown(piece), piece.t), world.parts(reference)
 
         def on_part(part):
-            there = denoisers.all_on(part.x_t, piece.t)
+            there = denoisers.all_on(world.shown(piece._replace(x_t=part.x_t)), piece.t)
             return compiled(world.on_part)(reference, answers, part, there)
 
         of_parts = None if parts is None else over(on_part, parts)
@@ -93,23 +94,23 @@ def measures(
 
     def on_members(of_sets):
         def on_set(piece):
-            return compiled(world.on_members)(piece, denoisers.all_on(piece.x_t, piece.t))
+            return compiled(world.on_members)(piece, denoisers.all_on(world.shown(piece), piece.t))
 
         return reduced(own_members(world, over(on_set, of_sets)))
 
     def losses(piece):
-        return compiled(world.losses)(piece, denoisers.all_on(piece.x_t, piece.t))
+        return compiled(world.losses)(piece, denoisers.all_on(world.shown(piece), piece.t))
 
     def own_losses(of_sets):
         own = jax.tree.map(lambda x: x[world.set_of], of_sets)
-        found = compiled(world.own_losses)(own, denoisers.own_on(own.x_t, own.t))
+        found = compiled(world.own_losses)(own, denoisers.own_on(world.shown(own), own.t))
         return {of_members(name): x for name, x in found.items()}
 
     def over_draws(of_losses, pieces):
         return reduced({name: x.mean(0) for name, x in over(of_losses, pieces).items()})
 
     def on_bound(piece):
-        return reduced(compiled(world.on_bound)(piece, denoisers.all_on(piece.x_t, piece.t)))
+        return reduced(compiled(world.on_bound)(piece, denoisers.all_on(world.shown(piece), piece.t)))
 
     found = {}
     if inputs.held_out is not None:

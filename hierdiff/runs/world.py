@@ -62,6 +62,8 @@ class World(abc.ABC):
     held_out: Any
     set_of: np.ndarray
     key: Array
+    # What the networks are told of each training sample, `(sets, P, nodes)`.
+    train_labels: Any = None
     # At t uniform there are no more than so many levels; 0: all that are drawn.
     distinct: int = 0
     # Worlds of somebody's finished models have none.
@@ -135,8 +137,12 @@ class World(abc.ABC):
     def example_losses(self) -> Losses:
         """What networks are trained to make small."""
 
+    def shown(self, piece: Any) -> Any:
+        """What denoisers are run on: x_t, and what else they are told."""
+        return piece.x_t
+
     @abc.abstractmethod
-    def answer(self, params: Any, x_t: Array, t: Array) -> Array:
+    def answer(self, params: Any, shown: Any, t: Array) -> Array:
         """What one network makes of noised samples, `(n, *shape)`."""
 
     def parts(self, reference: Any) -> Any:

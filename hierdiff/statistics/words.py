@@ -62,7 +62,8 @@ def with_interval(curves: xr.Dataset, name: str, digits: int) -> str:
 def lines_over(dim: str, curves: xr.Dataset, columns: dict[str, Callable[[xr.Dataset], str]]) -> list[str]:
     """A line of headings, and one for each value along `dim`: in each column, what it makes of the record there."""
     return aligned(
-        {dim: f"{value:,}"} | {name: column(curves.sel({dim: value})) for name, column in columns.items()}
+        {dim: value if isinstance(value, str) else f"{value:,}"}
+        | {name: column(curves.sel({dim: value})) for name, column in columns.items()}
         for value in curves[dim].values
     )
 

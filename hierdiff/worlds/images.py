@@ -129,7 +129,8 @@ class Images(Plain):
     def errors(self, target, answers):
         return self.squares(answers - target[None]) / target[0].size
 
-    def answer(self, params, x_t, t):
+    def answer(self, params, shown, t):
+        x_t = shown
         n, size = len(t), min(CHUNK, len(t))
         padding = -n % size
         x_t, t = jnp.pad(x_t, ((0, padding), *(x_t.ndim - 1) * ((0, 0),))), jnp.pad(t, (0, padding))

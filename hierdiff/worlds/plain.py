@@ -140,37 +140,45 @@ class Plain(World):
         ]
         return pieces, jnp.stack(memories)
 
-    def at_levels(self, whose: str, samples: Array, noise: tuple[float, ...]) -> Any:
+    def at_levels(self, whose: str, samples: Array, noise: tuple[float, ...], labels: Any = None) -> Any:
         """Pieces of the samples at each noise level t/T, stacked; their noise has a name."""
         t = [jnp.full(len(samples), noise_level(share, self.process.levels), jnp.int32) for share in noise]
         keys = keys_of(key_for(self.key, f"{whose} noise"), range(len(t)))
         return stacked(self.corrupted(each, samples, level) for each, level in zip(keys, t, strict=True))
 
-    def noised(self, name: str, samples: Array, t: Int[Array, " n"]) -> Any:
+    def noised(self, name: str, samples: Array, t: Int[Array, " n"], labels: Any = None) -> Any:
         """A piece with sample i at level `t[i]`; its noise has a name."""
         return self.corrupted(key_for(self.key, name), samples, t)
 
-    def at_any_level(self, whose: str, samples: Array, draws: int, groups: int = GROUPS) -> Any:
+    def at_any_level(self, whose: str, samples: Array, draws: int, labels: Any = None, groups: int = GROUPS) -> Any:
         """Pieces of the samples at t uniform, stratified within groups; stacked, one for each draw."""
         names = [f"{whose} noise at any level, draw {draw}" for draw in range(draws)]
         keys = [key_for(self.key, f"levels of {name}") for name in names]
         times = [any_times(key, len(samples), self.process.levels, groups, self.distinct) for key in keys]
-        return stacked(self.noised(name, samples, t) for name, t in zip(names, times, strict=True))
+        return stacked(self.noised(name, samples, t, labels) for name, t in zip(names, times, strict=True))
 
-    def of_each_set(self, pieces: Callable[[str, Array], Any], members: slice) -> Any:
-        """Pieces of some samples of each set, stacked on the second axis."""
-        of_sets = [pieces(f"set {i}'s", each[members]) for i, each in enumerate(self.train)]
+    def of_each_set(self, pieces: Callable[[str, Array, Any], Any], members: slice) -> Any:
+        """Pieces of some samples of each set, with the labels that are shown, stacked on the second axis."""
+        of_sets = [
+            pieces(f"set {i}'s", each[members], self.labels_of_set(i, members)) for i, each in enumerate(self.train)
+        ]
         return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *of_sets)
 
     def member_pieces(self, noise, members):
-        return self.of_each_set(lambda whose, samples: self.at_levels(whose, samples, noise), members)
+        return self.of_each_set(lambda whose, samples, labels: self.at_levels(whose, samples, noise, labels), members)
+
+    def labels_of_set(self, number: int, members: slice) -> Any:
+        """What networks are shown of members beside x_t, when they are measured."""
+        del number, members
 
     def any_held_out(self, draws=1):
         return self.at_any_level("held-out", self.held_out, draws)
 
     def any_members(self, members, draws=1):
         """Members are no groups."""
-        return self.of_each_set(lambda whose, samples: self.at_any_level(whose, samples, draws, groups=1), members)
+        return self.of_each_set(
+            lambda whose, samples, labels: self.at_any_level(whose, samples, draws, labels, groups=1), members
+        )
 
     def example_losses(self):
         if self.symbols:
@@ -185,8 +193,8 @@ class Plain(World):
 
         return losses
 
-    def answer(self, params, x_t, t):
-        x_t, t = spread_batch((x_t, t), self.mesh)
+    def answer(self, params, shown, t):
+        x_t, t = spread_batch((shown, t), self.mesh)
         if self.symbols:
             return network_log_posterior(self.network, self.process)(params, x_t, t)
         return self.network.forward(params, x_t, t, None)

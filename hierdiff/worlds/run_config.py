@@ -102,6 +102,37 @@ def defaults_of(process: str) -> Mapping[str, Any]:
     return getattr(PROCESSES.get(process), "defaults", {})
 
 
+def with_labels(labels: str) -> Mapping[str, Any]:
+    """What labels change of the options that are not given."""
+    return {} if labels == "none" else {"label_drop": 0.2}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelConfig(Options):
+    """Labels."""
+
+    labels: Literal["none", "level", "random", "unique"] = option(
+        "none",
+        "what networks are told of a sequence: the symbols of one level of its derivation, random ones in their place, "
+        "or a label of its own; of the last, which held-out sequences have not, the branch without labels is measured",
+        moves=with_labels,
+    )
+    label_level: int = option(0, "the level whose nodes have a label each; 0 is the root", least=0, most=19)
+    label_drop: float = option(
+        0.0,
+        "the share of sequences that are shown without labels in training (0.2 where there are labels)",
+        least=0,
+        below=1,
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        kinds = {"label_level": ("level", "random"), "label_drop": ("level", "random", "unique")}
+        for name, of in kinds.items():
+            value = getattr(self, name)
+            require(not value or self.labels in of, name, value, f"--labels {' or '.join(of)}")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OnsetConfig(RunConfig):
     """Experiment."""
@@ -112,7 +143,13 @@ class OnsetConfig(RunConfig):
         "cross-entropy", "of what x_t does not show, or T times the term at t of the bound on -log p"
     )
     grammar: GrammarConfig = dataclasses.field(default_factory=GrammarConfig)
+    labels: LabelConfig = dataclasses.field(default_factory=LabelConfig)
     network: NetworkConfig = kind(TreeConfig, NETWORKS, "architecture")
+
+    def __post_init__(self):
+        super().__post_init__()
+        level, depth = self.labels.label_level, self.grammar.depth
+        require(level < depth, "label_level", level, f"a level above the leaves, which are at level {depth}")
 
     @property
     def noised_by(self) -> str:

@@ -1,7 +1,7 @@
 """Sequences of a random grammar: their law is known, and with it what of a sequence each height of the tree says."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from hierdiff.grammar import Grammar, random_grammar
 from hierdiff.keys import key_for
+from hierdiff.learning.denoiser import Labelled, network_log_posterior
+from hierdiff.learning.devices import spread_batch
 from hierdiff.learning.loop import token_losses
 from hierdiff.measures import spectrum
 from hierdiff.measures.divergence import divergence, log_of
@@ -19,7 +21,7 @@ from hierdiff.measures.slope import slope_products
 from hierdiff.measures.times import times_of_bound
 from hierdiff.noising.levels import noise_level
 from hierdiff.runs.world import Variable
-from hierdiff.sampling import data_sets
+from hierdiff.sampling import DataSets, data_sets
 from hierdiff.statistics.groups import GROUPS
 from hierdiff.statistics.story import Column, Story, Table
 from hierdiff.worlds.plain import MEMBERS, NO_SLOPE, SHARED, Plain
@@ -55,6 +57,7 @@ class Weighted(NamedTuple):
     t: Int[Array, " n"]
     exact: Float[Array, "n L v"]
     weight: Float[Array, " n"]
+    labels: Int[Array, "n nodes"] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,11 @@ class Sequences(Plain):
     grammar: Grammar
     # What networks are trained on.
     loss: str = "cross-entropy"
+    # How often they are shown no labels, and what they are shown of the held-out sequences; None: nothing is measured
+    # with labels. These are symbols of the derivations, or, as random ones are, no part of the law.
+    label_drop: float = 0.0
+    held_out_labels: Int[Array, "n nodes"] | None = None
+    labels_of_law: bool = True
 
     CONFIG, COMMAND = OnsetConfig, "onset"
     VARIABLES: ClassVar = {
@@ -147,6 +155,10 @@ class Sequences(Plain):
         data = data_sets(
             key_for(key, "data"), grammar, sets=config.sets, size=config.size, held_out=config.measure.held_out
         )
+        kind, level = config.labels.labels, config.labels.label_level
+        of_train, of_held_out, number = _labels(key_for(key, "labels"), config, grammar, data)
+        if number:
+            sizes |= {"labels": number, "label_level": level}
         return cls(
             grammar=grammar,
             process=process,
@@ -156,6 +168,10 @@ class Sequences(Plain):
             set_of=config.set_of,
             key=key,
             loss=config.loss,
+            train_labels=of_train,
+            held_out_labels=of_held_out,
+            labels_of_law=kind == "level",
+            label_drop=config.labels.label_drop,
             about={"coincidences": data.coincidences},
         )
 
@@ -166,40 +182,71 @@ class Sequences(Plain):
         )
 
     def probe(self, noise):
-        levels, pieces = self.levels_of(noise), self.at_levels("held-out", self.held_out, noise)
+        levels, labels = self.levels_of(noise), self.held_out_labels
+        pieces = self.at_levels("held-out", self.held_out, noise, labels)
         references = [
             make_reference(
-                key_for(self.key, f"completions at t = {level}"), self.grammar, self.process, at(pieces, i), self.train
+                key_for(self.key, f"completions at t = {level}"),
+                self.grammar,
+                self.process,
+                at(pieces, i),
+                self.train,
+                None if labels is None else self.train_labels,
+                of_law=self.labels_of_law,
             )
             for i, level in enumerate(levels)
         ]
         return pieces, stacked(references)
 
+    def any_held_out(self, draws=1):
+        return self.at_any_level("held-out", self.held_out, draws, self.held_out_labels)
+
+    def labels_of_set(self, number, members):
+        return None if self.held_out_labels is None else self.train_labels[number][members]
+
+    def shown(self, piece):
+        return piece.x_t if piece.labels is None else Labelled(piece.x_t, piece.labels)
+
+    def answer(self, params, shown, t):
+        if not isinstance(shown, Labelled):
+            return super().answer(params, shown, t)
+        (x_t, labels), t = spread_batch((shown, t), self.mesh)
+        return network_log_posterior(self.network, self.process)(params, x_t, t, labels=labels)
+
     def at_bound(self):
         key, n = key_for(self.key, "levels of the bound"), len(self.held_out)
         t, weight = times_of_bound(key, n, self.process.levels, self.distinct)
-        piece = self.noised("noise of the bound", self.held_out, t, filtered=(0,))
-        return Weighted(piece.x_t, t, piece.exact[0], weight)
+        piece = self.noised("noise of the bound", self.held_out, t, self.held_out_labels, filtered=(0,))
+        return Weighted(piece.x_t, t, piece.exact[0], weight, piece.labels)
 
     def levels_of(self, noise: tuple[float, ...]) -> list[int]:
         return [noise_level(share, self.process.levels) for share in noise]
 
-    def at_levels(self, whose, samples, noise):
+    def at_levels(self, whose, samples, noise, labels=None):
         levels = self.levels_of(noise)
         return stacked(
-            self.noised(f"{whose} noise at t = {level}", samples, jnp.full(len(samples), level)) for level in levels
+            self.noised(f"{whose} noise at t = {level}", samples, jnp.full(len(samples), level), labels)
+            for level in levels
         )
 
     def noised(
-        self, name: str, samples: Int[Array, "n L"], t: Int[Array, " n"], filtered: tuple[int, ...] = ()
+        self,
+        name: str,
+        samples: Int[Array, "n L"],
+        t: Int[Array, " n"],
+        labels: Int[Array, "n nodes"] | None = None,
+        filtered: tuple[int, ...] = (),
     ) -> Piece:
         """A piece with sequence i at level `t[i]`; its noise has a name. It holds BP_k for each k asked for, or all."""
-        filtered = filtered or tuple(range(self.grammar.depth + 1))
-        keys = key_for(self.key, name)[None]
-        return at(make_pieces(keys, self.grammar, self.process, samples, t[None], filtered=filtered), 0)
+        filtered, keys = filtered or tuple(range(self.grammar.depth + 1)), key_for(self.key, name)[None]
+        known = labels if self.labels_of_law else None
+        pieces = make_pieces(keys, self.grammar, self.process, samples, t[None], filtered=filtered, labels=known)
+        return at(pieces, 0)._replace(labels=labels)
 
     def example_losses(self):
-        return token_losses(self.network, self.process, self.mesh, bound=self.loss == "bound")
+        return token_losses(
+            self.network, self.process, self.mesh, bound=self.loss == "bound", label_drop=self.label_drop
+        )
 
     def parts(self, reference):
         return reference.completions
@@ -279,6 +326,22 @@ class Sequences(Plain):
             total_error=total,
             total_share=x.data_dependent.sum("height") / total,
         )
+
+
+def _labels(key: Array, config: OnsetConfig, grammar: Grammar, data: DataSets) -> tuple[Any, Any, int]:
+    """The labels of training and held-out sequences, None where there are none, and how many there are of them."""
+    level, sets, size = config.labels.label_level, config.sets, config.size
+    match config.labels.labels:
+        case "level":
+            return data.train_levels[level], data.held_out_levels[level], grammar.symbols[level]
+        case "random":
+            number, nodes = grammar.symbols[level], grammar.branching**level
+            of_train, of_held_out = (key_for(key, name) for name in ("train", "held-out"))
+            train = jax.random.randint(of_train, (sets, size, nodes), 0, number)
+            return train, jax.random.randint(of_held_out, (len(data.held_out), nodes), 0, number), number
+        case "unique":
+            return jnp.broadcast_to(jnp.arange(size)[:, None], (sets, size, 1)), None, size
+    return None, None, 0
 
 
 def spectrum_parts(results: xr.Dataset) -> xr.Dataset:
