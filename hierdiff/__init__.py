@@ -1,10 +1,13 @@
 """hierdiff: where biased generalization sets in, by diffusion networks on hierarchical data and their exact scores."""
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hierdiff import compare
+    from hierdiff.adapters import torch_denoiser
+    from hierdiff.compare import Comparison
     from hierdiff.errors import OptionError
     from hierdiff.grammar import (
         Grammar,
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
         random_grammar,
         save_grammar,
     )
+    from hierdiff.layouts import as_tokens
     from hierdiff.noising import Gaussian, Masking, Process, Uniform, respaced, reverse, u_turn
     from hierdiff.posterior import (
         check_data,
@@ -29,12 +33,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Comparison",
     "Gaussian",
     "Grammar",
     "Masking",
     "OptionError",
     "Process",
     "Uniform",
+    "as_tokens",
     "check_data",
     "class_posterior",
     "compare",
@@ -53,16 +59,25 @@ __all__ = [
     "reverse",
     "sample",
     "save_grammar",
+    "torch_denoiser",
     "u_turn",
     "window_posterior",
 ]
 
 
 def __getattr__(name: str):
-    # What the names stand for imports JAX, which options are read without.
-    if name == "compare":
-        return importlib.import_module("hierdiff.compare")
-    for module in ("errors", "grammar", "noising", "posterior", "sampling"):
+    # What is heavy, JAX too, is imported when it is used: options are read without it.
+    if name in _rooms():
+        return importlib.import_module(f"hierdiff.{name}")
+    for module in ("errors", "layouts", "grammar", "noising", "posterior", "sampling", "adapters", "compare"):
         if name in __all__ and hasattr(found := importlib.import_module(f"hierdiff.{module}"), name):
             return getattr(found, name)
     raise AttributeError(f"module 'hierdiff' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_rooms(), "__version__"})
+
+
+def _rooms() -> set[str]:
+    return {module.name for module in pkgutil.iter_modules(__path__)} - {"__main__"}

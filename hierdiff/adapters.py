@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from scipy.special import softmax
+from numpy.typing import ArrayLike
 
 from hierdiff.errors import OptionError, require
 from hierdiff.noising import Process
@@ -20,14 +22,15 @@ def torch_denoiser(
     predicts: Literal["logits", "x0", "noise", "score", "v"] = "x0",
     time: Literal["index", "fraction"] = "index",
     channels: Literal["last", "first"] = "last",
-) -> Callable[[np.ndarray, int], np.ndarray]:
+) -> Callable[[ArrayLike, int], np.ndarray]:
     """A torch module `(x_t, t) -> output` as a denoiser `(x_t, t) -> p(x_0 | x_t)`, or E[x_0 | x_t] of numbers.
 
-    The module is called in evaluation mode, without gradients, on the device of its parameters, and is left in the mode
-    in which it was. It is given x_t as `process` makes it, float32 or integers, and a time for each sample.
+    The module is called in evaluation mode, without gradients, on the device of its parameters, and all its parts are
+    left in the mode in which they were. It is given a copy of x_t as `process` makes it, float32 or integers, and a
+    time for each sample.
 
     Args:
-      module: the torch module.
+      module: a `torch.nn.Module`.
       process: the noise that the module was trained with; `noise`, `score` and `v` need a Gaussian one.
       predicts: what it gives: log-probabilities of symbols up to a constant (`logits`), p(x_0 | x_t) or E[x_0 | x_t]
         (`x0`), the noise, the score, or v = sqrt(ab) noise - sqrt(1 - ab) x_0. Estimates of p(x_0 | x_t) by the last
@@ -37,7 +40,17 @@ def torch_denoiser(
         sample, `(n, v, L)`. Numbers that are no symbols are given as they are.
 
     Raises:
-      ValueError: an argument is none of these, or the process is not one for it.
+      ValueError: an argument is none of these, or the process is not one for it; when it is called, that the module
+        gives something else than a tensor of the shape that it should.
+
+    Examples:
+      >>> import torch
+      >>> class Untrained(torch.nn.Module):
+      ...     def forward(self, x_t, time):
+      ...         return torch.zeros(*x_t.shape, 4)
+      >>> denoiser = hd.torch_denoiser(Untrained(), process=hd.Masking(vocab=4), predicts="logits")
+      >>> denoiser(np.array([[0, 4]]), 250)
+      array([[[0.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0.25, 0.25]]], dtype=float32)
     """
     for name, value, values in (
         ("predicts", predicts, ("logits", "x0", "noise", "score", "v")),
@@ -48,34 +61,41 @@ def torch_denoiser(
             raise OptionError(name, value, f"one of {', '.join(values)}")
     symbols = process.vocab is not None
     of_noise = predicts in ("noise", "score", "v")
-    require(not of_noise or hasattr(process, "x_0_of"), "predicts", predicts, "Gaussian noise, logits or x0")
-    require(
-        symbols or predicts != "logits", "predicts", predicts, "a process with a vocabulary: numbers have no logits"
-    )
+    noises = hasattr(process, "x_0_of")
+    require(noises or not of_noise, "predicts", predicts, f"logits or x0 of {process.name} noise")
+    require(symbols or predicts != "logits", "predicts", predicts, "x0, noise, score or v: numbers have no logits")
     first = symbols and channels == "first"
 
-    def denoiser(x_t: np.ndarray, t: int) -> np.ndarray:
+    def denoiser(x_t: ArrayLike, t: int) -> np.ndarray:
         import torch  # pyright: ignore[reportMissingImports]
 
-        x = np.moveaxis(x_t, -1, 1) if first and x_t.ndim == 3 else x_t
+        noised = np.asarray(x_t)
+        numbers = np.issubdtype(noised.dtype, np.floating)
+        x = np.moveaxis(noised, -1, 1) if first and numbers else noised
         where = next((each.device for each in module.parameters()), torch.device("cpu"))
-        given = torch.from_numpy(np.array(x, np.float32 if np.issubdtype(x.dtype, np.floating) else np.int64)).to(where)
+        # A contiguous copy, which the module may change.
+        read = torch.from_numpy(np.array(x, np.float32 if numbers else np.int64, order="C")).to(where)
         times = np.full(len(x), t - 1) if time == "index" else np.full(len(x), t / process.levels, np.float32)
-        training = module.training
+        modes = [(part, part.training) for part in module.modules()]
         module.eval()
         try:
             with torch.no_grad():
-                output = module(given, torch.from_numpy(times).to(where)).float().cpu().numpy()
+                output = module(read, torch.from_numpy(times).to(where))
         finally:
-            module.train(training)
+            for part, mode in modes:
+                part.training = mode
+        require(isinstance(output, torch.Tensor), "module", type(output).__name__, "one tensor as its output")
+        output = output.detach().float().cpu().numpy()
         output = np.moveaxis(output, 1, -1) if first and output.ndim == 3 else output
+        shape = noised.shape if numbers else (*noised.shape, process.vocab)
+        need = f"an output of the shape {shape}{f', or what channels={channels!r} makes it' if symbols else ''}"
+        require(output.shape == shape, "module", output.shape, need)
         if predicts == "logits":
-            return softmax(output, -1)
+            return np.asarray(jax.nn.softmax(output, -1))
         if not of_noise:
             return output
-        shape = x_t.shape
-        require(output.shape == shape, "module", output.shape, f"outputs of the shape of x_t, {shape}")
-        x_0 = np.asarray(process.x_0_of(x_t, t, output, predicts))  # pyright: ignore[reportAttributeAccessIssue]
+        given, said = jnp.asarray(noised), jnp.asarray(output)
+        x_0 = np.asarray(process.x_0_of(given, t, said, predicts))  # pyright: ignore[reportAttributeAccessIssue]
         if not symbols:
             return x_0
         kept = np.maximum(x_0, LEAST)

@@ -145,6 +145,17 @@ class Comparison:
 
     Raises:
       ValueError: a shape or a number will not do; the message says which.
+
+    Examples:
+      Two denoisers of numbers that know nothing but what they were trained on, the mean.
+
+      >>> draws = np.random.default_rng(0).normal(size=(300, 4))
+      >>> sets, held_out = [draws[:100], draws[100:200]], draws[200:]
+      >>> comparison = hd.Comparison(sets, held_out, process=hd.Gaussian(levels=100), noise=0.2)
+      >>> comparison.add(1, [lambda x_t, t, mean=each.mean(0): np.tile(mean, (len(x_t), 1)) for each in sets])
+      >>> found = comparison.result()
+      >>> float(found.curves.split[0, 0]) > 0, found.turning_point_passed
+      (True, False)
     """
 
     def __init__(

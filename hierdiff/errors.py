@@ -19,7 +19,13 @@ GOES_ON = "the same command goes on from there"
 
 
 class OptionError(ValueError):
-    """A value that will not do: which, what was given, and what would do."""
+    """A value that will not do: which, what was given, and what would do.
+
+    Examples:
+      >>> hd.Masking(vocab=1)
+      Traceback (most recent call last):
+      hierdiff.errors.OptionError: vocab: got 1, needs an integer of at least 2
+    """
 
     def __init__(self, name: str, got: object, need: str):
         super().__init__(f"{name}: got {got!r}, needs {need}")

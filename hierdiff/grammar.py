@@ -41,6 +41,11 @@ class Grammar:
     Raises:
       ValueError: a child is no symbol of the level below, or the probabilities of the rules of a symbol that can occur,
         or of the roots, are further than 0.01 from a sum of 1.
+
+    Examples:
+      >>> grammar = hd.random_grammar(jax.random.key(0), depth=4, vocab=6)
+      >>> grammar.children.shape, grammar.leaves
+      ((4, 6, 4, 2), 16)
     """
 
     children: Int[Array, "depth w m s"]
@@ -154,6 +159,11 @@ def random_grammar(
 
     Raises:
       ValueError: no unambiguous grammar has these sizes.
+
+    Examples:
+      >>> grammar = hd.random_grammar(jax.random.key(0), depth=2, vocab=3, rules=2)
+      >>> grammar.depth, grammar.leaves, grammar.vocab
+      (2, 4, 3)
     """
     GrammarConfig(depth=depth, vocab=vocab, rules=rules, branching=branching, sigma=sigma)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
@@ -182,6 +192,13 @@ def grammar_from_tensor(tensor: Float[Array | np.ndarray, "..."], depth: int, ro
 
     Raises:
       ValueError: the axes differ in length, an entry is negative, or a row is further from a sum of 1.
+
+    Examples:
+      Of 0 come 0 1 and 1 0, three times as often; of 1 comes 1 1 alone.
+
+      >>> grammar = hd.grammar_from_tensor(np.array([[[0, 0.25], [0.75, 0]], [[0, 0], [0, 1]]]), depth=2)
+      >>> grammar.log_prob.shape, grammar.leaves
+      ((2, 2, 2), 4)
     """
     require(depth >= 1, "depth", depth, "an integer of at least 1")
     table = np.asarray(tensor, np.float64)
@@ -245,6 +262,13 @@ def grammar_from_rules(
     Raises:
       ValueError: a rule has another number of children than the first, or one that is no symbol of the level below; a
         weight is negative; a symbol that can occur has no rule.
+
+    Examples:
+      The root, 0 or 1, has two rules or one, with children among three symbols.
+
+      >>> grammar = hd.grammar_from_rules([[[[0, 1], [1, 0]], [[2, 2]]]], weights=[[[3, 1], [1]]])
+      >>> grammar.vocab, grammar.leaves
+      (3, 2)
     """
     given = [_levels(children), _levels(weights), _levels(symbols)]
     depth = len(given[0])
@@ -329,6 +353,15 @@ def save_grammar(path: Path | str, grammar: Grammar) -> None:
 
     Raises:
       OSError: the file cannot be written.
+
+    Examples:
+      >>> grammar = hd.random_grammar(jax.random.key(0), depth=2, vocab=3, rules=2)
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     hd.save_grammar(f"{folder}/grammar.npz", grammar)
+      ...     read = hd.load_grammar(f"{folder}/grammar.npz")
+      >>> bool((read.children == grammar.children).all())
+      True
     """
     arrays: Any = {name: np.asarray(x) for name, x in vars(grammar).items()}
     # Of a path NumPy would change the ending.
@@ -342,6 +375,15 @@ def load_grammar(path: Path | str) -> Grammar:
     Raises:
       ValueError: the file is something else.
       OSError: it cannot be read.
+
+    Examples:
+      >>> grammar = hd.random_grammar(jax.random.key(0), depth=2, vocab=3, rules=2)
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     hd.save_grammar(f"{folder}/grammar.npz", grammar)
+      ...     read = hd.load_grammar(f"{folder}/grammar.npz")
+      >>> bool((read.children == grammar.children).all())
+      True
     """
     with Path(path).open("rb") as file:
         try:

@@ -20,6 +20,10 @@ def as_tokens(
 
     Raises:
       ValueError: they are something else: soft, of other symbols, or both would fit.
+
+    Examples:
+      >>> hd.as_tokens(np.array([[[0, 1, 0], [0, 0, 1]]]), 3)
+      array([[1, 2]])
     """
     x = np.asarray(data)
     if x.ndim == 2 and np.issubdtype(x.dtype, np.integer):

@@ -74,7 +74,16 @@ def log_evidence(
     labels: Labels | None = None,
     root: Roots | None = None,
 ) -> Float[Array, " n"]:
-    """Log p(evidence) in nats, that of the labels included; `filtered` as in `leaf_posterior`."""
+    """Log p(evidence) in nats, that of the labels included; `filtered` as in `leaf_posterior`.
+
+    Examples:
+      Of 0 1 and 1 0, which are all that this grammar can produce, and of 0 0.
+
+      >>> grammar = hd.grammar_from_rules([[[[0, 1]], [[1, 0]]]])
+      >>> known = jnp.log(jax.nn.one_hot(jnp.array([[0, 1], [1, 0], [0, 0]]), 2))
+      >>> jnp.exp(hd.log_evidence(grammar, known)).tolist()
+      [0.5, 0.5, 0.0]
+    """
     return by_chunks(functools.partial(_log_evidence, grammar, filtered), log_likelihood, labels, root)
 
 
@@ -93,6 +102,16 @@ def leaf_posterior(
     independent given the root, channel j being the product of the marginal transitions along its path. A label above
     level k counts once: its node hangs on the root by the product of the transitions along its own path, and the
     channels below it are independent given its symbol. Those below an unknown node come from the root.
+
+    Examples:
+      One leaf of two is masked, and the other tells it; BP_1 takes the two children of a rule for independent.
+
+      >>> grammar, process = hd.grammar_from_rules([[[[0, 1], [1, 0]]]]), hd.Masking(vocab=2)
+      >>> seen = process.log_likelihood(jnp.array([[0, 2]]), 250)
+      >>> hd.leaf_posterior(grammar, seen).tolist()
+      [[[1.0, 0.0], [0.0, 1.0]]]
+      >>> hd.leaf_posterior(grammar, seen, filtered=1).tolist()
+      [[[1.0, 0.0], [0.5, 0.5]]]
     """
     of_leaves = jax.grad(lambda *evidence: _log_evidence(grammar, filtered, *evidence).sum())
     return by_chunks(of_leaves, log_likelihood, labels, root)
@@ -102,7 +121,14 @@ def leaf_posterior(
 def node_posteriors(
     grammar: Grammar, log_likelihood: LogLikelihood, *, labels: Labels | None = None, root: Roots | None = None
 ) -> tuple[Float[Array, "n _ _"], ...]:
-    """p(symbol of each node | evidence), level by level from the root: entry d is `(n, s**d, w)`, the last has v."""
+    """p(symbol of each node | evidence), level by level from the root: entry d is `(n, s**d, w)`, the last has v.
+
+    Examples:
+      >>> grammar, process = hd.grammar_from_rules([[[[0, 1]], [[1, 0]]]]), hd.Masking(vocab=2)
+      >>> root, leaves = hd.node_posteriors(grammar, process.log_likelihood(jnp.array([[2, 0]]), 250))
+      >>> root.tolist()
+      [[[0.0, 1.0]]]
+    """
 
     def posteriors(ll, labels, root):
         shapes = [(grammar.symbols[d], grammar.branching**d, ll.shape[-1]) for d in range(grammar.depth)]
@@ -115,7 +141,13 @@ def node_posteriors(
 def class_posterior(
     grammar: Grammar, log_likelihood: LogLikelihood, *, labels: Labels | None = None, root: Roots | None = None
 ) -> Roots:
-    """p(symbol of the root | evidence)."""
+    """p(symbol of the root | evidence).
+
+    Examples:
+      >>> grammar, process = hd.grammar_from_rules([[[[0, 1]], [[1, 0]]]]), hd.Masking(vocab=2)
+      >>> hd.class_posterior(grammar, process.log_likelihood(jnp.array([[2, 0], [2, 2]]), 250)).tolist()
+      [[0.0, 1.0], [0.5, 0.5]]
+    """
     return block_root_posterior(grammar, log_likelihood, height=grammar.depth, labels=labels, root=root)[:, 0]
 
 
@@ -138,6 +170,13 @@ def window_posterior(
     The recursion stops at height h, where what the rest of the tree says of the block's root node is added: its prior
     marginal, given the labels outside the block. `height=depth` is the exact posterior, `height=-1` what the labels
     alone say, the prior marginal if there are none.
+
+    Examples:
+      A window of height 0 reads one leaf.
+
+      >>> grammar, process = hd.grammar_from_rules([[[[0, 1]], [[1, 0]]]]), hd.Masking(vocab=2)
+      >>> hd.window_posterior(grammar, process.log_likelihood(jnp.array([[0, 2]]), 250), height=0).tolist()
+      [[[1.0, 0.0], [0.5, 0.5]]]
     """
     if height == -1:
         if labels is None and root is None:
@@ -189,6 +228,11 @@ def memorizer(
     Zeros where x_t can come from none of them. Two matrix products for each chunk of inputs, with at most
     `max(P, 2**24)` weights alive at a time; where the training set would fill more than 2**26 numbers if it were
     one-hot, it is looked up leaf by leaf, which is slower, and memory does not grow with P times v.
+
+    Examples:
+      >>> train, process = jnp.array([[0, 1, 1], [0, 1, 0]]), hd.Masking(vocab=2)
+      >>> hd.memorizer(train, process.log_likelihood(jnp.array([[0, 2, 2]]), 250)).tolist()
+      [[[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]]
     """
     n, leaves, vocab = log_likelihood.shape
     require(train.shape[1:] == (leaves,), "train", train.shape, f"the shape (P, {leaves})")
@@ -269,7 +313,13 @@ def memorizer_of_numbers(
 
 
 def exact_denoiser(grammar: Grammar, process: Process, *, filtered: int = 0) -> Denoiser:
-    """The exact posterior, or its filtered version BP_k."""
+    """The exact posterior, or its filtered version BP_k.
+
+    Examples:
+      >>> grammar, process = hd.grammar_from_rules([[[[0, 1]], [[1, 0]]]]), hd.Masking(vocab=2)
+      >>> hd.exact_denoiser(grammar, process)(jnp.array([[2, 1]]), 250).tolist()
+      [[[1.0, 0.0], [0.0, 1.0]]]
+    """
     return lambda x_t, t: leaf_posterior(grammar, process.log_likelihood(x_t, t), filtered=filtered)
 
 
@@ -282,6 +332,11 @@ def check_data(grammar: Grammar, tokens: ArrayLike) -> None:
 
     It names the first sequence that it cannot produce, and the first of its lowest blocks that cannot stand at their
     place; and says so if the grammar with its levels in the other order can produce all of them.
+
+    Examples:
+      >>> hd.check_data(hd.grammar_from_rules([[[[0, 1]], [[1, 0]]]]), np.array([[0, 1], [1, 1]]))
+      Traceback (most recent call last):
+      hierdiff.errors.OptionError: tokens: got 'sequence 1 with [1, 1] at leaves 0 to 1, block 0 of height 1', needs ...
     """
     x = np.asarray(tokens)
     good = x.ndim == 2 and x.shape[1] == grammar.leaves

@@ -61,6 +61,11 @@ def sample(key: Array, grammar: Grammar, n: int, *, first: int = 0) -> Derivatio
 
     Sequence `i` depends on `key` and `i` alone, so data do not change with the split into batches. Random
     bits are compared with integer thresholds: no rounding, and so no draw, depends on the device.
+
+    Examples:
+      >>> grammar = hd.random_grammar(jax.random.key(0), depth=2, vocab=3, rules=2)
+      >>> [symbols.shape for symbols in hd.sample(jax.random.key(1), grammar, 5).levels]
+      [(5, 1), (5, 2), (5, 4)]
     """
     require(n >= 0, "n", n, "an integer of at least 0")
     return Derivation(
@@ -141,6 +146,12 @@ def posterior_sample(
 
     Sequence `i` depends on `key`, `i` and its own evidence alone. Of evidence of probability zero there is no law, and
     all symbols are -1. Consumes `key`.
+
+    Examples:
+      >>> grammar, process = hd.grammar_from_rules([[[[0, 1]], [[1, 0]]]]), hd.Masking(vocab=2)
+      >>> seen = process.log_likelihood(jnp.array([[2, 0]]), 250)
+      >>> hd.posterior_sample(jax.random.key(0), grammar, seen).levels
+      (Array([[1]], dtype=int32), Array([[1, 0]], dtype=int32))
     """
     check(grammar, log_likelihood, labels=labels)
     levels, possible = _given_evidence(key, grammar, log_likelihood, labels)
@@ -190,6 +201,14 @@ def complete(
     The block is the `position`-th of height `height`. The rest of the derivation is drawn given x_t on the block, and
     then fresh noise. So the result has the law of x_t given x_t on the block; if x_t has the law of noised data, so has
     the result.
+
+    Examples:
+      The first leaf is kept, and the rest drawn anew with fresh noise, here next to none.
+
+      >>> grammar, process = hd.grammar_from_rules([[[[0, 1]], [[1, 0]]]]), hd.Masking(vocab=2, levels=1000)
+      >>> x_t, first = jnp.array([[0, 2]]), jnp.array([0])
+      >>> hd.complete(jax.random.key(0), grammar, process, x_t, 1, height=0, position=first)
+      Array([[0, 1]], dtype=int32)
     """
     require(0 <= height <= grammar.depth, "height", height, f"an integer from 0 to {grammar.depth}")
     require_range("position", position, grammar.branching ** (grammar.depth - height) - 1, "blocks")

@@ -496,7 +496,7 @@ def test_a_memorizer_of_many_symbols_looks_its_sequences_up(labelled, monkeypatc
     found = []
     for most in (2**26, 0):
         monkeypatch.setattr(posterior, "ONE_HOT", most)
-        posterior._memorizer.clear_cache()
+        posterior._memorizer.clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
         found.append(np.asarray(posterior.memorizer(*given, **(labels if labelled else {}))))
     np.testing.assert_allclose(found[1], found[0], atol=1e-6)
     assert (found[0][0] == 0).all()

@@ -89,6 +89,13 @@ class Masking(Discrete):
     """A symbol is masked with probability t/T: the absorbing noise of D3PM (arXiv 2107.03006, section 3.1).
 
     It is that of MDLM (arXiv 2406.07524) and MD4 (arXiv 2406.04329), with their linear schedule. A mask is `vocab`.
+
+    Examples:
+      >>> process = hd.Masking(vocab=3, levels=100)
+      >>> process.corrupt(jax.random.key(0), jnp.array([[0, 2, 1, 1]]), 100)
+      Array([[3, 3, 3, 3]], dtype=int32)
+      >>> process.log_likelihood(jnp.array([[2, 3]]), 50).tolist()
+      [[[-inf, -inf, 0.0], [0.0, 0.0, 0.0]]]
     """
 
     name: ClassVar[str] = "masking"
@@ -162,7 +169,13 @@ class Masking(Discrete):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Uniform(Discrete):
-    """A symbol is redrawn from all of them with probability t/T: the uniform noise of D3PM (arXiv 2107.03006)."""
+    """A symbol is redrawn from all of them with probability t/T: the uniform noise of D3PM (arXiv 2107.03006).
+
+    Examples:
+      >>> process = hd.Uniform(vocab=2, levels=100)
+      >>> jnp.exp(process.log_likelihood(jnp.array([[1]]), 50)).round(2)
+      Array([[[0.25, 0.75]]], dtype=float32)
+    """
 
     name: ClassVar[str] = "uniform"
 

@@ -20,6 +20,12 @@ class Gaussian:
     """Variance-preserving Gaussian noise, on one-hot tokens of `vocab` symbols or, where that is None, on any numbers.
 
     States are float, `(n, L, v)`, or `(n, *shape)` for data that are no symbols.
+
+    Examples:
+      >>> process = hd.Gaussian(vocab=3, levels=500)
+      >>> x_t = process.corrupt(jax.random.key(0), jnp.array([[0, 2, 1, 1]]), 75)
+      >>> x_t.shape, process.log_likelihood(x_t, 75).shape
+      ((1, 4, 3), (1, 4, 3))
     """
 
     vocab: int | None = None

@@ -29,6 +29,10 @@ class Process(Protocol):
 
     t is one level for all sequences, or one for each, `(n,)`. The noise of different leaves is independent given the
     tokens: window posteriors and `complete` need it.
+
+    Examples:
+      >>> [isinstance(process, hd.Process) for process in (hd.Gaussian(vocab=3), hd.Masking(vocab=3), None)]
+      [True, True, False]
     """
 
     name: ClassVar[str]

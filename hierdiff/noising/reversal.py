@@ -16,7 +16,12 @@ from hierdiff.noising.process import Denoiser, Process, corrupt_each
 
 
 def respaced(start: int, steps: int) -> Int[np.ndarray, " steps"]:
-    """At most `steps` noise levels from `start` down to 1, evenly spaced; all of them where there are no more."""
+    """At most `steps` noise levels from `start` down to 1, evenly spaced; all of them where there are no more.
+
+    Examples:
+      >>> hd.respaced(500, 5)
+      array([500, 375, 250, 126,   1], dtype=int32)
+    """
     require(steps >= 1, "steps", steps, "an integer of at least 1")
     require(start >= 1, "start", start, "an integer of at least 1")
     return np.unique(np.rint(np.linspace(start, 1, min(steps, start))).astype(np.int32))[::-1]
@@ -25,7 +30,18 @@ def respaced(start: int, steps: int) -> Int[np.ndarray, " steps"]:
 def reverse(
     key: Array, denoiser: Denoiser, process: Process, x: Array, times: Int[np.ndarray | Array, " steps"], **options: Any
 ) -> Int[Array, "n L"]:
-    """The symbols that `reverse_state` makes of `x`; options as there."""
+    """The symbols that `reverse_state` makes of `x`; options as there.
+
+    Examples:
+      Of a grammar that can produce 0 1 and 1 0 alone.
+
+      >>> grammar, process = hd.grammar_from_rules([[[[0, 1]], [[1, 0]]]]), hd.Masking(vocab=2, levels=10)
+      >>> start = process.start(jax.random.split(jax.random.key(0), 50), leaves=2)
+      >>> denoiser = hd.exact_denoiser(grammar, process)
+      >>> new = hd.reverse(jax.random.key(1), denoiser, process, start, hd.respaced(10, 10))
+      >>> new.shape
+      (50, 2)
+    """
     return process.decode(reverse_state(key, denoiser, process, x, times, **options))
 
 
@@ -86,6 +102,12 @@ def u_turn(
     """Noise `tokens` to the level `times[0]` and reverse them; options as for `reverse`. Consumes `key`.
 
     The noise there and back depends on the key and the number of the sequence: every denoiser meets the same.
+
+    Examples:
+      >>> grammar, process = hd.grammar_from_rules([[[[0, 1]], [[1, 0]]]]), hd.Masking(vocab=2, levels=10)
+      >>> tokens, denoiser = hd.sample(jax.random.key(0), grammar, 50).leaves, hd.exact_denoiser(grammar, process)
+      >>> hd.u_turn(jax.random.key(1), denoiser, process, tokens, hd.respaced(5, 5)).shape
+      (50, 2)
     """
     keys = keys_of(key_for(key, "there"), first + jnp.arange(len(tokens), dtype=jnp.uint32))
     x_t = corrupt_each(process, keys, tokens, jnp.full(len(tokens), jnp.asarray(times)[0]))

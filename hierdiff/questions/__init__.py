@@ -230,7 +230,7 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "guidance": Entry(
         module="hierdiff.questions.guidance:GUIDANCE",
-        asks="Does guidance make a diffusion model lean on its sample? A run with labels, at every weight, beside what "
+        asks="Does guidance make networks lean on their sample? A run with labels, at every weight, beside what "
         "guidance makes of the exact model.",
         presets={
             "smoke": GuidanceConfig(sequences=100, levels=(0.15,), weights=(0.0, 2.0), samples=100, reverse_steps=8),
