@@ -1,6 +1,7 @@
 """Labels: networks read them, training drops them, and what is measured with them is measured against the exact."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,14 @@ import pytest
 from hierdiff.learning.denoiser import Labelled
 from hierdiff.learning.devices import ensemble_mesh, over_networks
 from hierdiff.learning.loop import Sample, token_losses
-from hierdiff.learning.network import TransformerConfig, TreeConfig
+from hierdiff.learning.network import Network, TransformerConfig, TreeConfig
 from hierdiff.measures.divergence import log_of
 from hierdiff.noising import Gaussian, Masking
-from hierdiff.posterior import leaf_posterior, node_posteriors
+from hierdiff.posterior import leaf_posterior, memorizer, node_posteriors
+from hierdiff.questions import membership
+from hierdiff.questions.configs import MembershipConfig
 from hierdiff.runs.laboratory import label, make_measure, statistics
+from hierdiff.worlds.finished import Run
 from hierdiff.worlds.run_config import GrammarConfig, LabelConfig, MeasureConfig, OnsetConfig
 from hierdiff.worlds.sequences import Sequences
 
@@ -141,6 +145,47 @@ def test_with_masks_too():
     for name in ("spectrum", "excess", "excess_bound"):
         np.testing.assert_allclose(measured[name], 0, atol=2e-5, err_msg=name)
     assert float(measured["learned"].max()) > 0.01
+
+
+@pytest.mark.parametrize("known", [0.9, 0.0])
+def test_what_only_the_branch_with_labels_knows_is_found_with_labels(known):
+    """Networks that are exact, but for this share of the memorizer of their own set where they are shown labels."""
+    config = dataclasses.replace(
+        config_of(labels="level", label_level=1), sets=3, grammar=GrammarConfig(depth=3, vocab=4, rules=3)
+    )
+    world = Sequences.set_up(config)
+    grammar, process = world.grammar, world.process
+
+    def forward(train, x_t, t, _, labels=None):
+        ll = process.log_likelihood(x_t, t)
+        exact = leaf_posterior(grammar, ll, labels=labels)
+        return log_of(exact if labels is None else (1 - known) * exact + known * memorizer(train, ll))
+
+    run = Run(Path(), config, dataclasses.replace(world, network=Network(world.network.init, forward)), [1, 2])
+    work = membership.work(run, MembershipConfig(targets=60, draws=4))
+    results = work.label(2 * [work.measure(world.train)])
+    exact = ["calibrated"] if known else ["calibrated", "conditional"]
+    np.testing.assert_allclose(results.score.sel(attack=exact), 0, atol=2e-4)
+    # Of labels that are not true, the exact loss would be beyond all bounds.
+    assert float(abs(results.score).max()) < 20
+    found = membership.MEMBERSHIP.statistics(run, results)
+    answer, curves = membership.MEMBERSHIP.summarise(found), found.curves()
+    assert not np.isfinite(answer.numbers["since"])
+    assert np.isfinite(answer.numbers["since_conditional"]) == (known > 0)
+    assert "AUC, conditional" in membership.MEMBERSHIP.table(curves)[1]
+    assert f"with both losses given the labels {'from step 1 on' if known else 'at no step'}" in answer.sentence
+    if known:
+        assert float(curves.area.isel(step=-1).sel(attack="conditional")) > 0.7
+
+
+def test_without_true_labels_there_are_two_attacks():
+    """Random labels have no exact loss; the symbols of a level are those that networks were told."""
+    config = config_of(labels="random", label_level=1)
+    run = Run(Path(), config, Sequences.set_up(config), [1])
+    work = membership.work(run, MembershipConfig(targets=60, draws=1))
+    assert work.label([{"score": np.zeros((2, 2, 2, 60))}]).attack.values.tolist() == ["calibrated", "uncalibrated"]
+    true = Sequences.set_up(config_of(labels="level", label_level=1))
+    np.testing.assert_array_equal(membership.symbols(true.grammar, true.train, 1), true.train_labels)
 
 
 @pytest.mark.parametrize(

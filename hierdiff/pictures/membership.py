@@ -19,7 +19,8 @@ def memorization(records: Records, left: Axes, right: Axes) -> None:
     style.curves(left, records.read(ONSET), "slope", "noise", "t/T = {:g}".format)
     left.set_yscale("symlog", linthresh=1e-3)
     left.set_ylim(bottom=-2e-3)
-    colours = dict(zip(attack.attack.values, ("C1", "C0"), strict=True))
+    # Of networks that are told labels there is a third attack.
+    colours = dict(zip(attack.attack.values, ("C1", "C0", "C2"), strict=False))
     style.curves(right, attack, "area", "attack", str, colours, marker=".")
     right.axhline(0.5, color="0.5", linewidth=0.8)
     for axes, label in ((left, "memorization slope"), (right, "area under the ROC curve")):

@@ -1,23 +1,27 @@
 """Can one tell from its loss whether a network was trained on a sequence, and since which step?
 
 The attack scores a sequence by the network's loss on it, averaged over draws of noise. Calibrated by the exact Bayes
-loss under the same noise, it no longer mistakes an easy sequence for a known one.
+loss under the same noise, it no longer mistakes an easy sequence for a known one. Networks that are told true labels
+are attacked with these too, calibrated by the exact loss given them.
 """
 
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Array, Int
 
+from hierdiff.grammar import Grammar
 from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.denoiser import network_log_posterior
 from hierdiff.measures.divergence import log_of
 from hierdiff.measures.membership import area_under_curve, true_positive_rate
 from hierdiff.measures.times import any_times
 from hierdiff.noising.process import cross_entropy
-from hierdiff.posterior import exact_denoiser
+from hierdiff.posterior import leaf_posterior, node_posteriors
 from hierdiff.questions.configs import MembershipConfig
 from hierdiff.questions.losses import targets_of
 from hierdiff.questions.snapshots import Answer, Question, Work
@@ -28,45 +32,67 @@ from hierdiff.statistics.words import column, lines_over, with_interval
 from hierdiff.worlds.finished import Run, label_steps
 
 FALSE_POSITIVE_RATE = 0.01
-ATTACKS = ("calibrated", "uncalibrated")
+# The last only where networks are told true labels.
+ATTACKS = ("calibrated", "uncalibrated", "conditional")
 
 
 def work(run: Run, config: MembershipConfig) -> Work:
-    """Score the first training sequences of each network's own set, and as many that no network has seen."""
-    world, process = run.world, run.world.process
+    """Score the first training sequences of each network's own set, and as many that no network has seen.
+
+    Networks that are told true labels are scored with labels and without.
+    """
+    world, grammar, process = run.world, run.world.grammar, run.world.process
     config.require_run(run.config)
     key = key_for(world.key, "membership")
     targets, rows, seen = targets_of(run, key_for(key, "others"), config.targets)
     # Each row of targets meets its own noise.
     keys = jax.vmap(lambda key: keys_of(key, range(config.draws)))(keys_of(key_for(key, "noise"), range(len(targets))))
-    exact, log_posterior = exact_denoiser(world.grammar, process), network_log_posterior(world.network, process)
+    log_posterior = network_log_posterior(world.network, process)
 
-    def losses(answer, rows, targets, keys):
-        """Of some rows, the loss of what gives log p(x_0 | x_t), averaged over draws, `(rows, n)`."""
+    def exact(x_t, t, labels):
+        return log_of(leaf_posterior(grammar, process.log_likelihood(x_t, t), labels=labels))
+
+    def losses(answer, rows, targets, keys, labels):
+        """Of some rows, the loss of what gives log p(x_0 | x_t, labels), averaged over draws, `(rows, n)`."""
 
         def of_row(row):
+            told = None if labels is None else labels[row]
+
             def draw(key):
                 t = any_times(key_for(key, "levels"), config.targets, process.levels)
                 x_t = process.corrupt(key_for(key, "noise"), targets[row], t)
-                return cross_entropy(targets[row], answer(x_t, t))
+                return cross_entropy(targets[row], answer(x_t, t, told))
 
             return jax.lax.map(draw, keys[row]).mean(0)
 
         return jax.lax.map(of_row, rows)
 
-    bayes = jax.jit(functools.partial(losses, lambda x_t, t: log_of(exact(x_t, t))))
-    bayes = np.asarray(bayes(jnp.arange(len(targets)), targets, keys))[rows]
+    bayes_of_all = jax.jit(functools.partial(losses, exact))
     losses_of_all = run.of_networks(
-        lambda params, *of_rows: losses(functools.partial(log_posterior, params), *of_rows), stacked=2
+        lambda params, *of_rows: losses(lambda x_t, t, labels: log_posterior(params, x_t, t, labels=labels), *of_rows),
+        stacked=2,
     )
+    told: list[Array | None] = [None]
+    if run.config.labels.labels == "level":
+        told.append(symbols(grammar, targets, run.config.labels.label_level))
+    every = jnp.arange(len(targets))
+    bayes = [np.asarray(bayes_of_all(every, targets, keys, labels))[rows] for labels in told]
 
     def measure(params) -> dict[str, np.ndarray]:
-        loss = losses_of_all(params, rows, targets, keys)
-        return {"score": np.stack([bayes - loss, -loss])}
+        loss = [losses_of_all(params, rows, targets, keys, labels) for labels in told]
+        calibrated, *conditional = map(operator.sub, bayes, loss)
+        return {"score": np.stack([calibrated, -loss[0], *conditional])}
 
+    attacks = list(ATTACKS[: 1 + len(told)])
     dims = {"score": ("attack", "network", "known", "target")}
-    known = xr.Dataset({}, {"attack": list(ATTACKS), "known": [True, False]}, {"coincidences": seen})
+    known = xr.Dataset({}, {"attack": attacks, "known": [True, False]}, {"coincidences": seen})
     return Work(measure, lambda measured: label_steps(run, measured, dims, known))
+
+
+def symbols(grammar: Grammar, tokens: Int[Array, "rows n L"], level: int) -> Int[Array, "rows n nodes"]:
+    """Those of a level in the derivations of sequences, each of which has one."""
+    clean = jnp.log(jax.nn.one_hot(tokens.reshape(-1, grammar.leaves), grammar.vocab))
+    return node_posteriors(grammar, clean)[level].argmax(-1).reshape(*tokens.shape[:2], -1)
 
 
 def areas(score: xr.DataArray) -> xr.DataArray:
@@ -108,28 +134,34 @@ def means(run: Run, results: xr.Dataset) -> Statistics:
 
 
 def summarise(found: Statistics) -> Answer:
-    since = {name: first_significant(found.curve("advantage", attack=name), found.resampling) for name in ATTACKS}
-    areas = {name: with_interval(found.curves().isel(step=-1).sel(attack=name), "area", 3) for name in ATTACKS}
+    last = found.curves().isel(step=-1)
+    attacks = last.attack.values.tolist()
+    since = {name: first_significant(found.curve("advantage", attack=name), found.resampling) for name in attacks}
+    areas = {name: with_interval(last.sel(attack=name), "area", 3) for name in attacks}
+    given = "; with both losses given the labels"
     if found.resampling.sets == 2:
+        conditional = f"{given} it is {areas['conditional']}" if "conditional" in attacks else ""
         sentence = (
             "From which step on the attack tells members from others is not estimated with two data sets; the area "
             f"under the curve, at the last step, is {areas['calibrated']} calibrated by the exact Bayes loss, and "
-            f"{areas['uncalibrated']} without it."
+            f"{areas['uncalibrated']} without it{conditional}."
         )
     else:
         when = {name: f"from step {x:,.0f} on" if np.isfinite(x) else "at no step" for name, x in since.items()}
+        conditional = f"{given} {when['conditional']} ({areas['conditional']})" if "conditional" in attacks else ""
         sentence = (
             f"Calibrated by the exact Bayes loss, the attack tells members from others {when['calibrated']} (area "
             f"under the curve, at the last step, {areas['calibrated']}); without the exact loss "
-            f"{when['uncalibrated']} ({areas['uncalibrated']})."
+            f"{when['uncalibrated']} ({areas['uncalibrated']}){conditional}."
         )
-    return Answer(sentence, {"since": since["calibrated"], "since_uncalibrated": since["uncalibrated"]})
+    names = {name: "since" if name == "calibrated" else f"since_{name}" for name in attacks}
+    return Answer(sentence, {names[name]: since[name] for name in attacks})
 
 
 def table(curves: xr.Dataset) -> list[str]:
     columns = {
         f"{what}, {attack}": column(name, 3, attack=attack)
-        for attack in ATTACKS
+        for attack in curves.attack.values
         for what, name in (("AUC", "area"), ("TPR", "true_positives"))
     }
     return [
