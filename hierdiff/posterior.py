@@ -400,6 +400,13 @@ def check(
         shape,
         f"the shape (n, {wanted[0]}, {wanted[1]})",
     )
+    need = "log-likelihoods, as process.log_likelihood(x_t, t) gives them, or the logarithm of one-hot sequences"
+    kind = log_likelihood.dtype
+    require(jnp.issubdtype(kind, jnp.floating), "log_likelihood", f"numbers of the type {kind}", need)
+    if shape[0] and not isinstance(log_likelihood, Tracer):
+        first = np.asarray(log_likelihood[0])
+        one_hot = bool(((first == 0) | (first == 1)).all() and (first.sum(-1) == 1).all())
+        require(not one_hot, "log_likelihood", "one-hot rows", need)
     require(0 <= filtered <= depth, "filtered", filtered, f"an integer from 0 to {depth}")
     require(-1 <= height <= depth, "height", height, f"an integer from -1 to {depth}")
     if labels is not None:

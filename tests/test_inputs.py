@@ -193,3 +193,17 @@ def test_within_a_compiled_function_symbols_are_taken_as_they_are(process):
     """Nothing is known of them there; the numbers are those of the checked function."""
     compiled = jax.jit(process.corrupt)(KEY, TRAIN, jnp.full(5, 7))
     np.testing.assert_array_equal(compiled, process.corrupt(KEY, TRAIN, 7))
+
+
+def test_x_t_and_log_likelihoods_are_not_taken_for_each_other():
+    """Where the content tells: one-hot rows, infinite numbers, another last axis."""
+    one_hot = jax.nn.one_hot(sample(KEY, GRAMMAR, 3).leaves, GRAMMAR.vocab)
+    for of in (leaf_posterior, log_evidence):
+        with pytest.raises(ValueError, match=r"log_likelihood: got 'one-hot rows', needs log-likelihoods, as process"):
+            of(GRAMMAR, one_hot)
+        of(GRAMMAR, jnp.log(one_hot))
+    process = Gaussian(vocab=GRAMMAR.vocab, levels=50)
+    with pytest.raises(ValueError, match=r"x_t: got 'numbers that are not finite, as log-likelihoods may be'"):
+        process.log_likelihood(jnp.log(one_hot), 3)
+    with pytest.raises(ValueError, match=r"x_t: got \(\d+, \d+, \d+\), needs noised one-hot sequences"):
+        process.log_likelihood(jnp.zeros((2, 4, GRAMMAR.vocab + 1)), 3)

@@ -462,6 +462,7 @@ def test_a_run_goes_through_with_a_process_of_ones_own(tmp_path, capsys, monkeyp
     assert (results.empirical.mean("group") > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", [Masking, Uniform], ids=lambda each: each.name)
 def test_the_exact_denoiser_has_no_error_and_memorizers_have_slope_one(process):
     """The slope is taken of inputs where both memorizers have an answer; elsewhere these answer anything."""

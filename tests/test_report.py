@@ -245,6 +245,7 @@ def test_a_report_that_cannot_be_written_is_one_sentence(write_report, monkeypat
     assert "the report cannot be written: no module named bokeh; the results are whole" in errors.splitlines()
 
 
+@pytest.mark.slow
 def test_a_report_is_written_unless_it_is_not_asked_for(write_report, monkeypatch, tmp_path, capsys):
     written = []
     monkeypatch.setattr(report, "write", lambda folder, registry: written.append(folder) or [])

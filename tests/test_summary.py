@@ -325,7 +325,7 @@ def test_two_data_sets_give_steps_without_intervals():
     assert np.isnan(summary.values[OWN].at_best_error)
     assert "confidence" not in verdict(summary)
     assert "told from zero" not in verdict(summary)
-    assert verdict(summary).endswith("tell nothing of how the choice of the data moves any of this; --sets 4 would do.")
+    assert verdict(summary).endswith("tell nothing of how the choice of the data moves any of this; four would do.")
     assert "standard errors of the test samples alone" in table(summary)
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from hierdiff.errors import OptionError, require
@@ -78,6 +79,12 @@ class Gaussian:
 
     def log_likelihood(self, x_t: Float[Array, "n L v"], t: int | Int[Array, "*n"]) -> Float[Array, "n L v"]:
         """`x_t sqrt(ab) / (1 - ab)`, in nats, up to a constant of the leaf."""
+        if self.vocab is not None:
+            need = f"noised one-hot sequences, (n, L, {self.vocab})"
+            require(x_t.ndim == 3 and x_t.shape[-1] == self.vocab, "x_t", x_t.shape, need)
+            if len(x_t) and not isinstance(x_t, Tracer):
+                finite = bool(np.isfinite(np.asarray(x_t[0])).all())
+                require(finite, "x_t", "numbers that are not finite, as log-likelihoods may be", need)
         return leaf_log_likelihood(x_t, self._at(t, x_t))
 
     def log_density(

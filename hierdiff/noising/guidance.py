@@ -29,6 +29,17 @@ class Guidance:
         return jnp.where((share >= self.low) & (share <= self.high), self.weight, self.elsewhere)
 
 
+def guide(process: Any, conditional: Array, unconditional: Array, weight: float | Float[Array, "#n"]) -> Any:
+    """What `process.step` takes in place of p(x_0 | x_t): the two answers, with labels and without, mixed by a weight.
+
+    Raises:
+      ValueError: the process, one's own, has no `guide(conditional, unconditional, weight)`.
+    """
+    need = "one with a method `guide(conditional, unconditional, weight)`, as Gaussian, Masking and Uniform have"
+    require(hasattr(process, "guide"), "process", process.name, need)
+    return process.guide(conditional, unconditional, weight)
+
+
 def guided(
     process: Process, conditional: Denoiser, unconditional: Denoiser, guidance: Guidance
 ) -> Callable[[Array, Any], Any]:
@@ -39,6 +50,6 @@ def guided(
     """
 
     def denoiser(x_t, t):
-        return process.guide(conditional(x_t, t), unconditional(x_t, t), guidance.at(t, process.levels))
+        return guide(process, conditional(x_t, t), unconditional(x_t, t), guidance.at(t, process.levels))
 
     return denoiser

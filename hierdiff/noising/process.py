@@ -81,15 +81,6 @@ class Process(Protocol):
         """From level t to level s < t, given p(x_0 | x_t); a key for each sequence. Level 0 has no noise."""
 
     @abc.abstractmethod
-    def guide(
-        self,
-        conditional: Float[Array, "n L v"],
-        unconditional: Float[Array, "n L v"],
-        weight: float | Float[Array, "#n"],
-    ) -> GuidedMean | Float[Array, "n L v"]:
-        """What `step` takes in place of p(x_0 | x_t), of the two that are given labels and not; weight 0: the first."""
-
-    @abc.abstractmethod
     def step_divergence(
         self, x_t: Array, t: int | Int[Array, "*n"], exact: Float[Array, "n L v"], posterior: Float[Array, "n L v"]
     ) -> Float[Array, " n"]:

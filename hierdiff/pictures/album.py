@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,15 +146,24 @@ def carry_out(command: tuple[str, ...], log: Path, report: Callable[[float], obj
 def independent_jobs(records: Records) -> list[str]:
     """Commands for a shell, each of which can run beside the others; `--run-missing` then gathers what they made."""
     known = records.registry.items()
-    questions = [ONSET, *(name for name, entry in known if entry.of == "run" and entry.training == ONSET)]
+
+    def asked_of(training: str) -> list[str]:
+        """The questions to a run that it does not ask itself."""
+        then = records.registry[training].then
+        return [name for name, x in known if x.of == "run" and x.training == training and name not in then]
+
+    def others() -> Iterator[list[str]]:
+        """What makes the other runs, and the questions to each, if there are figures of them."""
+        for name, entry in known:
+            if entry.of in ("training", "runs") and name not in (ONSET, STOPPING):
+                drawn = [each for each in (name, *asked_of(name)) if records.registry[each].pictures]
+                if drawn:
+                    yield [name, *(each for each in drawn if each != name)]
+
     each = itertools.product(records.stopping_sizes, STOPPING_SEEDS)
     chains = [
-        *([records.job(Need(question, size))[0] for question in questions] for size in SIZES),
+        *([records.job(Need(question, size))[0] for question in (ONSET, *asked_of(ONSET))] for size in SIZES),
         *([records.command(STOPPING, STOPPING, "--seeds", seed, "--sizes", size)] for size, seed in each),
-        *(
-            [records.job(Need(x, x))[0]]
-            for x, entry in known
-            if entry.pictures and entry.of in ("training", "runs") and x not in (ONSET, STOPPING)
-        ),
+        *([records.job(Need(question, chain[0]))[0] for question in chain] for chain in others()),
     ]
     return [" && ".join(map(shell, chain)) for chain in chains]

@@ -31,7 +31,8 @@ def guidance(records: Records, steps: Axes, parts: Axes, growth: Axes) -> None:
         ("best", "best", style.LOSS, 0.04),
     ):
         rows = [(row["weight"], row[key]) for row in found if row[key]["step"] is not None]
-        steps.plot([w + shift for w, _ in rows], [each["step"] for _, each in rows], "o", color=colour, label=words)
+        if rows:
+            steps.plot([w + shift for w, _ in rows], [each["step"] for _, each in rows], "o", color=colour, label=words)
         for weight, each in rows:
             if each["reached"]:
                 steps.vlines(weight + shift, *style.ends(each, first, end), color=colour)
@@ -43,8 +44,9 @@ def guidance(records: Records, steps: Axes, parts: Axes, growth: Axes) -> None:
     parts.set(xlabel="weight of guidance", ylabel="squared units / sequence", yscale="log")
     growth.set(xlabel="weight of guidance", ylabel="times that at weight 0", yscale="log")
     for axes in (steps, parts, growth):
-        axes.legend()
         axes.set_xticks(weights)
+        if axes.lines:
+            axes.legend()
 
 
 @needs(Need(GUIDANCE, LABELS))

@@ -23,6 +23,7 @@ from hierdiff.measures import spectrum
 from hierdiff.measures.blocks import copies, validity
 from hierdiff.measures.neighbours import nearest_distances
 from hierdiff.noising import Guidance, GuidedMean, guided, respaced, reverse
+from hierdiff.noising.guidance import guide
 from hierdiff.posterior import leaf_posterior, node_posteriors
 from hierdiff.questions.configs import GuidanceConfig
 from hierdiff.questions.snapshots import Answer, Question, Work
@@ -67,8 +68,8 @@ def ways_of(config: GuidanceConfig) -> dict[str, Guidance]:
 
 def mixtures(process: Any, weights: tuple[float, ...]) -> tuple[list[tuple[int, int]], np.ndarray]:
     """Which errors are multiplied, and what each product counts in the square of the guided error, `(W, products)`."""
-    w = np.array(weights)[:, None]
-    if isinstance(process.guide(*2 * [jnp.zeros((1, 1, 2))], 0.0), GuidedMean):
+    w, nothing = np.array(weights)[:, None], jnp.zeros((1, 1, 2))
+    if isinstance(guide(process, nothing, nothing, 0.0), GuidedMean):
         return [(0, 0), (0, 1), (1, 1)], np.concatenate([(1 + w) ** 2, -2 * w * (1 + w), w**2], 1)
     return [(i, i) for i in range(len(weights))], np.eye(len(weights))
 
@@ -101,7 +102,7 @@ def work(run: Run, config: GuidanceConfig) -> Work:
         if pairs[-1] == (1, 1) and len(pairs) == 3:
             return jnp.stack([of_c - w_c[None], of_u - w_u[None]])
         by_weight = [
-            jax.vmap(lambda c, u, w=w: process.guide(c, u, w))(of_c, of_u) - process.guide(w_c, w_u, w)[None]
+            jax.vmap(lambda c, u, w=w: guide(process, c, u, w))(of_c, of_u) - guide(process, w_c, w_u, w)[None]
             for w in config.weights
         ]
         return jnp.stack(by_weight)

@@ -31,7 +31,7 @@ def answer(config: Any, options: argparse.Namespace) -> None:
         if config.sets == 2:
             notes.append(
                 f"intervals: {words.NOT_ESTIMATED} with two data sets, nor since when anything is told from zero; "
-                f"{words.WOULD_DO}"
+                "--sets 4 would do"
             )
         say_plan(config, world, folder, *notes)
     else:

@@ -10,8 +10,6 @@ from hierdiff.statistics.landmarks import Landmark, Ratio
 from hierdiff.statistics.story import OWN, Story, Summary, Table, Values
 
 NOT_ESTIMATED = "not estimated"
-# What gives an interval to two data sets.
-WOULD_DO = "--sets 4 would do"
 
 
 def interval(found: Landmark) -> str:
@@ -175,7 +173,7 @@ def verdict(story: Story, summary: Summary) -> str:
             f"from the turning point to {'best' if summary.best.reached else 'the end'}, {_grown(story, axis, summary)}"
         )
     if summary.sets == 2:
-        parts.append(f"two data sets tell nothing of how the choice of the data moves any of this; {WOULD_DO}")
+        parts.append("two data sets tell nothing of how the choice of the data moves any of this; four would do")
     return f"{'; '.join(parts)}."
 
 

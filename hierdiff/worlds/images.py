@@ -129,6 +129,10 @@ class Images(Plain):
     def errors(self, target, answers):
         return self.squares(answers - target[None]) / target[0].size
 
+    def counts(self, t):
+        """Of the error in the noise each level counts alike."""
+        return 1.0
+
     def answer(self, params, shown, t):
         x_t = shown
         n, size = len(t), min(CHUNK, len(t))

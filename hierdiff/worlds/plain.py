@@ -54,7 +54,9 @@ class Plain(World):
         "empirical": Variable(("noise", "pair", "group"), "squared units", "|emp_A - emp_B|^2, held-out"),
         "shared": SHARED,
         "loss": Variable(("noise", "network", "group"), UNITS, "cross-entropy, or |f - x_0|^2, held-out"),
-        "test_loss": Variable(("network", "group"), UNITS, "the same, t uniform"),
+        "test_loss": Variable(
+            ("network", "group"), UNITS, "the same, t uniform; |f - x_0|^2 counts min(1, ab/(1 - ab))"
+        ),
         "train_loss": Variable(("network",), UNITS, "the same on the network's own training samples"),
     }
     SEEDS: ClassVar = {"split": ("seed_split", "data_split")}
@@ -209,7 +211,7 @@ class Plain(World):
             slope, _ = slope_products(*both)
             return {"slope": slope, **self.on_pair(answers[a], answers[b])}
 
-        return {"loss": self.errors(piece.target, answers), **jax.lax.map(of_pair, self.pairs)}
+        return {"loss": self.loss_at(piece, answers), **jax.lax.map(of_pair, self.pairs)}
 
     def on_pair(self, a: Array, b: Array) -> dict[str, Array]:
         """What the answers of two networks on held-out samples say."""
@@ -217,10 +219,25 @@ class Plain(World):
 
     def on_members(self, piece, answers):
         apart = jax.lax.map(lambda pair: self.apart(answers[pair[0]], answers[pair[1]]), self.pairs)
-        return {of_members(self.STORY.split): apart, "member_loss": self.losses(piece, answers)["test_loss"]}
+        return {of_members(self.STORY.split): apart, "member_loss": self.loss_at(piece, answers)}
 
     def losses(self, piece, answers):
-        return {"test_loss": self.errors(piece.target, answers)}
+        return {"test_loss": self.counts(piece.t) * self.loss_at(piece, answers)}
+
+    def loss_at(self, piece: Any, answers: Array) -> Array:
+        """Of each network at each sample, `(S, n)`."""
+        return self.errors(piece.target, answers)
+
+    def counts(self, t: Int[Array, " n"]) -> Array | float:
+        """What the loss at a level counts in that over all levels.
+
+        Of numbers, `min(1, ab / (1 - ab))`: it is the error in x_0 where there is little noise, and in the noise where
+        there is much, so that neither those that predict the one nor the other are judged by one end alone.
+        """
+        if self.symbols:
+            return 1.0
+        ab = self.process.alpha_bar[t - 1]
+        return jnp.minimum(1, ab / (1 - ab))
 
     def references(self, inputs):
         return self.of_memorizers(inputs.reference)

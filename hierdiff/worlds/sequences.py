@@ -261,7 +261,7 @@ class Sequences(Plain):
         slope, _ = slope_products(f[first] - f[second], self.between(memories[first], memories[second]))
         none, whole = spectrum.ends(f - reference.windows[-1][None], groups=GROUPS)
         return {
-            "loss": self.errors(piece.tokens, answers),
+            "loss": self.loss_at(piece, answers),
             "divergence": divergence(piece.exact[:, None], answers[None]),
             "split": self.apart(answers[first], answers[second]),
             "learned": spectrum.learned_products(f, reference.windows),
@@ -277,7 +277,10 @@ class Sequences(Plain):
 
     def losses(self, piece, answers):
         excess = divergence(piece.exact[:1], answers)
-        return {"excess": excess, "test_loss": self.errors(piece.tokens, answers)}
+        return {"excess": excess, "test_loss": self.loss_at(piece, answers)}
+
+    def loss_at(self, piece, answers):
+        return self.errors(piece.tokens, answers)
 
     def on_bound(self, piece, answers):
         def of_step(f):
