@@ -170,7 +170,7 @@ def on_symbols(checkpoints, sets, **options):
     return compare(checkpoints, SETS[:sets], TOKENS, process=PROCESS, noise=(0.15, 0.3), key=KEY, **options)
 
 
-@pytest.mark.parametrize("sets", [2, 3])
+@pytest.mark.parametrize("sets", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_exact_denoiser_has_no_error_at_any_height(sets):
     """The others' shows where it lies, however many there are."""
     found = on_symbols({1: sets * [exact], 2: sets * [uniform]}, sets, grammar=GRAMMAR).curves
@@ -285,9 +285,8 @@ def of_masked(train, elsewhere, seen=None):
     return denoiser
 
 
-@pytest.mark.parametrize(
-    ("grammar", "sets"), [pytest.param(None, 3, marks=pytest.mark.slow), (GRAMMAR, 2)], ids=["no grammar", "grammar"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("grammar", "sets"), [(None, 3), (GRAMMAR, 2)], ids=["no grammar", "grammar"])
 def test_memorizers_of_masked_sequences_have_slope_one_where_both_know(grammar, sets):
     """At the first level few have an answer, and there is no slope; at the last all have."""
     train, seen, few = [each[:6] for each in SETS[:sets]], {}, np.array([0.7, 0.2, 0.1])

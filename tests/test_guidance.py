@@ -73,7 +73,7 @@ def asked(process, off):
     return run.world, shares, guidance.work(run, CONFIG).measure(shares)
 
 
-@pytest.mark.parametrize("process", ["gaussian", "masking"])
+@pytest.mark.parametrize("process", ["gaussian", pytest.param("masking", marks=pytest.mark.slow)])
 def test_the_error_at_every_weight_is_that_of_the_guided_networks(process):
     """Measured directly on the same sequences, at five weights, to rounding."""
     world, shares, found = asked(process, 0.2)

@@ -390,7 +390,9 @@ def test_what_is_accepted_starts_training_or_is_refused_in_one_sentence(name, ex
     assert list(Path.cwd().iterdir()) == []
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_a_run_with_what_is_saved(number, status, tmp_path, monkeypatch, capsys):
     before = run.train
 

@@ -98,7 +98,7 @@ class Vectors(Plain):
         return jnp.einsum("nk,nkd->nd", weight, of_each, precision="highest")
 
     def losses(self, piece, answers):
-        excess = self.squares(answers - self.exact(piece.x_t, piece.t)[None])
+        excess = self.counts(piece.t)[None] * self.squares(answers - self.exact(piece.x_t, piece.t)[None])
         return {**super().losses(piece, answers), "excess": excess}
 
 

@@ -120,6 +120,11 @@ class Gaussian:
                 return output
         raise OptionError("predicts", predicts, "one of x0, noise, score, v")
 
+    def balanced(self, t: int | Int[Array, "*n"]) -> Float[Array, "#n"]:
+        """`min(1, ab / (1 - ab))`, by which |f - x_0|^2 is the error in x_0 or that in the noise, the smaller one."""
+        ab = self._at(t, jnp.zeros((1, 1)))[:, 0]
+        return jnp.minimum(1, ab / jnp.where(ab < 1, 1 - ab, 1))
+
     def known(self, x_t: Float[Array, "n L v"]) -> Bool[Array, "n L"]:
         return jnp.zeros(x_t.shape[:-1], bool)
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import xarray as xr
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from hierdiff.keys import key_for, keys_of
 from hierdiff.learning.denoiser import network_log_posterior
@@ -222,22 +222,19 @@ class Plain(World):
         return {of_members(self.STORY.split): apart, "member_loss": self.loss_at(piece, answers)}
 
     def losses(self, piece, answers):
-        return {"test_loss": self.counts(piece.t) * self.loss_at(piece, answers)}
+        return {"test_loss": self.counts(piece.t)[None] * self.loss_at(piece, answers)}
 
     def loss_at(self, piece: Any, answers: Array) -> Array:
         """Of each network at each sample, `(S, n)`."""
         return self.errors(piece.target, answers)
 
-    def counts(self, t: Int[Array, " n"]) -> Array | float:
-        """What the loss at a level counts in that over all levels.
+    def counts(self, t: Int[Array, " n"]) -> Float[Array, " n"]:
+        """What the loss at each level counts in that over all levels.
 
-        Of numbers, `min(1, ab / (1 - ab))`: it is the error in x_0 where there is little noise, and in the noise where
-        there is much, so that neither those that predict the one nor the other are judged by one end alone.
+        Of numbers it is then the error in x_0 where there is little noise, and in the noise where there is much, so
+        that neither those that predict the one nor the other are judged at one end alone.
         """
-        if self.symbols:
-            return 1.0
-        ab = self.process.alpha_bar[t - 1]
-        return jnp.minimum(1, ab / (1 - ab))
+        return jnp.ones(len(t)) if self.symbols else self.process.balanced(t)
 
     def references(self, inputs):
         return self.of_memorizers(inputs.reference)
