@@ -57,9 +57,8 @@ def experiment(network):
     return config, Sequences.set_up(config)
 
 
-@pytest.mark.parametrize(
-    "network", [TREE, pytest.param(TRANSFORMER, marks=pytest.mark.slow)], ids=["tree", "transformer in bfloat16"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [TREE, TRANSFORMER], ids=["tree", "transformer in bfloat16"])
 def test_training_and_measuring(network):
     # flax's normalisation mixes dtypes on purpose.
     with jax.numpy_dtype_promotion("standard" if network.dtype == "bfloat16" else "strict"):

@@ -120,7 +120,7 @@ def test_steps_come_as_they_come():
         comparison.add(30, history(30))
 
 
-@pytest.mark.parametrize("at_once", [7, 30])
+@pytest.mark.parametrize("at_once", [pytest.param(7, marks=pytest.mark.slow), 30])
 def test_some_samples_at_a_time_are_measured_as_all(at_once, monkeypatch):
     """Means over the same samples, under other noise."""
     monkeypatch.setattr("hierdiff.compare.NUMBERS", at_once * 2 * 6)

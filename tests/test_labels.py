@@ -137,6 +137,7 @@ def test_the_exact_posterior_given_the_labels_has_no_error(kind):
     assert same == (kind != "level")
 
 
+@pytest.mark.slow
 def test_with_masks_too():
     world = Planted(**vars(Sequences.set_up(config_of("masking", labels="level", label_level=0))))
     assert isinstance(world.process, Masking)

@@ -287,6 +287,7 @@ def test_a_plugin_that_is_none_is_refused(tmp_path, monkeypatch, capsys):
         hierdiff(monkeypatch, "nothing")
 
 
+@pytest.mark.slow
 def test_a_question_is_killed_and_goes_on(smoke_run, tmp_path, monkeypatch):
     """After each piece of its work; what is measured is not measured again, and all is as if it had not been killed."""
     folders = [shutil.copytree(smoke_run[0], tmp_path / name) for name in ("whole", "killed")]

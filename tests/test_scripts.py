@@ -115,6 +115,7 @@ def test_what_was_measured_with_the_same_options_is_not_measured_again(folder, m
     assert "needs a folder that no other process is writing" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_from_what_the_program_records(folder, tmp_path):
     """One run stands for all sizes; the comparison of stopping rules is not among its records."""
     for name in SMALL:
