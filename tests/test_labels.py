@@ -15,8 +15,8 @@ from hierdiff.learning.network import Network, TransformerConfig, TreeConfig
 from hierdiff.measures.divergence import log_of
 from hierdiff.noising import Gaussian, Masking
 from hierdiff.posterior import leaf_posterior, memorizer, node_posteriors
-from hierdiff.questions import membership
-from hierdiff.questions.configs import MembershipConfig
+from hierdiff.questions import membership, noise
+from hierdiff.questions.configs import MembershipConfig, NoiseConfig
 from hierdiff.runs.laboratory import label, make_measure, statistics
 from hierdiff.worlds.finished import Run
 from hierdiff.worlds.run_config import GrammarConfig, LabelConfig, MeasureConfig, OnsetConfig
@@ -204,3 +204,21 @@ def test_without_true_labels_there_are_two_attacks():
 def test_options_of_labels_without_labels_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         config_of(**options)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Untold(Planted):
+    """Networks that are told no labels."""
+
+    def answer(self, params, shown, t):
+        assert not isinstance(shown, Labelled)
+        return super().answer(params, shown, t)
+
+
+def test_other_noise_levels_are_measured_without_labels():
+    """On sequences of its own, to which the labels of a run's held-out sequences do not belong."""
+    config = config_of(labels="level", label_drop=0.2)
+    run = Run(Path(), config, Untold(**vars(Sequences.set_up(config))), [1])
+    work = noise.work(run, NoiseConfig(sequences=100, levels=(0.1,)))
+    found = work.label([work.measure(jnp.zeros(2))])
+    np.testing.assert_allclose(found.divergence.sel(filtered=0), 0, atol=1e-5)

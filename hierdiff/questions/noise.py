@@ -25,7 +25,8 @@ def work(run: Run, config: NoiseConfig) -> Work:
     config.require_run(run.config)
     key = key_for(world.key, "noise question")
     fresh = sample_unseen(key_for(key, "new sequences"), world.grammar, n, world.train, name="sequences")
-    world = dataclasses.replace(world, held_out=fresh, about={}, key=key)
+    # Of networks that are told labels, the branch without is measured, as by most questions.
+    world = dataclasses.replace(world, held_out=fresh, held_out_labels=None, about={}, key=key)
     inputs = world.inputs(MeasureConfig(held_out=n, members=members, noise=levels, onset_noise=levels[0]))
     of_weights, along = laboratory.make_measure(world), {"step": run.steps, "noise": list(levels)}
     return Work(
