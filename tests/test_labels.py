@@ -108,7 +108,7 @@ class Planted(Sequences):
         if not self.labels_of_law:
             labels = None
         f = leaf_posterior(self.grammar, self.process.log_likelihood(x_t, t), labels=labels)
-        return log_of((1 - params) * f + params / 3)
+        return log_of((1 - params) * f + params / self.grammar.vocab)
 
 
 @pytest.mark.parametrize("kind", ["level", "random", "unique"])
@@ -217,7 +217,8 @@ class Untold(Planted):
 
 def test_other_noise_levels_are_measured_without_labels():
     """On sequences of its own, to which the labels of a run's held-out sequences do not belong."""
-    config = config_of(labels="level", label_drop=0.2)
+    grammar = GrammarConfig(depth=3, vocab=4, rules=3)
+    config = dataclasses.replace(config_of(labels="level", label_drop=0.2), grammar=grammar)
     run = Run(Path(), config, Untold(**vars(Sequences.set_up(config))), [1])
     work = noise.work(run, NoiseConfig(sequences=100, levels=(0.1,)))
     found = work.label([work.measure(jnp.zeros(2))])
