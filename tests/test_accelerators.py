@@ -102,6 +102,7 @@ def test_training_and_measuring_on_images():
     assert "stablehlo.dot_general" in lower(measure, training.state.average, world.inputs(config.measure))
 
 
+@pytest.mark.slow
 def test_the_exact_posterior_asks_for_the_highest_precision():
     grammar = random_grammar(jax.random.key(0), depth=3)
     text = lower(lambda ll: leaf_posterior(grammar, ll), jnp.zeros((40, 8, 6)))
@@ -110,6 +111,7 @@ def test_the_exact_posterior_asks_for_the_highest_precision():
     assert all("precision = [HIGHEST, HIGHEST]" in product for product in products)
 
 
+@pytest.mark.slow
 def test_reverse_diffusion():
     _, world = experiment(TREE)
     process = Gaussian(vocab=6, levels=100)

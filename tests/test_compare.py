@@ -237,7 +237,7 @@ def test_memorizers_of_symbols_lean_towards_their_own(grammar):
     assert (found.member_split.sel(step=1) > 0.1).all()
 
 
-@pytest.mark.parametrize("sizes", [(40, 30), (500, 450)])
+@pytest.mark.parametrize("sizes", [(40, 30), pytest.param((500, 450), marks=pytest.mark.slow)])
 def test_memorizers_of_numbers_lean_towards_the_first_members_of_all_sets(sizes):
     """As many as the smallest set has, and no more than four hundred."""
     rng, seen, members = np.random.default_rng(1), [], min(400, *sizes)
@@ -305,6 +305,7 @@ def test_memorizers_of_masked_sequences_have_slope_one_where_both_know(grammar, 
     np.testing.assert_allclose(found.slope.sel(noise=[0.5, 1.0], step=2), 0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_where_all_memorizers_know_even_few_sequences_define_a_slope():
     """All is masked; where a little is shown and not all know it, a hundred are too few."""
     train = [each[:6] for each in SETS[:2]]

@@ -225,6 +225,7 @@ def sweep(whole, tmp_path, capsys, every, numbers):
 TIMES = ("seconds_training", "seconds_measuring")
 
 
+@pytest.mark.slow
 def test_a_fault_at_a_boundary_of_files_leaves_a_folder_that_goes_on(whole, tmp_path, capsys):
     """Some of them; at others the program is killed."""
     assert sweep(whole, tmp_path, capsys, 25, (errno.EIO,)) > 100

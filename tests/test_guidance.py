@@ -73,7 +73,8 @@ def asked(process, off):
     return run.world, shares, guidance.work(run, CONFIG).measure(shares)
 
 
-@pytest.mark.parametrize("process", ["gaussian", pytest.param("masking", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("process", ["gaussian", "masking"])
 def test_the_error_at_every_weight_is_that_of_the_guided_networks(process):
     """Measured directly on the same sequences, at five weights, to rounding."""
     world, shares, found = asked(process, 0.2)
@@ -110,6 +111,7 @@ def test_the_error_at_every_weight_is_that_of_the_guided_networks(process):
         assert abs(direct).max() > 0.01
 
 
+@pytest.mark.slow
 def test_networks_that_are_exact_are_guided_as_the_exact_model_is():
     """No error at any weight, and samples that are the exact model's own."""
     run, (_, _, found) = run_of("gaussian"), asked("gaussian", 0.0)

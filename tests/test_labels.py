@@ -148,6 +148,7 @@ def test_with_masks_too():
     assert float(measured["learned"].max()) > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [0.9, 0.0])
 def test_what_only_the_branch_with_labels_knows_is_found_with_labels(known):
     """Networks that are exact, but for this share of the memorizer of their own set where they are shown labels."""

@@ -74,9 +74,8 @@ def test_snapshots_are_of_checkpoints_the_last_among_them(folder):
     assert any(not np.array_equal(a, b) for a, b in zip(*(x.flat_state().leaves for x in kept[:2]), strict=True))
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "noise" else pytest.param(name, marks=pytest.mark.slow) for name in sorted(SMALL)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(SMALL))
 def test_a_script_adds_its_results_to_the_run(name, folder, capsys):
     ask(name, ["--run", str(folder), *SMALL[name]])
     printed = capsys.readouterr().out

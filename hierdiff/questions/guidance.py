@@ -22,7 +22,7 @@ from hierdiff.learning.devices import over_networks, to_host
 from hierdiff.measures import spectrum
 from hierdiff.measures.blocks import copies, validity
 from hierdiff.measures.neighbours import nearest_distances
-from hierdiff.noising import Guidance, GuidedMean, guided, respaced, reverse
+from hierdiff.noising import Guidance, GuidedMean, respaced, reverse
 from hierdiff.noising.guidance import guide
 from hierdiff.posterior import leaf_posterior, node_posteriors
 from hierdiff.questions.configs import GuidanceConfig
@@ -99,13 +99,13 @@ def work(run: Run, config: GuidanceConfig) -> Work:
     def errors(params: Any, x_t: Array, t: Array, labels: Array) -> Array:
         """Of the branches, or of the guided networks at each weight, `(errors, S, n, L, v)`."""
         (of_c, of_u), (w_c, w_u) = run_both(params, x_t, t, labels), exact(x_t, t, labels)
-        if pairs[-1] == (1, 1) and len(pairs) == 3:
+        if (0, 1) in pairs:
             return jnp.stack([of_c - w_c[None], of_u - w_u[None]])
-        by_weight = [
+        each = [
             jax.vmap(lambda c, u, w=w: guide(process, c, u, w))(of_c, of_u) - guide(process, w_c, w_u, w)[None]
             for w in config.weights
         ]
-        return jnp.stack(by_weight)
+        return jnp.stack(each)
 
     @jax.jit
     def products(params: Any, pieces: Any, references: Any) -> Array:
@@ -136,12 +136,9 @@ def work(run: Run, config: GuidanceConfig) -> Work:
         """`(ways, n, L)`: from the same starts, with the same noise."""
 
         def of_way(guidance: Guidance) -> Array:
-            denoiser = guided(
-                process,
-                lambda x_t, t: branches(x_t, t, labels)[0],
-                lambda x_t, t: branches(x_t, t, labels)[1],
-                guidance,
-            )
+            def denoiser(x_t, t):
+                return guide(process, *branches(x_t, t, labels), guidance.at(t, process.levels))
+
             # All in one batch, as the labels are.
             return reverse(key_for(key, "noise"), denoiser, process, start, times, batch=n)
 
