@@ -358,7 +358,9 @@ def test_little_noise_is_measured_without_a_warning():
     np.testing.assert_allclose(found.loss, 2 * np.log(3), rtol=1e-3)
 
 
-@pytest.mark.parametrize("grammar", [None, GRAMMAR], ids=["no grammar", "grammar"])
+@pytest.mark.parametrize(
+    "grammar", [None, pytest.param(GRAMMAR, marks=pytest.mark.slow)], ids=["no grammar", "grammar"]
+)
 def test_the_onset_of_a_history_of_symbols_is_found(grammar):
     """The first leaf's answers come together until step 30 and then part; the others' come near until step 300."""
 

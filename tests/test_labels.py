@@ -111,7 +111,7 @@ class Planted(Sequences):
         return log_of((1 - params) * f + params / self.grammar.vocab)
 
 
-@pytest.mark.parametrize("kind", ["level", "random", "unique"])
+@pytest.mark.parametrize("kind", [pytest.param("level", marks=pytest.mark.slow), "random", "unique"])
 def test_the_exact_posterior_given_the_labels_has_no_error(kind):
     """What is measured of it, at each height and of the bound; another one has."""
     config = config_of(labels=kind, label_level=0 if kind == "unique" else 1)

@@ -168,6 +168,7 @@ def test_members_of_each_set_meet_noise_of_their_own_and_are_as_many_as_there_ar
     }
 
 
+@pytest.mark.slow
 def test_a_third_world_goes_through_all_of_it(tmp_path, monkeypatch, capsys):
     """Plan, training, a kill, record, summary, table, verdict and picture, by the installed command."""
     options = ["vectors", "--plugin", "vectors"]

@@ -93,6 +93,7 @@ def test_a_script_adds_its_results_to_the_run(name, folder, capsys):
     assert summary["agreement"] in printed
 
 
+@pytest.mark.slow
 def test_what_was_measured_with_the_same_options_is_not_measured_again(folder, monkeypatch, capsys):
     """Nor while another process writes the run."""
     command = ["--run", str(folder), *SMALL["losses"]]
