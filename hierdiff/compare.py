@@ -31,7 +31,6 @@ from hierdiff.noising import Process
 from hierdiff.noising.levels import SHARES, require_levels
 from hierdiff.runs import record
 from hierdiff.runs.laboratory import Denoisers, label, means, measures, statistics
-from hierdiff.runs.options import options_of
 from hierdiff.runs.world import Inputs, World
 from hierdiff.statistics import words
 from hierdiff.statistics.landmarks import Landmark, Ratio
@@ -110,14 +109,9 @@ class Found:
         folder = Path(folder)
         record.require_folder(folder, self.config)
         kind, origin = self.world, record.origin(self.config)
-        made = {
-            "options": options_of(self.config),
-            "draws": record.DRAWS,
-            "plugins": [],
-            **record.provenance(),
-            "world": f"{kind.__module__}:{kind.__qualname__}",
-        }
-        record.write_json(folder / "config.json", made)
+        # Nobody's plugin is needed to read it.
+        made = {"plugins": [], "world": f"{kind.__module__}:{kind.__qualname__}"}
+        record.write_json(folder / "config.json", record.begun(self.config) | made)
         record.write_results(folder / "results.nc", self.results.assign_attrs(origin))
         record.write_results(folder / "curves.nc", self.curves.assign_attrs(origin))
         said = {"table": self.table.splitlines(), "verdict": self.verdict}

@@ -29,7 +29,6 @@ from hierdiff.questions.answers import leave
 from hierdiff.questions.configs import DataConfig
 from hierdiff.runs import record, saying
 from hierdiff.runs.checkpoint import only_writer
-from hierdiff.runs.options import PLUGINS, options_of
 from hierdiff.sampling import sample
 
 # Numbers in the arrays of a file, and of noise that is drawn at once.
@@ -95,8 +94,7 @@ def in_folder(folder: Path, config: DataConfig) -> Iterator[None]:
         if (folder / "config.json").exists():
             record.require_same_data("out", folder, {})
         else:
-            made = {"options": options_of(config), "draws": record.DRAWS, "plugins": PLUGINS, **record.provenance()}
-            record.write_json(folder / "config.json", made)
+            record.write_json(folder / "config.json", record.begun(config))
         yield
 
 

@@ -33,6 +33,7 @@ from hierdiff.statistics.landmarks import minimum, turning_point
 from hierdiff.statistics.replicates import Statistics, replicate
 from hierdiff.statistics.words import around, column, interval, lines_over
 from hierdiff.worlds.finished import Run, label_steps
+from hierdiff.worlds.sequences import parts_of
 
 DIMENSIONS = {
     "products": ("noise", "height", "product", "network", "other", "group"),
@@ -196,14 +197,8 @@ def means(run: Run, results: xr.Dataset) -> Statistics:
     weights = tuple(results.weight.values.tolist())
     _, coefficients = mixtures(run.world.process, weights)
     squares = xr.DataArray(coefficients, dims=("weight", "product")).dot(results.products, dim="product")
-    every = xr.DataArray(np.arange(results.sizes["network"]), dims="network")
-    a, b = (xr.DataArray(ends, dims="pair") for ends in run.pairs)
-    error = squares.isel(network=every, other=every)
-    common = 0.5 * (squares.isel(network=a, other=b) + squares.isel(network=b, other=a))
-    dependent = 0.5 * (error.isel(network=a) + error.isel(network=b)) - common
-    parts = {"error": error, "common": common, "data_dependent": dependent}
-    parts = {name: x.assign_coords(weight=list(weights)) for name, x in parts.items()}
-    return replicate({**results.drop_vars("products").data_vars, **parts}, run.sets_of)
+    parts = parts_of(squares.assign_coords(weight=list(weights)), *run.pairs)
+    return replicate({**results.drop_vars("products").data_vars, **parts.data_vars}, run.sets_of)
 
 
 def derive(x: xr.Dataset) -> xr.Dataset:

@@ -45,8 +45,7 @@ def make_measure(world: World) -> Wrapped:
     run = over_networks(world.answer, world.mesh, stacked=1)
     run_each = over_networks(world.answer, world.mesh, stacked=3)
 
-    def reduced(arrays: dict[str, Array]) -> dict[str, Array]:
-        return means(world, arrays)
+    reduced = functools.partial(means, world)
 
     @jax.jit
     def measure(params, inputs):

@@ -417,6 +417,11 @@ def version(package: str) -> str | None:
         return None
 
 
+def begun(config: Any) -> dict[str, Any]:
+    """What `config.json` says of any folder: the options, how random numbers are drawn, plugins, and what made it."""
+    return {"options": options_of(config), "draws": DRAWS, "plugins": PLUGINS, **provenance()}
+
+
 def origin(config: Any) -> dict[str, str]:
     """What made a file of results, as its attributes: options, command, commit and device."""
     made = {name: value or "" for name, value in provenance().items() if name in ("command", "commit", "device")}

@@ -17,7 +17,6 @@ from hierdiff.learning.loop import train
 from hierdiff.runs import record
 from hierdiff.runs.checkpoint import noting_termination, only_writer, restore, save, whole_saves
 from hierdiff.runs.laboratory import make_measure, prepare
-from hierdiff.runs.options import PLUGINS, options_of
 from hierdiff.runs.saying import progress
 from hierdiff.runs.world import Inputs, World
 
@@ -67,15 +66,8 @@ def in_folder(folder: Path, config: Any, world: World, resume: str) -> Iterator[
                 if not goes_on:
                     record.discard(folder)
                     kind = type(world)
-                    made = {
-                        "options": options_of(config),
-                        "draws": record.DRAWS,
-                        "plugins": PLUGINS,
-                        **record.provenance(),
-                        "data": world.about,
-                        "world": f"{kind.__module__}:{kind.__qualname__}",
-                    }
-                    record.write_json(folder / "config.json", made)
+                    of_world = {"data": world.about, "world": f"{kind.__module__}:{kind.__qualname__}"}
+                    record.write_json(folder / "config.json", record.begun(config) | of_world)
                 ended = record.finished(folder, "out")
         # Another host may see the folder as it was a while ago.
         yield bool(of_first_process(ended))

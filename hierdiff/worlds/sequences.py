@@ -349,10 +349,16 @@ def _labels(key: Array, config: OnsetConfig, grammar: Grammar, data: DataSets) -
 
 def spectrum_parts(results: xr.Dataset) -> xr.Dataset:
     """The level spectrum as error of each network, and the common and data-dependent parts of each pair."""
-    every = xr.DataArray(np.arange(results.sizes["network"]), dims="network")
-    first, second = (xr.DataArray(results[end].values, dims="pair") for end in ("first", "second"))
     spectrum = results.spectrum.drop_vars(("network", "other", "data_set"), errors="ignore")
-    error = spectrum.isel(network=every, other=every)
-    common = spectrum.isel(network=first, other=second)
-    own = 0.5 * (error.isel(network=first) + error.isel(network=second)) - common
+    return parts_of(spectrum, results["first"].values, results["second"].values)
+
+
+def parts_of(products: xr.DataArray, first: np.ndarray, second: np.ndarray) -> xr.Dataset:
+    """The same of products of the errors of each `network` with those of each `other`, for pairs of networks."""
+    every = xr.DataArray(np.arange(products.sizes["network"]), dims="network")
+    a, b = (xr.DataArray(ends, dims="pair") for ends in (first, second))
+    error = products.isel(network=every, other=every)
+    # Products of two different errors differ with their order, of which there is the mean.
+    common = 0.5 * (products.isel(network=a, other=b) + products.isel(network=b, other=a))
+    own = 0.5 * (error.isel(network=a) + error.isel(network=b)) - common
     return xr.Dataset({"error": error, "common": common, "data_dependent": own})
