@@ -1,0 +1,174 @@
+"""Power laws over sizes: exponents of synthetic runs whose law is known, with and without censored landmarks."""
+
+import math
+
+import numpy as np
+import pytest
+
+from hierdiff.statistics.laws import Law, Mean, Reading, means, power_law
+
+EXPONENT, FIRST = 0.8, 300.0
+
+
+def sweep(rng, grammars=3, sizes=4, own=(0.05, 0.3), between=0.2, beside=0.1, beyond=math.inf, told=math.inf):
+    """Readings of 3 P^0.8, of grammars that spread, in runs that end `beyond` the largest landmark, in log(step).
+
+    `told` are the degrees of freedom with which a run tells its own error.
+    """
+    offsets = between * rng.standard_normal(grammars)
+    last = math.log(3 * (FIRST * 2 ** (sizes - 1)) ** EXPONENT) + beyond
+    readings = []
+    for grammar, offset in enumerate(offsets):
+        for size in FIRST * 2.0 ** np.arange(sizes):
+            error = rng.uniform(*own)
+            place = math.log(3 * size**EXPONENT) + offset + math.hypot(beside, error) * rng.standard_normal()
+            half = 1.96 * error * (math.sqrt(rng.chisquare(told) / told) if told < math.inf else 1)
+            steps = np.exp([place, place - half, place + half])
+            where = dict(zip(("step", "low", "high"), steps, strict=True))
+            if place > last:
+                where = {"step": math.exp(last), "state": "later"}
+            readings.append(Reading(value=size, grammar=grammar, **where))
+    return readings
+
+
+def cover(experiments, seed=0, **setting):
+    """The share of laws whose interval holds the exponent, of those that are estimated; and the share of these."""
+    rng = np.random.default_rng(seed)
+    found = [power_law(sweep(rng, **setting)) for _ in range(experiments)]
+    held = [law.compatible(EXPONENT) for law in found if not law.why]
+    return np.mean(held), len(held) / experiments
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"sizes": 3},
+        {"sizes": 3, "own": (0.3, 0.3), "beside": 0.0, "beyond": 0.2},
+        {"beside": 0.0, "between": 0.3},
+        {"beyond": -0.1, "told": 3},
+    ],
+    ids=str,
+)
+def test_intervals_of_the_exponent_hold_it(setting):
+    held, estimated = cover(120, **setting)
+    assert 0.90 <= held <= 0.98
+    assert estimated > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", [math.inf, 3])
+@pytest.mark.parametrize("beyond", [math.inf, 0.2, -0.1])
+@pytest.mark.parametrize(("between", "beside"), [(0.1, 0.0), (0.3, 0.0), (0.2, 0.2), (0.3, 0.1)])
+@pytest.mark.parametrize("own", [(0.05, 0.05), (0.05, 0.3), (0.3, 0.3)])
+@pytest.mark.parametrize("sizes", [3, 4])
+def test_intervals_of_the_exponent_hold_it_in_all_settings(sizes, own, between, beside, beyond, told):
+    setting = {"sizes": sizes, "own": own, "between": between, "beside": beside, "beyond": beyond, "told": told}
+    held, _ = cover(1000, seed=1, **setting)
+    assert 0.90 - 0.01 <= held <= 0.98 + 0.01
+
+
+def test_without_censoring_the_interval_is_students():
+    readings = sweep(np.random.default_rng(1), own=(0.1, 0.1), beside=0.3)
+    law = power_law(readings)
+    x, y = (np.log([getattr(each, name) for each in readings]).reshape(3, 4) for name in ("value", "step"))
+    x, y = (each - each.mean(1, keepdims=True) for each in (x, y))
+    slope = (x * y).sum() / (x**2).sum()
+    freedom = 12 - 4
+    error = math.sqrt(((y - slope * x) ** 2).sum() / freedom / (x**2).sum())
+    half = 2.3060041 * error  # Student's quantile with eight degrees of freedom
+    np.testing.assert_allclose([law.exponent, law.low, law.high], [slope, slope - half, slope + half], rtol=1e-3)
+    # The band is that of the mean law; in the middle of the sizes it is the narrowest.
+    widths = [math.log(high / low) for *_, low, high in law.line]
+    assert min(widths) == widths[len(widths) // 2]
+    assert law.line[0][0] == pytest.approx(FIRST)
+
+
+def test_censored_landmarks_move_the_exponent_up():
+    """Left out, they would bias it: of the largest size, only runs that are early by chance would count."""
+    rng, kept, left_out = np.random.default_rng(3), [], []
+    for _ in range(50):
+        readings = sweep(rng, own=(0.2, 0.2), beside=0.2, beyond=-0.2)
+        kept.append(power_law(readings).exponent)
+        left_out.append(power_law([each for each in readings if each.reached]).exponent)
+    error = np.nanstd(kept) / math.sqrt(50)
+    assert abs(np.nanmean(kept) - EXPONENT) < 3 * error
+    assert np.nanmean(left_out) < EXPONENT - 3 * error
+
+
+def test_landmarks_before_the_first_checkpoint_count_the_other_way():
+    readings = [
+        Reading(
+            value=size, grammar=grammar, step=size * (1 + 0.1 * grammar) * (1 + 0.02 * (size % 7)), low=1.0, high=1e9
+        )
+        for size in (300.0, 600.0, 1200.0)
+        for grammar in range(2)
+    ]
+    early = [*readings, *(Reading(value=150.0, grammar=grammar, step=20.0, state="earlier") for grammar in range(2))]
+    late = [*readings, *(Reading(value=150.0, grammar=grammar, step=1000.0, state="later") for grammar in range(2))]
+    without, steeper, flatter = (power_law(each).exponent for each in (readings, early, late))
+    assert flatter < without < steeper
+
+
+@pytest.mark.parametrize(
+    ("readings", "why"),
+    [
+        (sweep(np.random.default_rng(0), sizes=2), "reached at 2 of the 3 values"),
+        (
+            [Reading(value=size, grammar=0, step=9.0, state="later") for size in (1.0, 2.0, 3.0)],
+            "reached at 0 of the 3",
+        ),
+        ([Reading(value=size, grammar=size, step=size) for size in (1.0, 2.0, 3.0)], "no more runs"),
+        ([], "reached at 0 of the 3 values"),
+    ],
+    ids=["two sizes", "all censored", "a grammar for each size", "nothing"],
+)
+def test_a_law_that_cannot_be_told_says_why(readings, why):
+    law = power_law(readings)
+    assert why in law.why
+    assert math.isnan(law.exponent)
+    assert not law.compatible(1.0)
+    assert law.line == ()
+
+
+def test_one_grammar_has_a_law_and_an_exact_law_is_found():
+    one = [
+        Reading(value=size, grammar=0, step=2 * size**1.5, low=size, high=4 * size**2) for size in (1.0, 2.0, 4.0, 8.0)
+    ]
+    law = power_law(one)
+    assert law.exponent == pytest.approx(1.5)
+    assert law.low == pytest.approx(1.5, abs=0.01)
+    assert law.high == pytest.approx(1.5, abs=0.01)
+    assert isinstance(law, Law)
+    assert law.line[-1][1] == pytest.approx(2 * 8**1.5)
+
+
+def test_open_ends_and_unknown_intervals_weigh_as_what_is_known():
+    assert Reading(value=1.0, grammar=0, step=10.0, low=0.0, high=20.0).error == pytest.approx(
+        math.log(2) / 1.96, rel=1e-4
+    )
+    assert math.isnan(Reading(value=1.0, grammar=0, step=10.0, low=0.0, high=math.inf).error)
+    assert math.isnan(Reading(value=1.0, grammar=0, step=10.0).error)
+    assert math.isnan(Reading(value=1.0, grammar=0, step=10.0, low=5.0, high=20.0, state="later").error)
+
+
+def test_means_over_grammars_with_a_common_spread():
+    readings = sweep(np.random.default_rng(4), own=(0.1, 0.1))
+    found = means([*readings, Reading(value=9000.0, grammar=0, step=50.0, state="later")])
+    assert [each.value for each in found] == [300, 600, 1200, 2400, 9000]
+    logs = np.log([each.step for each in readings]).reshape(3, 4)
+    np.testing.assert_allclose([each.step for each in found[:4]], np.exp(logs.mean(0)), rtol=1e-4)
+    spread = math.sqrt(((logs - logs.mean(0)) ** 2).sum() / 8)
+    half = 2.3060041 * spread / math.sqrt(3)
+    np.testing.assert_allclose([math.log(each.high / each.step) for each in found[:4]], half, rtol=1e-2)
+    assert found[4] == Mean(value=9000.0) or math.isnan(found[4].step)
+
+
+def test_a_mean_lies_beyond_where_runs_have_ended():
+    reached = [Reading(value=300.0, grammar=g, step=s, low=s / 1.2, high=s * 1.2) for g, s in enumerate((90.0, 110.0))]
+    [alone] = means(reached)
+    [later] = means([*reached, Reading(value=300.0, grammar=2, step=150.0, state="later")])
+    assert later.step > 1.1 * alone.step
+    assert alone.low < alone.step < alone.high
+    # Of one run there is its own interval.
+    [single] = means(reached[:1])
+    assert (single.low, single.high) == pytest.approx((75, 108))
