@@ -17,6 +17,8 @@ from jaxtyping import Float, Int
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtri, stdtrit
 
+from hierdiff.statistics.landmarks import Landmark, nowhere
+
 # A law is asked of so many values of the option at least, at which the landmark is reached.
 VALUES = 3
 # The variance of log(step) below which nothing is told apart: that of the places at which curves are fitted.
@@ -80,16 +82,6 @@ class Law:
         return self.low <= exponent <= self.high
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Mean:
-    """The mean step over grammars at one value, with its 95% interval; nan where no run has reached the landmark."""
-
-    value: float
-    step: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-
-
 def power_law(readings: Sequence[Reading], places: int = 17) -> Law:
     """The power law of a landmark, with the exponent as it is within each grammar."""
     there = {reading.grammar for reading in readings if reading.reached}
@@ -115,25 +107,39 @@ def power_law(readings: Sequence[Reading], places: int = 17) -> Law:
     return Law(exponent=float(fit.value[0]), low=low, high=high, line=tuple(map(tuple, line.tolist())))
 
 
-def means(readings: Sequence[Reading]) -> list[Mean]:
-    """The mean step at each value; how far grammars and runs spread is the same at all values.
+def means(readings: Sequence[Reading]) -> dict[float, Landmark]:
+    """The mean of log(step) over the runs at each value, as a step; how far runs spread is the same at all values.
 
-    A single run has its own interval.
+    Where one run at each value has reached it, that is its own interval. Where none has, it is not located, but
+    `from_start` where all are earlier.
     """
-    every = sorted({reading.value for reading in readings})
     there = sorted({reading.value for reading in readings if reading.reached})
     used = [reading for reading in readings if reading.value in there]
     reached = [reading for reading in used if reading.reached]
-    found = {}
+    found = {
+        value: nowhere(from_start=all(each.state == "earlier" for each in readings if each.value == value))
+        for value in sorted({reading.value for reading in readings})
+    }
     if len(reached) == len(there):
-        found = {each.value: Mean(value=each.value, step=each.step, low=each.low, high=each.high) for each in reached}
+        known = {each.value: (each.step, each.low, each.high) for each in reached}
     else:
         design = np.array([[reading.value == value for value in there] for reading in used], float)
-        for column, value in enumerate(there):
-            fit, *ends = _regression(design, used, column)
-            low, high = np.exp(ends)
-            found[value] = Mean(value=value, step=math.exp(fit.value[column]), low=float(low), high=float(high))
-    return [found.get(value, Mean(value=value)) for value in every]
+        fits = [_regression(design, used, column) for column in range(len(there))]
+        known = {
+            value: np.exp([fit.value[column], *ends]).tolist()
+            for column, (value, (fit, *ends)) in enumerate(zip(there, fits, strict=True))
+        }
+    return found | {
+        value: Landmark(*where, math.nan, not math.isnan(where[1]), False) for value, where in known.items()
+    }
+
+
+def ends_of_phases(begins: Sequence[float]) -> list[float]:
+    """Where each phase ends, of phases in order, of which all but the first begin at a step each.
+
+    Where several hold, the last counts: a phase that begins after a later one never comes, and ends where that begins.
+    """
+    return [min(begins[number:]) for number in range(len(begins))]
 
 
 def _regression(design: np.ndarray, readings: Sequence[Reading], column: int) -> tuple[Fit, float, float]:
