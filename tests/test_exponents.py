@@ -1,10 +1,14 @@
 """Power laws over sizes: exponents of synthetic runs whose law is known, with and without censored landmarks."""
 
+import json
 import math
 
 import numpy as np
 import pytest
+import xarray as xr
 
+from hierdiff.questions import laws
+from hierdiff.runs import record
 from hierdiff.statistics.laws import Law, Reading, ends_of_phases, means, power_law
 
 EXPONENT, FIRST = 0.8, 300.0
@@ -192,3 +196,161 @@ def test_a_mean_lies_beyond_where_runs_have_ended():
 )
 def test_where_two_phases_hold_the_later_counts(begins, ends):
     assert ends_of_phases(begins) == ends
+
+
+STEPS = np.unique(np.rint(np.geomspace(10, 20_000, 32)))
+GRAMMAR = {"depth": 2, "vocab": 6, "rules": 4}
+UNTOLD = {"value": None, "reached": False, "from_start": False, "resolved": True}
+
+
+def planted(folder, size, offset, *, steps=STEPS, samples=True, half=0.1):
+    """The record of a run whose curves pass their levels at known steps, each a power of the size, times `offset`.
+
+    They are told to a share `half` of the level.
+    """
+
+    def passing(level, step):
+        return level * (steps / (offset * step)), np.full(len(steps), half * level)
+
+    folder.mkdir()
+    own, own_half = passing(laws.BIASED, 2 * size**0.5)
+    slope, slope_half = passing(0.01, 1.0 * size)
+    common = 2 * laws.MISSED * (steps / (offset * 20)) ** -0.5  # of a tree that says 2
+    log = np.log(steps / (offset * 3 * size**0.7))
+    loss = 1 + log**2
+    curves = {
+        "own_against_other": own,
+        "own_against_other_half": own_half,
+        "slope": slope,
+        "slope_half": slope_half,
+        "total_error": common / 0.8,
+        "total_error_half": 0 * common,
+        "total_share": 0 * common + 0.2,
+        "total_share_half": 0 * common + 0.02,
+        "split": loss,
+    }
+    data = {name: (("step", "noise"), x[:, None]) for name, x in curves.items()}
+    data |= {"excess": ("step", loss), "increment": ("height", [3.0, 7.0, 1.5, 0.5])}
+    coordinates = {"step": steps, "noise": [0.15], "height": [-1, 0, 1, 2]}
+    record.write_results(folder / "curves.nc", xr.Dataset(data, coordinates))
+    if samples:
+        valid, valid_half = passing(laws.VALID, 50.0)
+        copies, copies_half = passing(laws.COPIED, 3.0 * size)
+        both = {"validity": valid, "validity_half": valid_half, "more_copies": copies, "more_copies_half": copies_half}
+        data = {name: (("step", "height"), np.stack([x, x, x / 2], 1)) for name, x in both.items()}
+        coordinates = {"step": steps, "height": [0, 1, 2]}
+        record.write_results(folder / "neighbours.curves.nc", xr.Dataset(data, coordinates))
+    step = offset * 3 * size**0.7
+    told = step < steps[-1] / 2
+    landmark = {"step": step, "low": 0.9 * step, "high": 1.1 * step, "value": 1.0, "reached": True, "from_start": False}
+    record.write_json(
+        folder / "summary.json",
+        {
+            "onset": landmark if told else {"step": None, "low": None, "high": None, **UNTOLD},
+            "best": landmark if told else {"step": None, "low": None, "high": None, **UNTOLD},
+            "memorization": {"step": None, "low": None, "high": None, **UNTOLD},
+            "onset_noise": 0.15,
+            "slope_noise": 0.15,
+            "slope_level": 0.01,
+        },
+    )
+    record.write_json(folder / "config.json", {"options": {"grammar": GRAMMAR}})
+    return folder
+
+
+def swept(tmp_path, sizes=(300, 600, 1200), offsets=(0.9, 1.0, 1.2), **options):
+    return [
+        laws.Swept(
+            {"size": size, "steps": 10 * size}, seed, planted(tmp_path / f"{size}-{seed}", size, each, **options)
+        )
+        for size in sizes
+        for seed, each in enumerate(offsets)
+    ]
+
+
+def test_planted_laws_windows_and_phases_are_found(tmp_path):
+    found = laws.found(swept(tmp_path))
+    exponents = {
+        "turning point": 0.7,
+        "best": 0.7,
+        "memorization": 1.0,
+        "biased": 0.5,
+        "learned": 0.0,
+        "valid, height 1": 0.0,
+        "valid, height 2": 0.0,
+        "copies, height 1": 1.0,
+        "copies, height 2": 1.0,
+    }
+    numbers = json.loads(json.dumps(record.as_json(found.numbers), allow_nan=False))
+    assert {name: each["law"]["exponent"] for name, each in numbers["landmarks"].items()} == pytest.approx(
+        exponents, abs=0.02
+    )
+    of = numbers["landmarks"]
+    middle = (0.9 * 1.0 * 1.2) ** (1 / 3)
+    assert of["memorization"]["means"][1]["step"] == pytest.approx(600 * middle, rel=0.03)
+    assert of["copies, height 2"]["means"][1]["step"] == pytest.approx(2 * 3 * 600 * middle, rel=0.03)
+    assert of["learned"]["means"][0]["step"] == pytest.approx(20 * middle, rel=0.05)
+    assert of["memorization"]["means"][1]["low"] < 600 < of["memorization"]["means"][1]["high"]
+    # Each run's interval is where the curve, told to a tenth, may be at its level.
+    [first] = [x for x in of["memorization"]["readings"] if x["value"] == 600 and x["grammar"] == [1]]
+    assert first["low"] == pytest.approx(540, rel=0.05)
+    assert first["high"] == pytest.approx(660, rel=0.05)
+    for phases, size in zip(numbers["phases"], (300, 600, 1200), strict=True):
+        assert phases["value"] == size
+        begins = [20 * middle, 2 * size**0.5 * middle, size * middle]
+        assert phases["ends"] == pytest.approx(begins, rel=0.05)
+    windows = [{"height": 1, "opens": "valid, height 1", "closes": "copies, height 1", "sample_size": 6 * 4**2}]
+    windows += [{"height": 2, "opens": "valid, height 2", "closes": "copies, height 2", "sample_size": 6 * 4**3}]
+    assert numbers["windows"] == windows
+    assert "the onset of memorization as size^1.0" in found.sentence
+    [row] = [line for line in found.lines if line.strip().startswith("memorization") and "9 of 9" in line]
+    assert row.split()[-1] == "yes"
+
+
+def test_runs_that_end_too_early_are_censored(tmp_path):
+    """The steps end before the largest sets are memorized; where no run gets there, no law is told."""
+    found = laws.found(swept(tmp_path, sizes=(150, 300, 600, 1200), steps=STEPS[STEPS < 1000]))
+    of = found.numbers["landmarks"]
+    states = [reading.state for reading in of["memorization"]["readings"]]
+    assert states == 9 * ["reached"] + 3 * ["later"]
+    assert of["memorization"]["law"].exponent == pytest.approx(1.0, abs=0.1)
+    assert of["copies, height 2"]["law"].why
+    assert of["copies, height 2"]["means"][-1]["step"] != of["copies, height 2"]["means"][-1]["step"]
+    assert found.numbers["phases"][-1]["ends"][-1] == math.inf
+    # A turning point that is not told lies beyond where the split is smallest.
+    [reading] = [x for x in of["turning point"]["readings"] if x.value == 1200 and x.grammar == (2,)]
+    assert reading.state == "later"
+    assert 300 < reading.step < 1000
+    assert "not reached" in found.lines[-1] or "not estimated" in found.lines[-1]
+
+
+def test_two_sizes_have_landmarks_and_no_law(tmp_path):
+    found = laws.found(swept(tmp_path, sizes=(300, 600), samples=False))
+    assert not found.numbers["windows"]
+    assert all("at 2 of the 3 values" in each["law"].why for each in found.numbers["landmarks"].values())
+    assert "not estimated" in found.sentence
+    assert found.numbers["landmarks"]["biased"]["means"][0]["step"] == pytest.approx(2 * 300**0.5 * 1.026, rel=0.05)
+
+
+def test_one_grammar_has_its_own_intervals_and_a_wide_law(tmp_path):
+    runs = swept(tmp_path, offsets=(1.0,))
+    found = laws.found(runs)
+    of = found.numbers["landmarks"]["memorization"]
+    assert of["means"][0]["low"] == pytest.approx(270, rel=0.05)
+    assert of["law"].compatible(1.0)
+    assert found.numbers["grammars"] == 1
+
+
+def test_options_beside_the_swept_one_share_the_exponent(tmp_path):
+    """A width moves landmarks by a factor; steps that follow the size are no option of their own."""
+    runs = [
+        laws.Swept({"size": size, "width": width, "steps": size}, 0, folder)
+        for width, offset in ((24, 0.5), (48, 1.5))
+        for size in (300, 600, 1200)
+        for folder in [planted(tmp_path / f"{size}-{width}", size, offset)]
+    ]
+    law = laws.found(runs).numbers["landmarks"]["memorization"]["law"]
+    assert law.exponent == pytest.approx(1.0, abs=0.02)
+    assert law.high - law.low < 0.2
+    words = [laws.Swept({"size": "many"}, 0, run.folder) for run in runs]
+    assert "numbers above zero" in laws.found(words).sentence
