@@ -48,18 +48,15 @@ class Found(NamedTuple):
 def found(runs: list[Swept], of: str = "size") -> Found:
     """The power laws of all landmarks over the values of one option, the windows of the heights, and the phases.
 
-    Runs of one seed share a grammar. Where other options have several values beside one of this, a landmark may lie
-    elsewhere at each of them, by one factor, and all share an exponent.
+    The runs of one seed are of one grammar. Where they differ in other options, these are to go with this one.
     """
     if not all(isinstance(run.values[of], int | float) and run.values[of] > 0 for run in runs):
         why = f"a law needs values of {of} that are numbers above zero"
         return Found([], f"No law over {of}: {why}.", {"of": of, "why": why})
-    beside = [name for name in runs[0].values if name != of and not _follows(runs, name, of)]
     readings: dict[str, list[Reading]] = {}
     for run in runs:
-        grammar = (run.seed, *(str(run.values[name]) for name in beside))
         for name, where in landmarks(run.folder).items():
-            readings.setdefault(name, []).append(Reading(value=float(run.values[of]), grammar=grammar, **where))
+            readings.setdefault(name, []).append(Reading(value=float(run.values[of]), grammar=run.seed, **where))
     laws = {name: power_law(each) for name, each in readings.items()}
     by_value = {name: means(each) for name, each in readings.items()}
     values = sorted({float(run.values[of]) for run in runs})
@@ -84,11 +81,6 @@ def found(runs: list[Swept], of: str = "size") -> Found:
         ],
     }
     return Found(_table(of, values, readings, by_value, laws), _sentence(of, numbers, laws), numbers)
-
-
-def _follows(runs: list[Swept], name: str, of: str) -> bool:
-    """Whether an option has one value at each value of another: both are walked together."""
-    return len({(run.values[of], str(run.values[name])) for run in runs}) == len({run.values[of] for run in runs})
 
 
 def landmarks(folder: Path) -> dict[str, dict[str, Any]]:
@@ -121,7 +113,8 @@ def _of_phases(at: xr.Dataset) -> Iterator[tuple[str, dict[str, Any]]]:
         tree = float(at.increment.sel(height=slice(1, None)).sum("height"))
         common = at.total_error * (1 - at.total_share) / tree
         half = np.hypot(at.total_error_half * (1 - at.total_share), at.total_error * at.total_share_half) / tree
-        yield LEARNED, _where(crossing_of_record(*_numbers(at.step, -common, half), -MISSED), at)
+        steps = at.step.values.astype(float)
+        yield LEARNED, _where(crossing_of_record(steps, -common.values, half.values, -MISSED), at)
 
 
 def _of_heights(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -147,18 +140,15 @@ def _copied(height: int) -> str:
 
 def _landmark(known: Mapping[str, Any]) -> Landmark:
     """A landmark of a summary in JSON, which has no numbers that are not finite."""
-    found = {name: math.nan if x is None else x for name, x in known.items()}
+    found: dict[str, Any] = {name: math.nan if x is None else x for name, x in known.items()}
     if found["reached"] and math.isnan(found["high"]):
         found["high"] = math.inf
     return Landmark(**found)
 
 
 def _crossing(curves: xr.Dataset, name: str, level: float) -> Landmark:
-    return crossing_of_record(*_numbers(curves.step, curves[name], curves[f"{name}_half"]), level)
-
-
-def _numbers(*curves: xr.DataArray) -> list[np.ndarray]:
-    return [curve.values.astype(float) for curve in curves]
+    steps = curves.step.values.astype(float)
+    return crossing_of_record(steps, curves[name].values, curves[f"{name}_half"].values, level)
 
 
 def _minimum(known: Landmark, curves: xr.Dataset, lowest: Minima) -> dict[str, Any]:

@@ -10,7 +10,7 @@ reached is known to lie beyond the end of its run: such a run enters with the ta
 import dataclasses
 import math
 from collections.abc import Hashable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -130,7 +130,8 @@ def means(readings: Sequence[Reading]) -> dict[float, Landmark]:
             for column, (value, (fit, *ends)) in enumerate(zip(there, fits, strict=True))
         }
     return found | {
-        value: Landmark(*where, math.nan, not math.isnan(where[1]), False) for value, where in known.items()
+        value: Landmark(step, low, high, math.nan, not math.isnan(low), False)
+        for value, (step, low, high) in known.items()
     }
 
 
@@ -168,7 +169,8 @@ def _regression(design: np.ndarray, readings: Sequence[Reading], column: int) ->
         for far in 2.0 ** np.arange(12):
             if beyond(coefficients[column] + far * step) > 0:
                 before = coefficients[column] + (far / 2 if far > 1 else 0) * step
-                return float(brentq(beyond, before, coefficients[column] + far * step, xtol=1e-4 * abs(step)))
+                found: Any = brentq(beyond, before, coefficients[column] + far * step, xtol=1e-4 * abs(step))
+                return float(found)
         return sign * math.inf
 
     return fit, end(-1), end(1)
