@@ -2,11 +2,16 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.container import ErrorbarContainer
 
+from hierdiff.pictures import laws as album
+from hierdiff.pictures import style
+from hierdiff.pictures.records import Records
 from hierdiff.questions import laws
 from hierdiff.runs import record
 from hierdiff.statistics.laws import Law, Reading, ends_of_phases, means, power_law
@@ -345,3 +350,62 @@ def test_a_law_needs_numbers(tmp_path):
     found = laws.found([laws.Swept({"network": "tree"}, 0, tmp_path)], "network")
     assert found.lines == []
     assert "numbers above zero" in found.sentence
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The numbers of a sweep whose runs end before the largest sets are memorized, and what draws a figure of them."""
+    folder = tmp_path_factory.mktemp("sweep")
+    records = Records(folder, "smoke", {"sweep": SimpleNamespace(of="runs")})
+    runs = swept(folder, sizes=(150, 300, 600, 1200), steps=STEPS[STEPS < 1000])
+    record.require_writable("out", folder / "sweep-smoke")
+    record.write_json(folder / "sweep-smoke" / "sweep.json", {"laws": [laws.found(runs)._asdict()]})
+    numbers = record.read_json(folder / "sweep-smoke" / "sweep.json")["laws"][0]["numbers"]
+
+    def draw(name):
+        with style.drawing():
+            return getattr(album, name)(records).axes
+
+    return numbers, draw
+
+
+def labelled(axes):
+    return {str(line.get_label()): line for line in axes.lines if not str(line.get_label()).startswith("_")}
+
+
+def test_the_figure_of_laws_has_runs_lines_and_arrows(drawn):
+    numbers, draw = drawn
+    [axes] = draw("laws")
+    law = numbers["landmarks"]["memorization"]["law"]
+    words = f"memorization: P^{law['exponent']:.2f} ({law['low']:.2f} to {law['high']:.2f})"
+    np.testing.assert_array_equal(labelled(axes)[words].get_xydata(), np.array(law["line"])[:, :2])
+    arrows = [each for each in axes.containers if isinstance(each, ErrorbarContainer)]
+    readings = [x for name in album.MARKERS for x in numbers["landmarks"][name]["readings"]]
+    assert len(arrows) == sum(x["state"] != "reached" for x in readings) > 0
+    points = [tuple(x) for line in axes.lines if len(line.get_xdata()) == 1 for x in line.get_xydata()]
+    assert {(x["value"], x["step"]) for x in numbers["landmarks"]["memorization"]["readings"]} <= {*points}
+
+
+def test_the_figure_of_phases_has_borders_between_shades(drawn):
+    numbers, draw = drawn
+    [axes] = draw("phases")
+    for (_, line), name in zip(labelled(axes).items(), album.BORDERS, strict=True):
+        there = [mean for mean in numbers["landmarks"][name]["means"] if mean["step"]]
+        assert line.get_xydata().tolist() == [[mean["value"], mean["step"]] for mean in there]
+    # A phase that has not begun at the end of the runs is not drawn there.
+    *_, memorizing = [each.get_paths()[0] for each in axes.collections[: len(album.PHASES)]]
+    assert memorizing.contains_point((160, 900))
+    assert not memorizing.contains_point((1199, 900))
+    assert [text.get_text().strip() for text in axes.texts][-2:] == ["biased", "memorizing"]
+
+
+def test_the_figure_of_windows_has_a_panel_for_each_height(drawn):
+    numbers, draw = drawn
+    panels = draw("windows")
+    assert [axes.get_title() for axes in panels] == ["height 1", "height 2"]
+    for axes, window in zip(panels, numbers["windows"], strict=True):
+        opens, closes, size = labelled(axes).values()
+        for line, name in ((opens, window["opens"]), (closes, window["closes"])):
+            there = [mean["step"] for mean in numbers["landmarks"][name]["means"] if mean["step"]]
+            assert line.get_ydata().tolist() == there
+        assert size.get_xdata() == 2 * [window["sample_size"]]
