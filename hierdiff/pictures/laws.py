@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from hierdiff.errors import require
 from hierdiff.pictures import style
 from hierdiff.pictures.records import Need, Records, needs
 
@@ -100,8 +101,17 @@ def windows(records: Records) -> Figure:
 
 
 def swept(records: Records) -> dict[str, Any]:
-    """The laws over the first option that the sweep is over."""
-    return records.read(SWEEP, SWEEP)["laws"][0]["numbers"]
+    """The laws over the first option of the sweep that has any.
+
+    Raises:
+      OptionError: it has none.
+    """
+    found = [each["numbers"] for each in records.read(SWEEP, SWEEP)["laws"]]
+    there = [numbers for numbers in found if "landmarks" in numbers]
+    require(
+        bool(there), "runs", str(records.file(Need(SWEEP, SWEEP))), "a sweep over three numbers above zero, or more"
+    )
+    return there[0]
 
 
 def steps_within(numbers: Mapping[str, Any]) -> tuple[float, float]:

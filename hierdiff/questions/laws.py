@@ -213,10 +213,10 @@ def _table(
     steps = [
         {"landmark": name, **{f"{value:,g}": interval(by_value[name][value]) for value in values}} for name in laws
     ]
-    rows = []
+    rows, as_size = [], of == "size"
     for name, law in laws.items():
         states = [reading.state for reading in readings[name]]
-        known = published(name, heights) if of == "size" else None
+        known = published(name, heights) if as_size else None
         rows.append(
             {
                 "landmark": name,
@@ -234,9 +234,18 @@ def _table(
         f"{VALID:g} are valid, and {COPIED:g} more are copies of the own set than of another",
         *aligned(steps),
         "",
-        f"step = c {of}^exponent; before, after: runs in which it lies before the first checkpoint, or after the end",
+        f"step = c {of}^exponent; before, after: runs in which it lies before the first checkpoint, or after the end"
+        + (
+            f"; published: {sources(MEMORIZING)} for memorizing, {sources(GENERATING)} for generating well"
+            if as_size
+            else ""
+        ),
         *aligned(rows),
     ]
+
+
+def sources(known: tuple[float, tuple[str, ...]]) -> str:
+    return f"{known[0]:g} (arXiv {', '.join(known[1])})"
 
 
 def exponent(law: Law) -> str:
@@ -258,6 +267,9 @@ def _sentence(of: str, numbers: dict[str, Any], laws: dict[str, Law]) -> str:
         else f"{words} {NOT_ESTIMATED} ({laws[name].why})"
         for name, words in ((TURNING, "the turning point"), (BEST, "best"), (MEMORIZATION, "the onset of memorization"))
     ]
+    if of == "size" and not laws[MEMORIZATION].why:
+        holds = "is" if laws[MEMORIZATION].compatible(MEMORIZING[0]) else "is not"
+        told.append(f"this {holds} compatible with the published {sources(MEMORIZING)}")
     values = numbers["values"]
     return (
         f"Over {len(values)} values of {of}, {values[0]:,g} to {values[-1]:,g}, and {numbers['grammars']} grammars, "

@@ -89,7 +89,7 @@ def power_law(readings: Sequence[Reading], places: int = 17) -> Law:
     reached = [reading for reading in used if reading.reached]
     values = sorted({reading.value for reading in reached})
     if len(values) < VALUES:
-        return Law(why=f"reached at {len(values)} of the {VALUES} values that a law needs")
+        return Law(why=f"reached at {len(values)} values, needs {VALUES}")
     if len(reached) <= len(there) + 1:
         return Law(why="no more runs have reached it than the law has numbers")
     grammars = sorted(there, key=str)
