@@ -48,20 +48,17 @@ def cover(experiments, seed=0, **setting):
     return np.mean(held), len(held) / experiments
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [
+def test_intervals_of_the_exponent_hold_it():
+    """In some settings, with and without censored runs, and where runs tell their own errors badly."""
+    settings = (
         {"sizes": 3},
         {"sizes": 3, "own": (0.3, 0.3), "beside": 0.0, "beyond": 0.2},
         {"beside": 0.0, "between": 0.3},
         {"beyond": -0.1, "told": 3},
-    ],
-    ids=str,
-)
-def test_intervals_of_the_exponent_hold_it(setting):
-    held, estimated = cover(80, **setting)
+    )
+    held, estimated = np.mean([cover(80, **setting) for setting in settings], 0)
     assert 0.90 <= held <= 0.98
-    assert estimated > 0.9
+    assert estimated > 0.95
 
 
 @pytest.mark.slow
