@@ -10,7 +10,6 @@ thousands stands outside of such comments, of code and of links.
 
 import argparse
 import functools
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ def curves(name: str) -> xr.Dataset:
 
 
 def landmark(name: str, key: str) -> Landmark:
-    return Landmark(**{field: math.nan if x is None else x for field, x in at(summary(name), key).items()})
+    return Landmark(**record.numbers(at(summary(name), key)))
 
 
 def at(nested: Any, path: str) -> Any:
