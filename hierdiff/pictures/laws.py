@@ -10,9 +10,8 @@ from matplotlib.patheffects import withStroke
 
 from hierdiff.errors import require
 from hierdiff.pictures import style
-from hierdiff.pictures.records import Need, Records, needs
+from hierdiff.pictures.records import SWEEP, Need, Records, needs
 
-SWEEP = "sweep"
 # How the landmarks that every run reports are drawn, and what begins a phase.
 MARKERS = {"turning point": "o", "memorization": "^", "best": "s"}
 BORDERS = {"learned": "C5", "biased": style.SPLIT, "memorization": style.SLOPE}

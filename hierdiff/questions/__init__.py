@@ -272,6 +272,8 @@ QUESTIONS: dict[str, Entry] = {
         asks="How do the landmarks move with an option? The run at every combination of some values, and the laws.",
         presets={preset: SweepConfig(over=(as_many_epochs(ONSET[preset], *sizes),)) for preset, sizes in SIZES.items()},
         of="runs",
+        pictures=("laws", "phases", "windows"),
+        album="hierdiff.pictures.laws",
         minutes=180.0,
     ),
     "stopping": Entry(
@@ -283,7 +285,7 @@ QUESTIONS: dict[str, Entry] = {
             "paper": StoppingConfig(sizes=(5000, 12_000), train_epochs=30_000),
         },
         of="runs",
-        pictures=("stopping", "growth"),
+        pictures=("stopping",),
         minutes=37.5,
     ),
     "processes": Entry(
