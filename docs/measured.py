@@ -16,7 +16,11 @@ from typing import Any
 
 import xarray as xr
 
+from hierdiff.questions import QUESTIONS
+from hierdiff.questions.command import read
 from hierdiff.runs import record
+from hierdiff.runs.command_line import Parser
+from hierdiff.runs.options import flat, options_of
 from hierdiff.statistics import words
 from hierdiff.statistics.landmarks import Landmark
 
@@ -110,10 +114,26 @@ def fenced(lines: list[str]) -> str:
 
 
 def command(name: str) -> str:
-    """The command that made a record, the commit that it was made by, and the device that it was made on."""
+    """The command that makes a record, the commit that it was made by, and the device that it was made on.
+
+    Options whose defaults have changed since are added to the command that made it.
+    """
     file = RECORDS / name / "config.json"
     made = record.read_json(file) if file.exists() else summary(name)
-    return f"`{made['command']}` (commit `{made['commit'][:7]}`, on {made['device']})"
+    now = " ".join([made["command"], *moved(made["command"], made["options"])])
+    return f"`{now}` (commit `{made['commit'][:7]}`, on {made['device']})"
+
+
+def moved(command: str, options: dict[str, Any]) -> list[str]:
+    """What a command must be told today so that it means the options that it meant once."""
+    name, *told = re.sub(r"^python -m experiments\.", "", command).split()
+    config, _ = read(name, QUESTIONS[name], Parser(prog=name), told)
+    today, then = flat(options_of(config)), flat(options)
+    return [
+        f"--{option.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+        for option, value in then.items()
+        if option in today and value != today[option]
+    ]
 
 
 def cells(kind: str, sets: tuple[int, ...], resolved: bool) -> list[dict[str, Any]]:

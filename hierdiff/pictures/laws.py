@@ -89,7 +89,8 @@ def windows(records: Records) -> Figure:
         axes.fill_between(values, low, np.maximum(low, high), color="0.88", linewidth=0)
         means(axes, opens, within, "half of the blocks valid", color="C0", marker="o")
         means(axes, closes, within, "copies of the own set", 1.06, color=style.SLOPE, marker="^")
-        axes.axvline(window["sample_size"], color="0.3", linestyle="--", linewidth=0.8, label="sample size v m^(h+1)")
+        if size := window["sample_size"]:
+            axes.axvline(size, color="0.3", linestyle="--", linewidth=0.8, label="sample size v m^(h+1)")
         over(axes, numbers)
         unit = "  [sequences]" if numbers["of"] == "size" else ""
         axes.set(title=f"height {window['height']}", xlabel=f"{letter(numbers)}{unit}", ylim=within)

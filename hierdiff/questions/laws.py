@@ -1,5 +1,6 @@
 """How do landmarks grow with the size of the training sets, or with another option? The laws, from runs of a sweep."""
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -75,7 +76,12 @@ def found(runs: list[Swept], of: str = "size") -> Found:
             if LEARNED in readings
         ],
         "windows": [
-            {"height": height, "opens": _valid(height), "closes": _copied(height), "sample_size": size}
+            {
+                "height": height,
+                "opens": _valid(height),
+                "closes": _copied(height),
+                "sample_size": size if of == "size" else None,
+            }
             for height, size in sample_sizes(runs[0].folder)
             if _valid(height) in readings
         ],
@@ -139,11 +145,10 @@ def _copied(height: int) -> str:
 
 
 def _landmark(known: Mapping[str, Any]) -> Landmark:
-    """A landmark of a summary in JSON, which has no numbers that are not finite."""
-    found: dict[str, Any] = {name: math.nan if x is None else x for name, x in known.items()}
-    if found["reached"] and math.isnan(found["high"]):
-        found["high"] = math.inf
-    return Landmark(**found)
+    """A landmark of a summary; in JSON an end that is open has no number."""
+    found = Landmark(**record.numbers(known))
+    open_end = found.reached and math.isnan(found.high)
+    return dataclasses.replace(found, high=math.inf) if open_end else found
 
 
 def _crossing(curves: xr.Dataset, name: str, level: float) -> Landmark:
