@@ -93,6 +93,15 @@ def test_what_cannot_be_swept_is_said_in_one_sentence(options, said, tmp_path, c
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_swept_may_be_said_at_once_or_in_parts(monkeypatch):
+    for line in ("--over size=100,200 width=8,16", "--over size=100,200 --over width=8,16"):
+        config, _ = asked(monkeypatch, "sweep", line.split())
+        assert config.own.over == ("size=100,200", "width=8,16")
+    # Of what else is given twice, the last counts.
+    config, _ = asked(monkeypatch, "sweep", ["--seeds", "0", "1", "--noise", "0.1", "--seeds", "3", "--noise", "0.15"])
+    assert (config.own.seeds, config.training.measure.noise) == ((3,), (0.15,))
+
+
 def test_questions_are_put_to_runs_as_these_can_answer_them(monkeypatch):
     config, _ = asked(monkeypatch, "sweep", ["--over", "size=300,2000", "--then", "membership", "uturn"])
     small, large = (

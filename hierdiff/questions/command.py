@@ -155,9 +155,11 @@ def answer(name: str, config: Any, *, report: str = "on", **options: Any) -> Non
     """Have a question answered, and a report made of the records in its folder."""
     entry = QUESTIONS[name]
     pkgutil.resolve_name(entry.module).answer(config, argparse.Namespace(entry=entry, **options))
-    # A run of several is reported with the others.
-    if report == "on" and not options.get("plan") and options.get("job") is None:
-        write_report(options.get("run") or options["out"])
+    folder = options.get("run") or options["out"]
+    # Several runs are reported once they are gathered.
+    there = entry.of != "runs" or (folder / f"{name}.json").exists()
+    if report == "on" and not options.get("plan") and there:
+        write_report(folder)
 
 
 def write_report(folder: Path) -> None:

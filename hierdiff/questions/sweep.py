@@ -78,7 +78,7 @@ class Job(NamedTuple):
             return saying.part(lambda share: show(ends[number] - (1 - share) * self.minutes[number]))
 
         with part(0):
-            if not record.finished(self.folder, "out"):
+            if not of_first_process(record.finished(self.folder, "out")):
                 training.train(self.point.config, world.set_up(self.point.config), self.folder)
         for number, (name, question) in enumerate(self.asked.items(), 1):
             with part(number):
