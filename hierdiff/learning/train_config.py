@@ -17,6 +17,12 @@ class TrainConfig(Options):
 
     steps: int = option(10_000, "training steps", least=2, most=COUNTED)
     batch: int = option(128, "samples in a batch, drawn with replacement", least=1, most=1_000_000)
+    noise_draws: int = option(
+        0,
+        "fixed draws of the noise of each sample, one of which it has at any level; 0: fresh noise each time",
+        least=0,
+        most=10**6,
+    )
     optimizer: str = option("adam", "what follows the gradient", among=OPTIMIZERS)
     learning_rate: float = option(1e-3, "the optimizer's learning rate at the start", above=0, below=1)
     warm_up: int = option(
