@@ -43,17 +43,22 @@ class TrainingSet(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A sample in training, or, with an axis before all, a batch of them: its number in the set and its noise level."""
+    """A sample in training, or, with an axis before all, a batch of them: its number in the set and its noise level.
+
+    `noise` is the key of its noise, where that is one of a few fixed draws.
+    """
 
     number: Int[Array, "*n"]
     x_0: Array
     t: Int[Array, "*n"]
     weight: Float[Array, "*n"]
     labels: Int[Array, "*n nodes"] | None = None
+    noise: Array | None = None
 
 
 # Of a network's weights, a batch and a key for each of its samples: the loss of each, `(n,)`, which depends on the
-# weights, the sample and its key alone. The noise is drawn of the key; dropout, of the first, for the whole batch.
+# weights, the sample and its key alone. The noise is drawn of the sample's own key, if it has one, and else of this
+# one; dropout, of the first, for the whole batch.
 Losses = Callable[[Any, Sample, Array], Float[Array, " n"]]
 
 
@@ -63,6 +68,15 @@ def draw(key: Array, data: TrainingSet, batch: int, levels: int) -> Sample:
     t = stratified_times(key_for(key, "levels"), batch, levels)
     labels = None if data.labels is None else data.labels[number]
     return Sample(number, data.x_0[number], t, data.weight[number], labels)
+
+
+def fixed_noise(key: Array, numbers: Int[Array, " n"], draw: Int[Array, " n"]) -> Array:
+    """The key of the noise of each sample, given its number in the set and that of its draw: the same at every step.
+
+    The noise is fixed and the level is not: at each level, a sample is met with one of its draws, as in arXiv
+    2502.00336, where every level is learned for itself. `key` is the network's: others on its set have other draws.
+    """
+    return jax.vmap(jax.random.fold_in)(keys_of(key_for(key, "fixed noise"), numbers), draw)
 
 
 def token_losses(
@@ -80,7 +94,7 @@ def token_losses(
         return jnp.where((u >= label_drop)[:, None], labels, -1)
 
     def losses(params, samples, keys):
-        x_t = corrupt_each(process, keys, samples.x_0, samples.t)
+        x_t = corrupt_each(process, keys if samples.noise is None else samples.noise, samples.x_0, samples.t)
         labels = None if samples.labels is None else shown(samples.labels, keys)
         x_0, t, x_t, labels = spread_batch((samples.x_0, samples.t, x_t, labels), mesh)
         log_f = log_posterior(params, x_t, t, key_for(keys[0], "dropout"), labels)
@@ -132,6 +146,9 @@ def make_training(
         def step(i, state):
             of_step = jax.random.fold_in(key, i)
             samples = draw(of_step, data, config.batch, levels)
+            if config.noise_draws:
+                which = jax.random.randint(key_for(of_step, "draws"), (config.batch,), 0, config.noise_draws)
+                samples = samples._replace(noise=fixed_noise(key, samples.number, which))
             keys = keys_of(key_for(of_step, "noise"), jnp.arange(config.batch))
             value, gradient = jax.value_and_grad(batch_loss)(state.params, samples, keys)
             # optax raises a float to the power of the integer step.
