@@ -209,7 +209,7 @@ def test_the_cross_entropy_is_that_of_masked_leaves_and_the_bound_weighs_it_by_i
     tokens, params = jax.random.randint(jax.random.key(0), (60, 4), 0, 4), network.init(jax.random.key(1))
     samples, keys = Sample(jnp.arange(60), tokens, t, jnp.ones(60)), jax.random.split(jax.random.key(2), 60)
     x_t, mesh = corrupt_each(process, keys, tokens, t), ensemble_mesh(1)
-    log_f = np.asarray(network.forward(params, process.encode(x_t), t, None))
+    log_f = np.asarray(jax.nn.log_softmax(network.forward(params, process.encode(x_t), t, None)))
     of_symbols = np.take_along_axis(log_f, np.asarray(tokens)[..., None], -1)[..., 0]
     expected = -(of_symbols * (np.asarray(x_t) == 4)).sum(-1)
     for bound, weight in ((False, 1), (True, 30 / np.asarray(t))):

@@ -13,7 +13,7 @@ from jax.stages import Wrapped
 from jaxtyping import Array, Float, Int
 
 from hierdiff.keys import key_for, keys_of
-from hierdiff.learning.denoiser import network_log_posterior
+from hierdiff.learning.denoiser import network_log_posterior, network_output
 from hierdiff.learning.devices import over_networks, spread_batch, spread_networks, to_host
 from hierdiff.learning.network import Network
 from hierdiff.learning.optimizer import average_exponent, optimizer
@@ -84,10 +84,16 @@ def token_losses(
 ) -> Losses:
     """The cross-entropy of the symbols that x_t does not show, or T times the term of the bound at t.
 
-    With t uniform, the latter bounds -log p(x_0) on average. A sequence is shown without its labels with probability
+    With t uniform, the latter bounds -log p(x_0) on average. Of networks that predict the noise or v, it is the squared
+    error of that, at every level alike, summed over a sequence. A sequence is shown without its labels with probability
     `label_drop`, so that one network has both branches (arXiv 2207.12598).
     """
-    log_posterior = network_log_posterior(network, process)
+    output, log_posterior = network_output(network, process), network_log_posterior(network, process)
+
+    def squared_error(said, x_0, x_t, t):
+        gaussian: Any = process
+        target = gaussian.prediction_of(x_t, t, jax.nn.one_hot(x_0, process.vocab), network.predicts)
+        return jnp.square(said - target).sum((-1, -2))
 
     def shown(labels, keys):
         u = jax.vmap(lambda key: jax.random.uniform(key_for(key, "label")))(keys)
@@ -97,7 +103,10 @@ def token_losses(
         x_t = corrupt_each(process, keys if samples.noise is None else samples.noise, samples.x_0, samples.t)
         labels = None if samples.labels is None else shown(samples.labels, keys)
         x_0, t, x_t, labels = spread_batch((samples.x_0, samples.t, x_t, labels), mesh)
-        log_f = log_posterior(params, x_t, t, key_for(keys[0], "dropout"), labels)
+        inputs = x_t, t, key_for(keys[0], "dropout"), labels
+        if network.predicts != "x0":
+            return squared_error(output(params, *inputs), x_0, x_t, t)
+        log_f = log_posterior(params, *inputs)
         return process.levels * process.bound(x_0, x_t, t, jnp.exp(log_f)) if bound else cross_entropy(x_0, log_f)
 
     return losses
