@@ -104,7 +104,7 @@ def test_without_a_gradient_weight_decay_alone_shrinks_the_weights():
     for _ in range(3):
         update, state = made.update(jnp.zeros(7), state, params)
         params = optax.apply_updates(params, update)
-    np.testing.assert_allclose(params, (1 - 0.2 * RATE) ** 3 * np.arange(7), rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(params), (1 - 0.2 * RATE) ** 3 * np.arange(7), rtol=1e-6)
 
 
 @pytest.mark.parametrize("decay", ["constant", "cosine", "paper"])
@@ -114,13 +114,13 @@ def test_the_learning_rate_rises_linearly_and_then_falls_as_without_a_warm_up(de
         learning_rate(config_of(steps=steps, warm_up=warm_up, decay=decay), size=4)
         for steps, warm_up in ((110, 10), (100, 0))
     )
-    np.testing.assert_allclose([after(i) for i in range(10)], RATE * np.arange(1, 11) / 10, rtol=1e-6)
+    np.testing.assert_allclose(np.array([after(i) for i in range(10)]), RATE * np.arange(1, 11) / 10, rtol=1e-6)
     np.testing.assert_array_equal([after(10 + i) for i in range(101)], [short(i) for i in range(101)])
 
 
 def test_the_cosine_begins_at_the_learning_rate_and_ends_at_nothing():
     rate = learning_rate(config_of(decay="cosine"), size=50)
-    np.testing.assert_allclose([rate(i) for i in (0, 50, 100)], [RATE, RATE / 2, 0], atol=1e-7)
+    np.testing.assert_allclose(np.array([rate(i) for i in (0, 50, 100)]), [RATE, RATE / 2, 0], atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def token_losses(
 
     def squared_error(said, x_0, x_t, t):
         gaussian: Any = process
-        target = gaussian.prediction_of(x_t, t, jax.nn.one_hot(x_0, process.vocab), network.predicts)
+        target = gaussian.prediction_of(x_t, t, jax.nn.one_hot(x_0, said.shape[-1]), network.predicts)
         return jnp.square(said - target).sum((-1, -2))
 
     def shown(labels, keys):
