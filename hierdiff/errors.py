@@ -139,16 +139,19 @@ def option(
     meaning: str,
     *,
     moves: Callable[[Any], Mapping[str, Any]] | None = None,
+    gives: Callable[[Any], Collection[str]] | None = None,
     compare: bool = True,
     **domain: Any,
 ) -> Any:
     """A dataclass field that is an option: its default, its meaning (and unit) and its `Domain`, but for the type.
 
     The type is the field's; an integer is one of 32 bits unless its ends are given. Help, check and error follow.
-    `moves` gives the defaults of other options, by their names, that come with a value of this one. Without `compare`,
-    a run may go on with another value.
+    `moves` gives the defaults of other options, by their names, that come with a value of this one, and `gives` the
+    names of other options which it says itself: these are refused beside it. Without `compare`, a run may go on with
+    another value.
     """
-    metadata = {"help": meaning, "domain": domain} | ({"moves": moves} if moves else {})
+    metadata = {"help": meaning, "domain": domain, **({"moves": moves} if moves else {})}
+    metadata |= {"gives": gives} if gives else {}
     return dataclasses.field(default=default, compare=compare, metadata=metadata)
 
 

@@ -31,7 +31,6 @@ from hierdiff.pictures.records import (
     SIZES,
     SMALL,
     STOPPING,
-    STOPPING_SEEDS,
     Need,
     Records,
     needs,
@@ -161,7 +160,7 @@ def records(tmp_path_factory):
     stops = [
         {"seed": seed, "size": size, "rule": rule, "reached": True, "step": 10.0 * (1 + seed)}
         | dict.fromkeys(stopping.COSTS, 0.1 * (1 + seed))
-        for seed in STOPPING_SEEDS
+        for seed in range(3)
         for size in (200, 300)
         for rule in stopping.RULES
     ]
@@ -169,7 +168,9 @@ def records(tmp_path_factory):
     rows = stopping.summarise(stops)
     record.write_json(records.file(STOPS), {"stops": stops, "rows": rows, **MADE})
     minima = {name: found(100.0) for name in ("onset", "best", "excess_bound_minimum")}
-    landmarks = [{"process": folder.name, "noise": 0.15, "bits": 20.0, **minima} for folder in three]
+    landmarks = [
+        {"process": folder.name, "folder": folder.name, "noise": 0.15, "bits": 20.0, **minima} for folder in three
+    ]
     record.write_json(records.file(THREE), {"landmarks": landmarks, **MADE})
     return records
 
@@ -288,19 +289,7 @@ def test_heights_and_noise(records):
         np.testing.assert_array_equal(np.ma.getmaskarray(share.get_array()), np.isnan(here.share))
 
 
-def test_growth_and_stopping(records):
-    (axes,) = drawn("growth", records)
-    sizes = list(records.sizes.values())
-    named = {str(line.get_label()): line for line in axes.lines}
-    same(named["turning point, 95%"], [30.0, 60.0, 90.0], sizes)
-    same(named["best, 95%"], [400.0, 800.0, 1200.0], sizes)
-    # Down to half the step; an open end reaches to the end of the run.
-    bars = axes.collections[: len(sizes)]
-    ends = [segment[:, 1].tolist() for each in bars for segment in each.get_segments()]
-    assert ends == [[step / 2, 1000] for step in (30.0, 60.0, 90.0)]
-    crosses = [line for line in axes.lines if line.get_marker() == "x"]
-    same(crosses[0], [10.0, 10.0, 20.0, 20.0, 30.0, 30.0], 3 * [200, 300])
-
+def test_stopping(records):
     content = json.loads(records.file(STOPS).read_text())
     for cost, axes in zip(stopping.COSTS, drawn("stopping", records), strict=True):
         for rule, bars in zip(stopping.RULES, axes.containers, strict=True):
@@ -370,14 +359,14 @@ def test_a_minimum_that_is_not_located_is_not_drawn(records, tmp_path):
     nowhere = [row | {"onset": NOWHERE, "best": NOWHERE} for row in by_weight]
     record.write_json(labels, {"guidance": {"weights": nowhere}})
     for name in FIGURES:
-        if name.startswith("image_"):
+        # Those of images and of laws have records of their own in their tests.
+        if name.startswith("image_") or name in QUESTIONS["sweep"].pictures:
             continue
         axes = drawn(name, without)
         words = [text.get_text() for each in axes for text in (*each.texts, each.title)]
         words += [str(line.get_label()).removeprefix("networks, ") for each in axes for line in each.lines]
         words = [word for word in words if word in style.MINIMA or (", step" in word and "end" not in word)]
         assert not words
-    assert not drawn("growth", without)[0].collections
 
 
 def test_pictures_name_the_record_and_the_command_that_made_it(records, tmp_path, capsys):
@@ -442,16 +431,15 @@ def test_a_damaged_record_is_named_and_the_other_figures_are_drawn(file, content
 
 
 def test_a_record_that_is_not_whole_is_missing(records, tmp_path):
-    """The comparison of stopping rules without one of its runs; a question that was killed before its last file."""
+    """A sweep whose runs are there and not gathered; a question that was killed before its last file."""
     shutil.copytree(records.folder, tmp_path, dirs_exist_ok=True)
     part = Records(tmp_path, "smoke", QUESTIONS)
-    for need in (STOPS, Need("uturn")):
+    for need in (STOPS, Need("uturn"), Need(ONSET, LARGE)):
         assert records.there(need)
-    content = records.read(*STOPS)
-    record.write_json(part.file(STOPS), {**content, "stops": content["stops"][:-6]})
+    part.file(STOPS).unlink()
     summary = {name: value for name, value in records.summary(MIDDLE).items() if name != "uturn"}
     record.write_json(part.run(MIDDLE) / "summary.json", summary)
-    for need in (STOPS, Need("uturn")):
+    for need in (STOPS, Need("uturn"), Need("sweep", "sweep")):
         assert not part.there(need)
 
 
@@ -518,22 +506,30 @@ def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
         program, name, *arguments = shlex.split(line)
         assert program == "hierdiff"
         config, options = asked(monkeypatch, name, arguments)
-        if name == "onset":
+        entry = QUESTIONS[name]
+        if entry.of == "training":
             configs[options.out] = config
-        elif name not in ("stopping", "processes", "images", "labels", "guidance"):
+        elif entry.of == "runs":
+            point = config.own.points(config.training)[options.job]
+            configs[options.out / point.name] = point.config
+        else:
             Both(training=configs[options.run], own=config)
-    steps = {config.size: config.train.steps * config.train.batch / config.size for config in configs.values()}
-    assert len(steps) == 3
-    np.testing.assert_allclose(list(steps.values()), max(steps.values()), rtol=1e-3)
-    # What they make is all that the figures need; the comparison of stopping rules is made in parts.
+    swept = [config for folder, config in configs.items() if folder.parent.name.startswith("sweep-")]
+    epochs = {config.size: config.train.steps * config.train.batch / config.size for config in swept}
+    assert len(epochs) >= 3
+    np.testing.assert_allclose(list(epochs.values()), max(epochs.values()), rtol=1e-3)
+    # What they make is all that the figures need; what is said of several runs is gathered from them.
     records = Records(Path("runs"), preset, QUESTIONS)
     needed = set().union(*(function(name).needs for name in FIGURES))
     assert set(records.in_order(needed)) == needed
     listed = {command for chain in chains for command in chain.split(" && ")}
-    assert {f"hierdiff {shlex.join(records.job(need)[0])}" for need in needed - {STOPS}} <= listed
-    parts = {(str(seed), str(size)) for seed in STOPPING_SEEDS for size in records.stopping_sizes}
-    stops = [shlex.split(command) for command in listed if "hierdiff stopping" in command]
-    assert {tuple(command[command.index(name) + 1] for name in ("--seeds", "--sizes")) for command in stops} == parts
+    of_runs = {need for need in needed if records.of_runs(need.question)}
+    assert {need.question for need in of_runs} == {"sweep", "stopping", "processes"}
+    assert {f"hierdiff {shlex.join(records.job(need)[0])}" for need in needed - of_runs} <= listed
+    for need in of_runs:
+        jobs = [shlex.split(command) for command in listed if f"hierdiff {need.question} " in command]
+        numbers = sorted(int(job[job.index("--job") + 1]) for job in jobs)
+        assert numbers == [*range(len(records.points(need.question)))]
 
 
 @needs(Need("own"))

@@ -111,7 +111,9 @@ class Planted(Sequences):
         return log_of((1 - params) * f + params / self.grammar.vocab)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("level", marks=pytest.mark.slow), "random", "unique"])
+@pytest.mark.parametrize(
+    "kind", [*(pytest.param(kind, marks=pytest.mark.slow) for kind in ("level", "random")), "unique"]
+)
 def test_the_exact_posterior_given_the_labels_has_no_error(kind):
     """What is measured of it, at each height and of the bound; another one has."""
     config = config_of(labels=kind, label_level=0 if kind == "unique" else 1)
@@ -216,6 +218,7 @@ class Untold(Planted):
         return super().answer(params, shown, t)
 
 
+@pytest.mark.slow
 def test_other_noise_levels_are_measured_without_labels():
     """On sequences of its own, to which the labels of a run's held-out sequences do not belong."""
     grammar = GrammarConfig(depth=3, vocab=4, rules=3)

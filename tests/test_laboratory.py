@@ -204,6 +204,7 @@ def test_a_third_world_goes_through_all_of_it(tmp_path, monkeypatch, capsys):
     same(killed, whole)
 
 
+@pytest.mark.slow
 def test_two_seeds_on_one_data_set_are_told_apart_in_any_world(tmp_path, monkeypatch):
     hierdiff(monkeypatch, "vectors", "--plugin", "vectors", "--seeds-per-set", "2", "--out", tmp_path)
     curves = record.read_results(tmp_path / "curves.nc")

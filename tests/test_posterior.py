@@ -427,7 +427,7 @@ def test_the_memorizer_leaves_out_what_the_evidence_rules_out(float64):
     np.testing.assert_allclose(ours, np.einsum("np,plv->nlv", weights, np.eye(4)[train]), atol=1e-10)
 
 
-@pytest.mark.parametrize("process", [Gaussian, Masking, Uniform])
+@pytest.mark.parametrize("process", [Gaussian, *(pytest.param(x, marks=pytest.mark.slow) for x in (Masking, Uniform))])
 def test_the_memorizer_given_labels_is_that_of_the_sequences_that_have_them(process, float64):
     rng = np.random.default_rng(0)
     process = process(vocab=3, levels=30)

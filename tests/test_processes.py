@@ -92,7 +92,8 @@ def test_the_runs_of_all_noises_are_made_and_compared(tmp_path, monkeypatch, cap
     first = record.read_json(tmp_path / "processes.json")
     assert first["sentence"] in capsys.readouterr().out
     assert [row["process"] for row in first["landmarks"]] == ["gaussian", "masking", "uniform"]
-    noise = [record.read_json(tmp_path / name / "config.json")["options"] for name in ("gaussian", "masking")]
+    folders = [tmp_path / row["folder"] for row in first["landmarks"]]
+    noise = [record.read_json(folder / "config.json")["options"] for folder in folders[:2]]
     assert [options["measure"]["onset_noise"] for options in noise] == [0.15, 0.4]
     with pytest.raises(SystemExit, match="2"):
         ask("processes", [*command, "--process", "masking"])

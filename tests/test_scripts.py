@@ -17,7 +17,6 @@ from hierdiff.measures.divergence import log_of
 from hierdiff.pictures import style
 from hierdiff.pictures.command import albums
 from hierdiff.pictures.records import SIZES, STOPPING, Need, Records
-from hierdiff.pictures.stopping import growth
 from hierdiff.pictures.stopping import stopping as stopping_figure
 from hierdiff.posterior import leaf_posterior, memorizer
 from hierdiff.questions import QUESTIONS, stopping
@@ -123,6 +122,7 @@ def test_figures_are_drawn_from_what_the_program_records(folder, tmp_path):
             ask(name, ["--run", str(folder), *SMALL[name]])
     records = Records(tmp_path, "smoke", QUESTIONS)
     for size in SIZES:
+        records.run(size).parent.mkdir(exist_ok=True)
         records.run(size).symlink_to(folder)
     drawn = 0
     for name, module in albums(QUESTIONS).items():
@@ -358,12 +358,8 @@ def test_stopping_rules_are_compared_and_runs_that_are_there_are_used(tmp_path, 
     records = Records(tmp_path / "runs", "smoke", QUESTIONS)
     records.folder.mkdir()
     records.file(Need(STOPPING, STOPPING)).parent.symlink_to(tmp_path)
-    for size in SIZES:
-        records.run(size).symlink_to(tmp_path / "seed-0-size-200")
-    for figure in (growth, stopping_figure):
-        with style.drawing():
-            drawn = figure(records)
-        assert all(axes.has_data() for axes in drawn.axes)
+    with style.drawing():
+        assert all(axes.has_data() for axes in stopping_figure(records).axes)
 
 
 def test_means_over_grammars_have_students_intervals():

@@ -2,8 +2,7 @@
 
 Networks and the sequences of a batch are laid out on a mesh of all devices, those of other processes included. On one
 device the networks are vectorised on an accelerator, and take turns on a CPU, where that needs less memory and, with
-Transformers and U-Nets, less time. Whatever the layout, the numbers are the same within rounding. What is compiled is
-kept for the next process only where `JAX_COMPILATION_CACHE_DIR` names a folder.
+Transformers and U-Nets, less time. Whatever the layout, the numbers are the same within rounding.
 
 Exact code asks for the highest precision of matrix products everywhere (accelerators would take less); networks take
 the platform's default, and bfloat16 if asked (`--dtype`).
@@ -25,15 +24,16 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from hierdiff.chunks import on_cpu
 from hierdiff.errors import OptionError
+from hierdiff.learning.compiled import keep_compiled
 from hierdiff.learning.cores import usable_cores
 
 
 def set_up_devices(*, distributed: bool = False) -> None:
     """Make each usable CPU core a JAX device, let a GPU give the same result each time, join the processes of a job.
 
-    Call it before JAX is used for anything. What the user has chosen already stays: the number of CPU devices, by
-    `JAX_NUM_CPU_DEVICES` or, with a word, by `xla_force_host_platform_device_count` in `XLA_FLAGS`, and the flag
-    `xla_gpu_deterministic_ops` there.
+    And keep what is compiled. Call it before JAX is used for anything. What the user has chosen already stays: the
+    number of CPU devices, by `JAX_NUM_CPU_DEVICES` or, with a word, by `xla_force_host_platform_device_count` in
+    `XLA_FLAGS`, the flag `xla_gpu_deterministic_ops` there, and JAX's options of its cache.
 
     Raises:
       ValueError: there are no other processes that could be found.
@@ -46,6 +46,7 @@ def set_up_devices(*, distributed: bool = False) -> None:
             jax.config.update("jax_num_cpu_devices", cores)
     if "xla_gpu_deterministic_ops" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true"
+    keep_compiled()
     if distributed:
         # It would keep SIGTERM to itself.
         jax.config.update("jax_enable_preemption_service", False)

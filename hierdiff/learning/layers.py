@@ -49,6 +49,17 @@ def time_embedding(t: Int[Array, " n"]) -> Float[Array, "n c"]:
     return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], axis=-1)
 
 
+class Linear(nnx.Linear):
+    """Flax's, of all vectors as the rows of one matrix.
+
+    Of several axes of vectors, XLA's CPU backend moves all numbers about before each product of the way back.
+    """
+
+    def __call__(self, inputs: Float[Array, "*batch _"], out_sharding: Any = None) -> Float[Array, "*batch _"]:
+        rows = super().__call__(inputs.reshape(-1, inputs.shape[-1]), out_sharding)
+        return rows.reshape(*inputs.shape[:-1], rows.shape[-1])
+
+
 class Label(nnx.Module):
     """A vector for each label, and none, zeros, where it is -1."""
 
@@ -64,7 +75,7 @@ def root_mean_square_norm(x: Float[Array, "*batch w"]) -> Float[Array, "*batch w
 
     The mean is a matrix product: XLA's CPU backend runs a sum over the last axis one number at a time.
     """
-    width, y = x.shape[-1], wide(x)
+    width, y = x.shape[-1], wide(x).reshape(-1, x.shape[-1])
     mean_square = jnp.matmul(y * y, jnp.full((width, 1), 1 / width, y.dtype), precision="highest")
     factor = jnp.matmul(jax.lax.rsqrt(mean_square + 1e-6), jnp.ones((1, width), y.dtype), precision="highest")
-    return (y * factor).astype(x.dtype)
+    return (y * factor).astype(x.dtype).reshape(x.shape)

@@ -43,7 +43,7 @@ class NetworkConfig(Options):
 class SymbolNetworkConfig(NetworkConfig):
     """What the networks for symbols have in common."""
 
-    width: int = option(48, "channels of a symbol, and of every node of a tree", least=1, most=WIDEST)
+    width: int = option(32, "channels of a symbol, and of every node of a tree", least=1, most=WIDEST)
     expansion: int = option(4, "hidden channels of an MLP, in multiples of width", least=1, most=256)
     dtype: Literal["float32", "bfloat16"] = option(
         "float32", "numbers of the layers' products and states; weights, averages and losses are float32"

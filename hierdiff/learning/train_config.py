@@ -47,7 +47,7 @@ class TrainConfig(Options):
     average_width: float = option(
         0.1, "width of the weights' average, as a share of the steps done (0: none)", least=1e-3, below=0.28, also=(0,)
     )
-    checkpoints: int = option(32, "checkpoints, spaced evenly in log(step)", least=2, most=10_000)
+    checkpoints: int = option(24, "checkpoints, spaced evenly in log(step)", least=2, most=10_000)
     first_checkpoint: int = option(40, "step of the first checkpoint, below the number of steps", least=1, most=COUNTED)
     snapshots: int = option(
         16, "checkpoints whose weights are kept, spread evenly over all (0: none)", least=0, most=10_000

@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from hierdiff.learning.layers import TIME_CHANNELS, Label, layer_dtype, split, time_embedding, wide
+from hierdiff.learning.layers import TIME_CHANNELS, Label, Linear, layer_dtype, split, time_embedding, wide
 from hierdiff.learning.network import Network, TransformerConfig
 
 
@@ -32,11 +32,11 @@ class Transformer(nnx.Module):
 
     def __init__(self, config: TransformerConfig, channels: int, vocab: int, leaves: int, labels: int, rngs: nnx.Rngs):
         make = {"dtype": layer_dtype(config.dtype), "rngs": rngs}
-        self.embed = nnx.Linear(channels, config.width, **make)
-        self.time = nnx.Linear(TIME_CHANNELS, config.width, **make)
+        self.embed = Linear(channels, config.width, **make)
+        self.time = Linear(TIME_CHANNELS, config.width, **make)
         self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (1, leaves, config.width)))
         self.layers = nnx.List([EncoderLayer(config, **make) for _ in range(config.layers)])
-        self.readout = nnx.Linear(config.width, vocab, **make)
+        self.readout = Linear(config.width, vocab, **make)
         if labels:
             self.label = Label(labels, config.width, **make)
 
@@ -70,8 +70,8 @@ class EncoderLayer(nnx.Module):
             keep_rngs=False,
             **make,
         )
-        self.enter = nnx.Linear(width, config.expansion * width, **make)
-        self.leave = nnx.Linear(config.expansion * width, width, **make)
+        self.enter = Linear(width, config.expansion * width, **make)
+        self.leave = Linear(config.expansion * width, width, **make)
         self.after_attention = nnx.LayerNorm(width, **make)
         self.after_mlp = nnx.LayerNorm(width, **make)
         self.dropout = nnx.Dropout(config.dropout)

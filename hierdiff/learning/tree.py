@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from hierdiff.learning.layers import (
     TIME_CHANNELS,
     Label,
+    Linear,
     layer_dtype,
     root_mean_square_norm,
     split,
@@ -47,13 +48,13 @@ class TreeUNet(nnx.Module):
         width, hidden = config.width, config.expansion * config.width
         self.branching = branching
         make = {"dtype": layer_dtype(config.dtype), "rngs": rngs}
-        self.embed = nnx.Linear(channels, width, **make)
-        self.time = nnx.Linear(TIME_CHANNELS, width, **make)
+        self.embed = Linear(channels, width, **make)
+        self.time = Linear(TIME_CHANNELS, width, **make)
         self.up = nnx.List([TimedMLP(branching * width, hidden, width, width, **make) for _ in range(depth)])
         self.down = nnx.List(
             [TimedMLP((1 + branching) * width, hidden, branching * width, width, **make) for _ in range(depth)]
         )
-        self.readout = nnx.Linear(width, vocab, **make)
+        self.readout = Linear(width, vocab, **make)
         if labels:
             self.label = Label(labels, width, **make)
             self.labelled = branching**label_level
@@ -86,9 +87,9 @@ class TimedMLP(nnx.Module):
     """One hidden layer, to which the time embedding is added before the activation."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int, time: int, **make: Any):
-        self.enter = nnx.Linear(inputs, hidden, **make)
-        self.time = nnx.Linear(time, hidden, use_bias=False, **make)
-        self.leave = nnx.Linear(hidden, outputs, **make)
+        self.enter = Linear(inputs, hidden, **make)
+        self.time = Linear(time, hidden, use_bias=False, **make)
+        self.leave = Linear(hidden, outputs, **make)
 
     def __call__(self, x: Float[Array, "n nodes _"], time: Float[Array, "n _"]) -> Float[Array, "n nodes _"]:
         return self.leave(nnx.silu(self.enter(x) + self.time(time)[:, None]))

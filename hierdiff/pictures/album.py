@@ -3,7 +3,6 @@
 import argparse
 import functools
 import importlib
-import itertools
 import math
 import signal
 import subprocess
@@ -19,7 +18,7 @@ from hierdiff import called
 from hierdiff.errors import OptionError, handling, in_one_line
 from hierdiff.pictures import style
 from hierdiff.pictures.command import albums
-from hierdiff.pictures.records import ONSET, SIZES, STOPPING, STOPPING_SEEDS, Need, Records, read
+from hierdiff.pictures.records import LARGE, MIDDLE, ONSET, SMALL, SWEEP, Need, Records, read
 from hierdiff.runs import record, saying
 
 
@@ -147,23 +146,22 @@ def independent_jobs(records: Records) -> list[str]:
     """Commands for a shell, each of which can run beside the others; `--run-missing` then gathers what they made."""
     known = records.registry.items()
 
-    def asked_of(training: str) -> list[str]:
-        """The questions to a run that it does not ask itself."""
-        then = records.registry[training].then
-        return [name for name, x in known if x.of == "run" and x.training == training and name not in then]
+    def chain(run: str) -> list[tuple[str, ...]]:
+        """What makes a run, and the questions to it that it does not ask itself, if there are figures of any."""
+        training = Need("", run).trained.question
+        asked = [name for name, each in known if each.of == "run" and each.training == training]
+        drawn = any(records.registry[each].pictures for each in (training, *asked))
+        jobs = [records.job(Need(question, run))[0] for question in (training, *asked)]
+        return [*dict.fromkeys(jobs)] if drawn else []
 
-    def others() -> Iterator[list[str]]:
-        """What makes the other runs, and the questions to each, if there are figures of them."""
+    def chains() -> Iterator[list[tuple[str, ...]]]:
+        ends = {records.number(size): chain(size) for size in (SMALL, LARGE)}
         for name, entry in known:
-            if entry.of in ("training", "runs") and name not in (ONSET, STOPPING):
-                drawn = [each for each in (name, *asked_of(name)) if records.registry[each].pictures]
-                if drawn:
-                    yield [name, *(each for each in drawn if each != name)]
+            if entry.of == "training":
+                yield chain(MIDDLE if name == ONSET else name)
+            elif entry.of == "runs":
+                for number in range(len(records.points(name))):
+                    alone = [records.job_of(name, number)[0]]
+                    yield ends.get(number, alone) if name == SWEEP else alone
 
-    each = itertools.product(records.stopping_sizes, STOPPING_SEEDS)
-    chains = [
-        *([records.job(Need(question, size))[0] for question in (ONSET, *asked_of(ONSET))] for size in SIZES),
-        *([records.command(STOPPING, STOPPING, "--seeds", seed, "--sizes", size)] for size, seed in each),
-        *([records.job(Need(question, chain[0]))[0] for question in chain] for chain in others()),
-    ]
-    return [" && ".join(map(shell, chain)) for chain in chains]
+    return [" && ".join(map(shell, each)) for each in chains() if each]

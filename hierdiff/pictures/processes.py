@@ -1,8 +1,5 @@
 """Three noises beside each other, on the axes that they share: bits, and the excess of the bound on -log p."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -33,7 +30,8 @@ def processes(records: Records) -> Figure:
     upper, lower = (figure.add_subfigure(grid[row]) for row in range(2))
     rows = upper.subplots(1, len(NAMED)), lower.subplots(1, len(landmarks), sharex=True, sharey=True, squeeze=False)[0]
     for number, row in enumerate(landmarks):
-        curves, summary = of_process(records, row["process"])
+        folder = records.run(PROCESSES) / row["folder"]
+        curves, summary = read(folder / "curves.nc"), read(folder / "summary.json")
         at, colour = curves.sel(noise=row["noise"]), f"C{number}"
         for axes, (name, (words, minimum)) in zip(rows[0], NAMED.items(), strict=True):
             style.curve(axes, at, name, f"{row['process']}, {row['bits']:.1f} bits", color=colour)
@@ -65,10 +63,9 @@ def copies(records: Records) -> Figure:
     Ours; no figure of the paper. A panel for each number of reverse steps; points are snapshots, joined along training,
     which comes from the right and turns where the bound is smallest. Intervals are 95%.
     """
-    names = [row["process"] for row in records.read(PROCESSES, PROCESSES)["landmarks"]]
-    folder = records.run(PROCESSES)
-    found = {name: read(folder / name / "copying.curves.nc") for name in names}
-    steps = found[names[0]].reverse_steps.values.tolist()
+    rows = records.read(PROCESSES, PROCESSES)["landmarks"]
+    found = {row["process"]: read(records.run(PROCESSES) / row["folder"] / "copying.curves.nc") for row in rows}
+    steps = found[rows[0]["process"]].reverse_steps.values.tolist()
     figure, panels = style.subplots(1, len(steps), figsize=(7.0, 2.6), sharey=True, squeeze=False)
     for axes, number in zip(panels[0], steps, strict=True):
         for i, (name, curves) in enumerate(found.items()):
@@ -93,8 +90,3 @@ def along(axes: Axes, at: xr.Dataset, label: str, colour: str) -> None:
         linewidth=0.8,
         elinewidth=0.4,
     )
-
-
-def of_process(records: Records, name: str) -> tuple[xr.Dataset, Mapping[str, Any]]:
-    folder = records.run(PROCESSES) / name
-    return read(folder / "curves.nc"), read(folder / "summary.json")

@@ -1,8 +1,6 @@
 """The records that the figures are drawn from, and the commands that make them."""
 
 import functools
-import itertools
-import math
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,15 +10,13 @@ from matplotlib.figure import Figure
 from hierdiff.errors import OptionError
 from hierdiff.pictures import style
 from hierdiff.runs import record
+from hierdiff.runs.sweep import Point
 
 SMALL, MIDDLE, LARGE = SIZES = ("small", "middle", "large")
-ONSET, STOPPING, PROCESSES, IMAGES, SAMPLES = "onset", "stopping", "processes", "images", "samples"
+ONSET, SWEEP, STOPPING, PROCESSES, IMAGES, SAMPLES = "onset", "sweep", "stopping", "processes", "images", "samples"
 LABELS, GUIDANCE = "labels", "guidance"
-# Of each preset the small and the large size of the training sets; the middle one is that of the default run.
-OTHER_SIZES = {"smoke": (150, 300), "laptop": (300, 3000), "paper": (5000, 70_000)}
 # What some commands are told beside the preset.
 OPTIONS = {(STOPPING, "laptop"): ("--sets", "2"), (IMAGES, "paper"): ("--data-dir", "CelebA/img_align_celeba")}
-STOPPING_SEEDS = (0, 1, 2)
 
 
 @functools.cache
@@ -71,20 +67,28 @@ class Records(NamedTuple):
     preset: str
     registry: Mapping[str, Any]
 
+    def points(self, question: str) -> list[Point]:
+        """The runs that a question makes, in its folder."""
+        trained, made = (self.registry[name].presets[self.preset] for name in (ONSET, question))
+        return made.points(trained)
+
+    def number(self, size: str) -> int:
+        """Which run of the sweep over sizes the small or the large one is: the first or the last of one grammar."""
+        points = self.points(SWEEP)
+        numbers = [i for i, point in enumerate(points) if point.config.seed == points[0].config.seed]
+        return numbers[0 if size == SMALL else -1]
+
     @property
     def sizes(self) -> dict[str, int]:
-        small, large = OTHER_SIZES[self.preset]
-        return {SMALL: small, MIDDLE: self.registry[ONSET].presets[self.preset].size, LARGE: large}
-
-    @property
-    def stopping_sizes(self) -> list[int]:
-        """Those for which stopping rules are compared: the preset's, without the large one."""
-        return [size for size in self.registry[STOPPING].presets[self.preset].sizes if size < self.sizes[LARGE]]
+        points, middle = self.points(SWEEP), self.registry[ONSET].presets[self.preset].size
+        return {size: middle if size == MIDDLE else points[self.number(size)].config.size for size in SIZES}
 
     def run(self, run: str) -> Path:
-        """The folder of a run. That of the middle size is the default run."""
+        """The folder of a run. That of the middle size is the default run, the others are of a sweep."""
+        if run == MIDDLE:
+            return self.folder / f"{self.preset}-0"
         if run in SIZES:
-            return self.folder / f"{self.preset}-{0 if run == MIDDLE else f'size-{self.sizes[run]}'}"
+            return self.run(SWEEP) / self.points(SWEEP)[self.number(run)].name
         return self.folder / (f"{run}-{self.preset}" if self.of_runs(run) else f"{run}-{self.preset}-0")
 
     def of_runs(self, question: str) -> bool:
@@ -110,15 +114,9 @@ class Records(NamedTuple):
         return self.run(need.run) / (of_run if need == need.trained else f"{need.question}.curves.nc")
 
     def there(self, need: Need) -> bool:
-        """Whether a record is there, the comparison of stopping rules with all of its runs.
-
-        Of a run, the summary is written last, and what a question adds to it comes last there.
-        """
+        """Whether a record is there: of a run, the summary is written last, and what a question adds to it last."""
         if not self.file(need).exists():
             return False
-        if need.question == STOPPING:
-            made = {(stop["seed"], stop["size"]) for stop in self.read(*need)["stops"]}
-            return made >= set(itertools.product(STOPPING_SEEDS, self.stopping_sizes))
         if self.of_runs(need.question):
             return True
         return (self.run(need.run) / "summary.json").exists() and (
@@ -141,15 +139,17 @@ class Records(NamedTuple):
         What a run asks at its end is made by the run.
         """
         question, run = need.trained if need.question in self.registry[need.trained.question].then else need
-        presets, minutes, options = self.registry[question].presets, self.registry[question].minutes, ()
-        if question == STOPPING:
-            options = ("--seeds", *STOPPING_SEEDS, "--sizes", *self.stopping_sizes)
-        elif run in SIZES and run != MIDDLE:
-            size, middle = self.sizes[run], self.sizes[MIDDLE]
-            if question == ONSET:
-                # As many epochs as with the middle size.
-                steps = math.ceil(presets[self.preset].train.steps * size / middle)
-                options, minutes = ("--size", size, "--steps", steps), 2 + 8 * size / middle
-            elif size < getattr(presets.get(self.preset), "targets", 0):
+        minutes, options = self.registry[question].minutes, ()
+        if run in (SMALL, LARGE):
+            if question in (ONSET, *self.registry[SWEEP].presets[self.preset].then):
+                return self.job_of(SWEEP, self.number(run))
+            size = self.sizes[run]
+            if size < getattr(self.registry[question].presets.get(self.preset), "targets", 0):
                 options = ("--targets", size)
         return self.command(question, run, *options), minutes
+
+    def job_of(self, question: str, number: int) -> tuple[tuple[str, ...], float]:
+        """The command that makes one of the runs that a question makes, with what it asks of each."""
+        steps = [point.config.train.steps for point in self.points(question)]
+        minutes = self.registry[question].minutes * steps[number] / sum(steps)
+        return self.command(question, question, "--job", number), minutes

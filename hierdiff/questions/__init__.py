@@ -5,13 +5,16 @@ To add one: a file here, with a `Question` or an `answer`; an entry below, with 
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from hierdiff.errors import require
 from hierdiff.grammar_config import GrammarConfig
 from hierdiff.learning.network import TransformerConfig, TreeConfig, UNetConfig
 from hierdiff.learning.train_config import TrainConfig
 from hierdiff.questions.configs import (
+    AskedOfRun,
     BenchmarkConfig,
     Both,
     CalibrationConfig,
@@ -25,6 +28,7 @@ from hierdiff.questions.configs import (
     OtherConfig,
     ProcessesConfig,
     StoppingConfig,
+    SweepConfig,
     UTurnConfig,
 )
 from hierdiff.worlds.run_config import (
@@ -45,9 +49,9 @@ class Entry:
     The first sentence of the text stands in the list of all questions.
 
     It goes on from nothing; or is a `training`, of a world, named by `MODULE:CLASS`, after which other questions are
-    asked, `then`; or goes on from a `run` of a `training`, or from several `runs` that it makes, options of which it
-    gives itself: which of its own has them, by their names, is in `gives`. `pictures` are the names of its figures,
-    functions in the module `album`, and `minutes` what it takes on two cores.
+    asked, `then`; or goes on from a `run` of a `training`, or from several `runs` that it makes, the sweep that its
+    config is. `pictures` are the names of its figures, functions in the module `album`, and `minutes` what it takes on
+    two cores.
     """
 
     module: str
@@ -57,10 +61,22 @@ class Entry:
     world: str = ""
     then: tuple[str, ...] = ()
     training: str = "onset"
-    gives: Mapping[str, str] = dataclasses.field(default_factory=dict)
     pictures: tuple[str, ...] = ()
     album: str = ""
     minutes: float = 0.0
+
+    def asked(self, own: Any, training: Any, preset: str) -> dict[str, Any]:
+        """The questions to each of several runs: those that are put to one of this config."""
+        known = {
+            name: each.presets[preset]
+            for name, each in QUESTIONS.items()
+            if each.of == "run" and each.training == self.training and preset in each.presets
+        }
+        then = () if own.then == ("none",) else own.then
+        for name in then:
+            require(name in known, "then", name, f"none, or questions of {', '.join(known)}")
+        found = {name: known[name] for name in then}
+        return {name: each.fitted(training) if isinstance(each, AskedOfRun) else each for name, each in found.items()}
 
 
 ONSET = {
@@ -90,6 +106,16 @@ ONSET = {
         measure=MeasureConfig(held_out=4000, members=2000),
     ),
 }
+# The training-set sizes of the laws; of each preset the smallest and the largest are those of the figures.
+SIZES = {"smoke": (150, 200, 300), "laptop": (300, 600, 1200, 2400), "paper": (5000, 12_000, 70_000)}
+
+
+def as_many_epochs(config: OnsetConfig, *sizes: int) -> str:
+    """What a sweep is over: sizes, and for each the steps that make as many epochs as those of a run."""
+    places = (f"{size}:{math.ceil(config.train.steps * size / config.size)}" for size in sizes)
+    return f"size,steps={','.join(places)}"
+
+
 LABELS = LabelConfig(labels="level", label_drop=0.2)
 # Many networks on small sets.
 POOL = {
@@ -242,17 +268,25 @@ QUESTIONS: dict[str, Entry] = {
         pictures=("guidance", "guided_samples"),
         minutes=15.0,
     ),
+    "sweep": Entry(
+        module="hierdiff.questions.sweep",
+        asks="How do the landmarks move with an option? The run at every combination of some values, and the laws.",
+        presets={preset: SweepConfig(over=(as_many_epochs(ONSET[preset], *sizes),)) for preset, sizes in SIZES.items()},
+        of="runs",
+        pictures=("laws", "phases", "windows"),
+        album="hierdiff.pictures.laws",
+        minutes=180.0,
+    ),
     "stopping": Entry(
         module="hierdiff.questions.stopping",
         asks="What does it cost to stop late? Rules that need no oracle, compared where each of them stops.",
         presets={
             "smoke": StoppingConfig(seeds=(0, 1), sizes=(200,), train_epochs=192, epochs=50),
             "laptop": StoppingConfig(),
-            "paper": StoppingConfig(sizes=(5000, 12_000, 70_000), train_epochs=30_000),
+            "paper": StoppingConfig(sizes=(5000, 12_000), train_epochs=30_000),
         },
         of="runs",
-        gives={"seed": "--seeds", "size": "--sizes", "steps": "--train-epochs"},
-        pictures=("stopping", "growth"),
+        pictures=("stopping",),
         minutes=37.5,
     ),
     "processes": Entry(
@@ -261,7 +295,6 @@ QUESTIONS: dict[str, Entry] = {
         "Gaussian noise.",
         presets=dict.fromkeys(("smoke", "laptop", "paper"), ProcessesConfig()),
         of="runs",
-        gives={"process": "--processes"},
         pictures=("processes", "copies"),
         minutes=40.0,
     ),

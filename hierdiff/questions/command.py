@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from hierdiff import __version__, called
-from hierdiff.errors import GOES_ON, in_one_line, require
+from hierdiff.errors import COUNTED, GOES_ON, Domain, in_one_line, require
 from hierdiff.pictures.command import draw_all, draw_run, drawing
 from hierdiff.questions import QUESTIONS, Entry, plugins
 from hierdiff.questions.configs import AskedOfRun, Both
 from hierdiff.runs import record
-from hierdiff.runs.command_line import Parser, parse_config
+from hierdiff.runs.command_line import Parser, as_argument, parse_config
 
 
 def command(name: str) -> Callable[..., None]:
@@ -80,6 +80,9 @@ def ask(name: str, argv: list[str] | None = None) -> None:
         load_plugins(parser, argv)
         entry = QUESTIONS[name]
         config, options = read(name, entry, parser, argv)
+        if getattr(options, "list_jobs", False):
+            print("\n".join(jobs(name, config, argv)))
+            return
         require_folders(entry, config, options)
         # What is imported from here on takes long.
         pkgutil.resolve_name("hierdiff.learning.devices:set_up_devices")(distributed=options.distributed)
@@ -106,7 +109,11 @@ def read(name: str, entry: Entry, parser: Parser, argv: list[str] | None) -> tup
     if folder and entry.of in ("run", "runs"):
         trainings = QUESTIONS[entry.training].presets
         presets = {preset: Both(training=trainings[preset], own=own) for preset, own in presets.items()}
-    config, options = parse_config(parser, presets, "laptop", argv, entry.gives)
+    config, options = parse_config(parser, presets, "laptop", argv)
+    if entry.of == "runs":
+        for point in config.own.points(config.training):
+            for question in entry.asked(config.own, point.config, options.preset).values():
+                Both(training=point.config, own=question)
     if folder and options.out is None:
         training = getattr(config, "training", config)
         noise = "" if getattr(training, "process", "gaussian") == "gaussian" else f"{training.process}-"
@@ -115,10 +122,17 @@ def read(name: str, entry: Entry, parser: Parser, argv: list[str] | None) -> tup
     return config, options
 
 
+def jobs(name: str, config: Both, argv: list[str] | None) -> list[str]:
+    """A command for each of the runs that a question makes."""
+    words = [word for word in (sys.argv[1:] if argv is None else argv) if word != "--list-jobs"]
+    numbers = range(len(config.own.points(config.training)))
+    return [f"{called.form(name)} {called.quoted([*words, '--job', str(number)])}" for number in numbers]
+
+
 def require_folders(entry: Entry, config: Any, options: argparse.Namespace) -> None:
     """Raise `OptionError` where the folders of a question will not do, as far as that can be seen in no time.
 
-    Those are the folder of the run that it makes, and that of the run that it is put to, which must fit the question.
+    Those are the folders of the runs that it makes, and that of the run that it is put to, which must fit the question.
     """
     if entry.of == "run" and not options.out:
         training = type(QUESTIONS[entry.training].presets["laptop"])()
@@ -129,13 +143,20 @@ def require_folders(entry: Entry, config: Any, options: argparse.Namespace) -> N
             config.require_run(found)
     elif entry.of in ("run", "training") and not getattr(options, "plan", False):
         record.require_own(options.out, getattr(config, "training", config))
+    elif entry.of == "runs":
+        points = config.own.points(config.training)
+        need = f"the number of a run, from 0 to {len(points) - 1}"
+        require(options.job is None or options.job in range(len(points)), "job", options.job, need)
+        for point in points:
+            record.require_own(options.out / point.name, point.config)
 
 
 def answer(name: str, config: Any, *, report: str = "on", **options: Any) -> None:
     """Have a question answered, and a report made of the records in its folder."""
     entry = QUESTIONS[name]
     pkgutil.resolve_name(entry.module).answer(config, argparse.Namespace(entry=entry, **options))
-    if report == "on" and not options.get("plan"):
+    # A run of several is reported with the others.
+    if report == "on" and not options.get("plan") and options.get("job") is None:
         write_report(options.get("run") or options["out"])
 
 
@@ -181,6 +202,12 @@ def add_folders(name: str, entry: Entry, parser: Parser, argv: list[str] | None)
     folder = "{noise}" + ("" if trained == "onset" else f"{trained}-") + "{preset}" + seed
     shown = folder.format(noise="", preset="PRESET", seed="SEED")
     parser.add_path("--out", f"folder of the run (default: runs/{shown})")
+    if entry.of == "runs":
+        parser.set_defaults(job=None)
+        number = as_argument(Domain(type=int, least=0, most=COUNTED))
+        meaning = "make one of the runs, counted from 0, and no more; without it all are made, or gathered"
+        parser.add_argument("--job", default=argparse.SUPPRESS, help=meaning, **number)
+        parser.add_argument("--list-jobs", action="store_true", help="print the command of each run, and stop")
     if entry.of == "training":
         meaning = "go on with a run that was left (auto: if there is one; never: start anew, and discard it)"
         parser.add_choice("--resume", ("auto", "never", "must"), meaning, default="auto")

@@ -1,13 +1,14 @@
 """What each question may be told; read before anything heavy is imported."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from hierdiff.errors import COUNTED, Options, option, require
 from hierdiff.grammar_config import GrammarConfig
 from hierdiff.noising import PROCESSES
 from hierdiff.noising.levels import MOST_LEVELS, SHARE, require_levels
 from hierdiff.runs.options import rebuild
+from hierdiff.runs.sweep import FORM, Point, axis, grid
 from hierdiff.statistics.groups import GROUPS
 from hierdiff.worlds.run_config import (
     MANY,
@@ -19,6 +20,9 @@ from hierdiff.worlds.run_config import (
     require_size,
 )
 
+# What seeds may be that stand for `--seed`.
+SEEDS: dict[str, Any] = {"gives": lambda _: ["seed"], **SEED}
+
 
 class AskedOfRun(Options):
     """What the configs of questions to a run have in common."""
@@ -27,6 +31,22 @@ class AskedOfRun(Options):
         """Raise `OptionError` unless the question can be put to a run of this config."""
         kept = training.train.snapshots
         require(kept >= 1, "snapshots", kept, "at least 1, of which the question is asked")
+
+    def fitted(self, training: Any) -> Any:
+        """The question with no more samples of a data set than such a run has."""
+        kinds = ("starts", "targets")
+        return rebuild(self, {name: min(x, training.size) for name, x in vars(self).items() if name in kinds})
+
+
+class MakesRuns(AskedOfRun):
+    """What the configs of questions that make several runs have in common: these, a sweep; each is asked `then`."""
+
+    def points(self, training: OnsetConfig) -> list[Point]:
+        raise NotImplementedError
+
+    def require_run(self, training: OnsetConfig) -> None:
+        # All are checked, where they are made, before the first one is trained.
+        self.points(training)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,24 +116,19 @@ class GuidanceConfig(AskedOfRun):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProcessesConfig(AskedOfRun):
+class ProcessesConfig(MakesRuns):
     """Processes."""
 
+    then: ClassVar[tuple[str, ...]] = ("copying",)
     processes: tuple[str, ...] = option(
-        ("gaussian", "masking", "uniform"), "noises; the others are compared to the first", among=PROCESSES
+        ("gaussian", "masking", "uniform"),
+        "noises; the others are compared to the first",
+        gives=lambda _: ["process"],
+        among=PROCESSES,
     )
 
-    def require_run(self, training: OnsetConfig) -> None:
-        # All are checked before the first one is trained.
-        for each in self.trainings(training).values():
-            super().require_run(each)
-
-    def trainings(self, training: OnsetConfig) -> dict[str, OnsetConfig]:
-        """The runs that are compared, by the names of their processes."""
-        return {
-            name: rebuild(training, {"process": name, **getattr(PROCESSES[name], "defaults", {})})
-            for name in self.processes
-        }
+    def points(self, training: OnsetConfig) -> list[Point]:
+        return grid(training, [[{"process": name} for name in self.processes]], [training.seed])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,29 +171,56 @@ class NoiseConfig(AskedOfRun):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StoppingConfig(AskedOfRun):
+class SweepConfig(MakesRuns):
+    """Sweep."""
+
+    over: tuple[str, ...] = option(
+        ("size,steps=300:3000,1000:10000,3000:30000",),
+        f"options of the runs, each with the values that it has: {FORM} (0.1+0.2 is a value of an option that has "
+        "several)",
+        gives=lambda over: [name.replace("-", "_") for text in over for name in text.partition("=")[0].split(",")],
+    )
+    seeds: tuple[int, ...] = option((0, 1, 2), "a grammar, with its data and networks, for each", **SEEDS)
+    epochs: int = option(
+        0,
+        "epochs for which each run is trained, in place of --steps; 0: as many steps as that says",
+        gives=lambda epochs: ["steps"] if epochs else [],
+        least=0,
+        most=COUNTED,
+    )
+    then: tuple[str, ...] = option(("neighbours",), "questions that are put to each run after its training, or none")
+
+    def axes(self, training: OnsetConfig) -> list[list[dict[str, Any]]]:
+        """What is swept: the values of options at each place of each axis."""
+        found = [axis(training, text) for text in self.over]
+        names = [name for each in found for name in each[0]]
+        for name in names:
+            require(names.count(name) == 1, "over", name, "an option that is swept once")
+            require(name != "seed", "over", name, "another option: --seeds gives the seeds")
+            require(name != "steps" or not self.epochs, "over", name, "another option: --epochs gives the steps")
+        return found
+
+    def points(self, training: OnsetConfig) -> list[Point]:
+        return grid(training, self.axes(training), self.seeds, self.epochs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoppingConfig(MakesRuns):
     """Stopping."""
 
-    seeds: tuple[int, ...] = option((0, 1, 2), "a grammar, with its data and networks, for each", **SEED)
+    then: ClassVar[tuple[str, ...]] = ("neighbours", "membership")
+    seeds: tuple[int, ...] = option((0, 1, 2), "a grammar, with its data and networks, for each", **SEEDS)
     # As many are attacked.
-    sizes: tuple[int, ...] = option((300, 1000), "training-set sizes", least=GROUPS, most=MANY)
-    train_epochs: int = option(1024, "epochs for which each run is trained", least=1, most=COUNTED)
+    sizes: tuple[int, ...] = option(
+        (300, 1000), "training-set sizes", gives=lambda _: ["size"], least=GROUPS, most=MANY
+    )
+    train_epochs: int = option(
+        1024, "epochs for which each run is trained", gives=lambda _: ["steps"], least=1, most=COUNTED
+    )
     epochs: int = option(200, "epochs after which the fixed rule stops", least=1, most=COUNTED)
 
-    def require_run(self, training: OnsetConfig) -> None:
-        # All are checked before the first one is trained.
-        for each in self.trainings(training):
-            super().require_run(each)
-
-    def trainings(self, training: OnsetConfig) -> list[OnsetConfig]:
-        """The runs in which the rules are compared."""
-        return [
-            rebuild(
-                training, {"seed": seed, "size": size, "steps": round(self.train_epochs * size / training.train.batch)}
-            )
-            for size in self.sizes
-            for seed in self.seeds
-        ]
+    def points(self, training: OnsetConfig) -> list[Point]:
+        return grid(training, [[{"size": size} for size in self.sizes]], self.seeds, self.train_epochs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Do networks copy more of their training sets under masking or uniform noise than under Gaussian noise?
 
-Trains the run of each process, on the same data, and asks it what it copies; runs that are there already are used. What
-is the same under all noises is how far the bound on -log p lies above that of the exact posterior: copies are compared
-where training first brings that down to one value.
+A sweep over processes, on the same data; each run is asked what it copies. What is the same under all noises is how far
+the bound on -log p lies above that of the exact posterior: copies are compared where training first brings that down to
+one value.
 """
 
 import argparse
@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from hierdiff.questions import QUESTIONS, snapshots, training
 from hierdiff.questions.answers import leave
 from hierdiff.questions.configs import Both
 from hierdiff.questions.copying import COPYING, HEIGHT
+from hierdiff.questions.sweep import make
 from hierdiff.runs import record
+from hierdiff.runs.sweep import Point
 from hierdiff.statistics.minima import locate_minimum
 from hierdiff.statistics.replicates import Curve, Statistics
 from hierdiff.statistics.words import NOT_ESTIMATED, aligned
 from hierdiff.worlds.finished import open_run
-from hierdiff.worlds.run_config import OnsetConfig
 from hierdiff.worlds.sequences import Sequences
 
 # Values of the bound's excess at which copies are compared.
@@ -31,27 +31,26 @@ VALUES = 3
 
 def answer(config: Both, options: argparse.Namespace) -> None:
     """Make the runs and compare them; tables, and `processes.json` in the folder of all runs."""
-    runs, first = config.own.trainings(config.training), config.own.processes[0]
-    found = {name: measure(each, options.out / name, options.preset) for name, each in runs.items()}
-    landmarks = [row(name, record.read_json(options.out / name / "summary.json")) for name in found]
-    copied = compare(found)
-    file, words = options.out / "processes.json", sentence(copied, first)
-    leave(file, config, table(landmarks, copied), words, landmarks=landmarks, copies=copied)
+    if points := make(config, options):
+        landmarks = [row(point, record.read_json(options.out / point.name / "summary.json")) for point in points]
+        copied = compare({point.config.process: copies(options.out / point.name) for point in points})
+        file, words = options.out / "processes.json", sentence(copied, config.own.processes[0])
+        leave(file, config, table(landmarks, copied), words, landmarks=landmarks, copies=copied)
 
 
-def measure(config: OnsetConfig, folder: Path, preset: str) -> Statistics:
-    """Train one run, and ask what it copies, unless that is there."""
-    training.train(config, Sequences.set_up(config), folder)
-    found, _ = snapshots.extend(COPYING, open_run(folder, Sequences), QUESTIONS["copying"].presets[preset])
-    return found
+def copies(folder: Path) -> Statistics:
+    """What a run copies."""
+    results = record.read_results(folder / f"{COPYING.name}.results.nc")
+    return COPYING.statistics(open_run(folder, Sequences), results)
 
 
-def row(process: str, summary: dict[str, Any]) -> dict[str, Any]:
+def row(point: Point, summary: dict[str, Any]) -> dict[str, Any]:
     """The landmarks of a run, as its summary has them, and how much is known at the noise level of its onset."""
     level = next(each for each in summary["noise"] if each["noise"] == summary["onset_noise"])
     names = ("sets", "onset", "memorization", "best", "ratio", "excess_bound_minimum")
     return {
-        "process": process,
+        "process": point.config.process,
+        "folder": point.name,
         "noise": level["noise"],
         "bits": level["information"],
         **{name: summary[name] for name in names},

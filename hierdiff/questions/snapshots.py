@@ -120,8 +120,7 @@ def agreement(summary: dict[str, Any], split: str) -> str:
     """
 
     def minimum(found: dict[str, Any]) -> str:
-        known: dict[str, Any] = {name: np.nan if x is None else x for name, x in found.items()}
-        return interval(Landmark(**known))
+        return interval(Landmark(**record.numbers(found)))
 
     found, since = [f"{split.removeprefix('the ')} {minimum(summary['onset'])}"], {}
     for name, of_pairs in (("neighbours", "paired"), ("samples", "apart")):

@@ -1,12 +1,10 @@
 """What does it cost to stop late? Rules that need no oracle, compared where each of them stops.
 
-Trains an onset run for each grammar and training-set size, measures its samples and the attack on its members, and
-reads them where the sample split is smallest, where the test loss is smallest, and after a fixed number of epochs. Runs
-that are there already are used.
+A sweep over training-set sizes and grammars: the samples of each run and the attack on its members are read where the
+sample split is smallest, where the test loss is smallest, and after a fixed number of epochs.
 """
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,13 @@ import pandas as pd
 import xarray as xr
 from scipy.special import stdtrit
 
-from hierdiff.questions import QUESTIONS, snapshots, training
 from hierdiff.questions.answers import leave
 from hierdiff.questions.configs import Both
-from hierdiff.questions.membership import MEMBERSHIP
-from hierdiff.questions.samples import NEIGHBOURS
+from hierdiff.questions.sweep import make
 from hierdiff.runs import record
+from hierdiff.runs.sweep import Point
 from hierdiff.statistics.minima import locate_minimum, locate_onset
 from hierdiff.statistics.words import aligned
-from hierdiff.worlds.finished import open_run
-from hierdiff.worlds.run_config import OnsetConfig
-from hierdiff.worlds.sequences import Sequences
 
 RULES = ("smallest sample split", "smallest test loss", "fixed epochs")
 LATE = "test loss minus split"
@@ -42,21 +36,16 @@ DIGITS = {"step": 0, **{cost: digits for cost, (*_, digits) in COSTS.items()}}
 
 def answer(config: Both, options: argparse.Namespace) -> None:
     """Make the runs and compare where the rules stop; the table, and `stopping.json` in the folder of all runs."""
-    own, configs = config.own, config.own.trainings(config.training)
-    stops = [stop for each in configs for stop in compare(each, options.out, options.preset, own.epochs)]
-    rows = summarise(stops)
-    leave(options.out / "stopping.json", config, table(rows), sentence(rows), stops=stops, rows=rows)
+    if points := make(config, options):
+        stops = [stop for point in points for stop in compare(point, options.out, config.own.epochs)]
+        rows = summarise(stops)
+        leave(options.out / "stopping.json", config, table(rows), sentence(rows), stops=stops, rows=rows)
 
 
-def compare(config: OnsetConfig, folder: Path, preset: str, epochs: int) -> list[dict[str, Any]]:
-    """Train and measure one run, unless it is there; the step and `COSTS` where each rule stops."""
-    place = folder / f"seed-{config.seed}-size-{config.size}"
-    training.train(config, Sequences.set_up(config), place)
-    run, attack = open_run(place, Sequences), QUESTIONS["membership"].presets[preset]
-    snapshots.extend(NEIGHBOURS, run, QUESTIONS["neighbours"].presets[preset])
-    targets = min(attack.targets, config.size)
-    snapshots.extend(MEMBERSHIP, run, dataclasses.replace(attack, targets=targets))
-    files = {name: record.read_results(place / f"{name}.nc") for name, *_ in COSTS.values()}
+def compare(point: Point, folder: Path, epochs: int) -> list[dict[str, Any]]:
+    """The step and `COSTS` where each rule stops a run."""
+    config = point.config
+    files = {name: record.read_results(folder / point.name / f"{name}.nc") for name, *_ in COSTS.values()}
     at = {"noise": config.measure.onset_noise, "height": min(2, config.grammar.depth), "attack": "calibrated"}
     curves, train = files["curves"], config.train
     fixed = epochs * config.size / train.batch

@@ -76,6 +76,10 @@ def restore(folder: Path, template: Any) -> tuple[int, Any] | None:
     return step, jax.tree.map(in_place_of, template, record.read_tree(record.file_of_step(folder, step), template))
 
 
+class HeldError(OptionError):
+    """A run is being carried out by another process."""
+
+
 @contextlib.contextmanager
 def only_writer(folder: Path, name: str) -> Iterator[None]:
     """Hold the lock of a run, which is let go when the process ends, however it ends.
@@ -89,7 +93,7 @@ def only_writer(folder: Path, name: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             need = "a folder that no other process is writing; this run is being carried out now"
-            raise OptionError(name, str(folder), need) from None
+            raise HeldError(name, str(folder), need) from None
         except OSError as error:
             raise OSError(f"{folder} cannot be locked, so two runs could write it: {error.strerror}") from None
         yield

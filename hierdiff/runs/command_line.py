@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hierdiff.errors import Domain, Interrupted, OptionError, domains, expanded, handling, require
-from hierdiff.runs.options import fields_of, kind_of, rebuild
+from hierdiff.runs.options import fields_of, kind_of, moved, rebuild
 
 # What argparse says, as everything else is said.
 ARGPARSE = {
@@ -128,6 +128,14 @@ class Parser(argparse.ArgumentParser):
         return namespace
 
 
+class Texts(argparse.Action):
+    """Several texts, which may be given one by one; they take the place of the default."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, values if before is self.default else [*before, *values])
+
+
 def stop(number: int, _: Any) -> NoReturn:
     """Have a signal raise `Interrupted`, as Ctrl-C raises `KeyboardInterrupt`."""
     raise Interrupted(number)
@@ -138,13 +146,12 @@ def parse_config(
     presets: Mapping[str, Any],
     default_preset: str,
     argv: Sequence[str] | None = None,
-    given_by: Mapping[str, str] = types.MappingProxyType({}),
 ) -> tuple[Any, argparse.Namespace]:
     """Read a config from the command line: the preset's values, changed by the options given.
 
     The options are the fields of the config and of the configs nested in it, whose names must not repeat; of a nested
-    config that may be of several kinds, they are those of the kind that is asked for. Those in `given_by` are left out:
-    others give them.
+    config that may be of several kinds, they are those of the kind that is asked for. Those that others give are left
+    out.
     Returns the config and the parsed namespace (which also holds the parser's own options).
 
     Raises:
@@ -153,15 +160,23 @@ def parse_config(
     parser.add_choice("--preset", presets, "the set of defaults that the other options change", default=default_preset)
     preset = presets[parser.parse_known_args(argv)[0].preset]
     group = functools.cache(parser.add_argument_group)
+    # What is given by another option, and by which.
+    given_by: dict[str, str] = {}
 
     def add(config: Any, field: dataclasses.Field, default: Any, domain: Domain) -> None:
         if field.name not in given_by:
             title, meaning = (type(config).__doc__ or "").splitlines()[0].rstrip("."), field.metadata["help"]
             said = meaning if domain.among or domain.type in (bool, str) else f"{meaning}: {domain}"
-            action = group(title).add_argument(_option(field.name), default=default, help=said, **_as_argument(domain))
+            action = group(title).add_argument(_option(field.name), default=default, help=said, **as_argument(domain))
             if domain.path:
                 vars(action)["complete"] = "file"
 
+    giving = [(config, field) for config, field in fields_of(preset) if "gives" in field.metadata]
+    for config, field in giving:
+        add(config, field, getattr(config, field.name), domains(type(config))[field.name])
+    given = vars(parser.parse_known_args(argv)[0])
+    for _, field in giving:
+        given_by |= dict.fromkeys(field.metadata["gives"](given[field.name]), _option(field.name))
     kinds = [(config, field) for config, field in fields_of(preset) if "kinds" in field.metadata]
     for config, field in kinds:
         names = Domain(type=str, among=field.metadata["kinds"])
@@ -170,12 +185,9 @@ def parse_config(
     for config, field in moving:
         add(config, field, getattr(config, field.name), domains(type(config))[field.name])
     given = vars(parser.parse_known_args(argv)[0])
-    for config, field in moving:
-        if field.name in given and given[field.name] != getattr(config, field.name):
-            given |= field.metadata["moves"](given[field.name])
-    preset = rebuild(preset, given)
+    preset = rebuild(preset, given | moved(preset, given))
     for config, field in fields_of(preset):
-        if not {"kinds", "moves"} & set(field.metadata):
+        if not {"kinds", "moves", "gives"} & set(field.metadata):
             add(config, field, getattr(config, field.name), domains(type(config))[field.name])
     elsewhere = {
         _option(option.name): f"an option of {_option(field.name)} {name} only"
@@ -191,7 +203,7 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _as_argument(domain: Domain) -> dict[str, Any]:
+def as_argument(domain: Domain) -> dict[str, Any]:
     """What argparse is told of an option: its type; the rest is checked where the config is made."""
     if domain.type is bool:
         return {"action": argparse.BooleanOptionalAction}
@@ -203,4 +215,6 @@ def _as_argument(domain: Domain) -> dict[str, Any]:
             raise argparse.ArgumentTypeError(f"got {text!r}, needs {domain}") from None
 
     shown = f"{{{','.join(domain.among)}}}" if domain.among else domain.type.__name__
-    return {"type": read, "metavar": shown} | ({"nargs": "+"} if domain.several else {})
+    several = {"nargs": "+"} if domain.several else {}
+    texts = {"action": Texts} if domain.several and domain.type is str and not domain.among else {}
+    return {"type": read, "metavar": shown, **several, **texts}

@@ -71,6 +71,15 @@ def rebuild(config: Any, values: Mapping[str, Any]) -> Any:
     return dataclasses.replace(config, **changes)
 
 
+def moved(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults that come with new values of some options of `config`, by the names of theirs."""
+    found = {}
+    for owner, field in fields_of(config):
+        if "moves" in field.metadata and values.get(field.name, old := getattr(owner, field.name)) != old:
+            found |= field.metadata["moves"](values[field.name])
+    return found
+
+
 def recorded(default: Any, options: Mapping[str, Any]) -> Any:
     """The config of a record; what it does not name has the value of `default`.
 

@@ -11,6 +11,7 @@ import importlib.metadata
 import io
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -26,8 +27,8 @@ from hierdiff import __version__, called
 from hierdiff.errors import OptionError, require
 from hierdiff.runs.options import PLUGINS, fields_of, flat, options_of, recorded
 
-# How the names of files begin that are being written.
-PARTIAL = ".partial-"
+# How the names of files begin that are being written, and what is in those of files that are only tried.
+PARTIAL, TRIAL = ".partial-", "trial" * 8
 # What the system says of a file that is not there, of one that another program has locked, and of a full disk.
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 LOCKED = (errno.EAGAIN, errno.EACCES)
@@ -55,7 +56,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     if not writes():
         return
-    temporary = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    # Workers on other hosts, which share the folder, may have the same process number.
+    temporary = path.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{path.name}")
     try:
         write(temporary)
         flush(temporary)
@@ -227,6 +229,11 @@ def as_json(content: Any) -> Any:
     return content
 
 
+def numbers(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON has of named numbers; null stands for those that are not finite."""
+    return {name: float("nan") if x is None else x for name, x in content.items()}
+
+
 def require_writable(name: str, folder: Path) -> None:
     """Make `folder`, and raise `OptionError` where it cannot be made, or what is saved there cannot be restored.
 
@@ -235,7 +242,7 @@ def require_writable(name: str, folder: Path) -> None:
     if not writes():
         return
     # Longer than all names of files that are to be below it.
-    trial, content = folder / f"{PARTIAL}{os.getpid()}-{'trial' * 8}.npz", np.arange(3)
+    trial, content = folder / f"{PARTIAL}{secrets.token_hex(4)}-{TRIAL}.npz", np.arange(3)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(trial, lambda temporary: np.savez(temporary, content))
@@ -362,9 +369,10 @@ def finished(folder: Path, name: str) -> bool:
 
 
 def tidy(folder: Path) -> None:
-    """Take away the files that a process was writing when it was killed."""
+    """Take away the files that a process was writing when it was killed, but what others may be trying now."""
     for path in folder.rglob(f"{PARTIAL}*"):
-        path.unlink(missing_ok=True)
+        if TRIAL not in path.name:
+            path.unlink(missing_ok=True)
 
 
 def discard(folder: Path) -> None:

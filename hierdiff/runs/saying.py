@@ -18,6 +18,8 @@ from tqdm import tqdm
 # Seconds between two lines of a log, and before the first one, which waits longer for what is found.
 EVERY, FIRST = 60.0, 1.0
 _quiet = contextvars.ContextVar("quiet", default=False)
+# By what it is shown how far a part of the work has come, as a share.
+_shown: contextvars.ContextVar[Callable[[float], None] | None] = contextvars.ContextVar("shown", default=None)
 
 
 def be_quiet(quiet: bool) -> None:
@@ -50,7 +52,9 @@ def progress(total: int | float, unit: str, form: str | None = None) -> Iterator
     It gives `show(done, left=None, **found)`: `found` is shown besides, as text, and `left` are the seconds that are
     left, where more is known of them than the pace. What is shown in the first moment was done before.
     """
-    if _hidden():
+    if shown := _shown.get():
+        yield lambda done, left=None, **found: shown(done / total)
+    elif _hidden():
         yield lambda done, left=None, **found: None
     elif sys.stderr.isatty():
         with tqdm(total=total, unit=unit, bar_format=form, dynamic_ncols=True) as bar:
@@ -58,11 +62,23 @@ def progress(total: int | float, unit: str, form: str | None = None) -> Iterator
             def show(done: int | float, left: int | float | None = None, **found: str) -> None:
                 bar.update(done - bar.n)
                 if found or left is not None:
-                    bar.set_postfix_str(time_left(left) if left is not None else named(found, "="))
+                    words = named(found, "="), "" if left is None else time_left(left)
+                    bar.set_postfix_str(", ".join(filter(None, words)))
 
             yield show
     else:
         yield Log(total, unit).show
+
+
+@contextlib.contextmanager
+def part(show: Callable[[float], None]) -> Iterator[None]:
+    """Say nothing but answers inside, and `show` how far the work there has come, as a share of it."""
+    quiet, shown = _quiet.set(True), _shown.set(show)
+    try:
+        yield
+    finally:
+        _quiet.reset(quiet)
+        _shown.reset(shown)
 
 
 class Log:

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from scipy.special import ndtri, stdtr, stdtrit
 
 from hierdiff.statistics.local import WIDTH, LocalFit, local_fit
@@ -85,7 +86,32 @@ def crossing(curve: Curve, resampling: Resampling, level: float) -> Landmark:
     if len(curve.steps) < 3 or not np.isfinite(curve.mean).all():
         return nowhere()
     fit = local_fit(tuple(curve.steps))
-    above = curve.mean @ fit.level.T - level
+    found = _passes(fit, curve.mean, resampling.half_width(curve.replicates @ fit.level.T), level)
+    if found.located and resampling.sets == 2:
+        return Landmark(found.step, np.nan, np.nan, level, False, False)
+    return found if found.high < np.inf else nowhere(from_start=found.from_start)
+
+
+def crossing_of_record(
+    steps: Float[np.ndarray, " steps"],
+    mean: Float[np.ndarray, " steps"],
+    half: Float[np.ndarray, " steps"],
+    level: float,
+) -> Landmark:
+    """The same of a curve with half of its 95% intervals, which is all that a record holds of it.
+
+    These are fitted as the curve is: what moves it at one checkpoint moves it at the next. An end may be open, where
+    the curve is not told from the level up to the last checkpoint, or from the first one on.
+    """
+    if len(steps) < 3 or not np.isfinite(mean).all():
+        return nowhere()
+    fit = local_fit(tuple(steps.tolist()))
+    return _passes(fit, mean, np.maximum(half @ fit.level.T, 0), level)
+
+
+def _passes(fit: LocalFit, mean: np.ndarray, half: np.ndarray, level: float) -> Landmark:
+    """Where a fitted curve passes a level for good, by half the widths of its intervals at the places of the fit."""
+    above = mean @ fit.level.T - level
     below = np.flatnonzero(above < 0)
     if len(below) == 0:
         return nowhere(from_start=True)
@@ -93,10 +119,7 @@ def crossing(curve: Curve, resampling: Resampling, level: float) -> Landmark:
         return nowhere()
     around = slice(below[-1], below[-1] + 2)
     step = math.exp(np.interp(0, above[around], fit.log_steps[around]))
-    if resampling.sets == 2:
-        return Landmark(step, np.nan, np.nan, level, False, False)
-    low, high = _around(step, fit, above, resampling.half_width(curve.replicates @ fit.level.T))
-    return Landmark(step, low, high, level, True, False) if high < np.inf else nowhere()
+    return Landmark(step, *_around(step, fit, above, half), level, True, False)
 
 
 def _around(step: float, fit: LocalFit, mean: np.ndarray, half: np.ndarray) -> tuple[float, float]:
