@@ -16,7 +16,11 @@ from typing import Any
 
 import xarray as xr
 
+from hierdiff.questions import QUESTIONS
+from hierdiff.questions.command import read
 from hierdiff.runs import record
+from hierdiff.runs.command_line import Parser
+from hierdiff.runs.options import flat, options_of
 from hierdiff.statistics import words
 from hierdiff.statistics.landmarks import Landmark
 
@@ -85,6 +89,12 @@ def growth(name: str, key: str, digits: int) -> str:
     return words.around(found["value"], found["half_width"], digits)
 
 
+def exponent(name: str, of: str) -> str:
+    """The exponent of a landmark in the first law of a sweep, with its 95% interval."""
+    law = summary(name)["laws"][0]["numbers"]["landmarks"][of]["law"]
+    return f"{law['exponent']:.2f} ({law['low']:.2f} to {law['high']:.2f})"
+
+
 def curve(name: str, variable: str, digits: int, **where: Any) -> str:
     """A point of a curve with its standard error; a step is the nearest checkpoint."""
     found = curves(name)
@@ -110,10 +120,26 @@ def fenced(lines: list[str]) -> str:
 
 
 def command(name: str) -> str:
-    """The command that made a record, the commit that it was made by, and the device that it was made on."""
+    """The command that makes a record, the commit that it was made by, and the device that it was made on.
+
+    Options whose defaults have changed since are added to the command that made it.
+    """
     file = RECORDS / name / "config.json"
     made = record.read_json(file) if file.exists() else summary(name)
-    return f"`{made['command']}` (commit `{made['commit'][:7]}`, on {made['device']})"
+    now = " ".join([made["command"], *moved(made["command"], made["options"])])
+    return f"`{now}` (commit `{made['commit'][:7]}`, on {made['device']})"
+
+
+def moved(command: str, options: dict[str, Any]) -> list[str]:
+    """What a command must be told today so that it means the options that it meant once."""
+    name, *told = re.sub(r"^python -m experiments\.", "", command).split()
+    config, _ = read(name, QUESTIONS[name], Parser(prog=name), told)
+    today, then = flat(options_of(config)), flat(options)
+    return [
+        f"--{option.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+        for option, value in then.items()
+        if option in today and value != today[option]
+    ]
 
 
 def cells(kind: str, sets: tuple[int, ...], resolved: bool) -> list[dict[str, Any]]:
@@ -144,7 +170,7 @@ def claims(name: str, *, sets: int, checkpoints: int) -> str:
 
 def written(page: str) -> str:
     """A page with all that its comments ask for."""
-    of_runs = step, number, times, value, growth, curve, verdict, table, command
+    of_runs = step, number, times, value, growth, exponent, curve, verdict, table, command
     names = {f.__name__: f for f in (*of_runs, covers, cover_error, alarms, claims)}
     return WRITTEN.sub(lambda found: found[1] + eval(found[2], names) + found[4], page)
 

@@ -208,6 +208,8 @@ def test_a_run_that_another_worker_makes_is_skipped_and_made_once_that_has_died(
     held.mkdir()
     with only_writer(held, "out"):
         ask("sweep", [*LINE, "--out", str(tmp_path)])
+        with pytest.raises(SystemExit, match="2"):
+            ask("sweep", [*LINE, "--out", str(tmp_path), "--job", "3"])
     assert trained == [name for name in NAMES if name != held.name]
     assert f"other workers are making {held.name}; the same command gathers all" in capsys.readouterr().out
     assert not (tmp_path / "sweep.json").exists()

@@ -49,8 +49,9 @@ class Entry:
     The first sentence of the text stands in the list of all questions.
 
     It goes on from nothing; or is a `training`, of a world, named by `MODULE:CLASS`, after which other questions are
-    asked, `then`; or goes on from a `run` of a `training`, or from several `runs` that it makes. `pictures` are the
-    names of its figures, functions in the module `album`, and `minutes` what it takes on two cores.
+    asked, `then`; or goes on from a `run` of a `training`, or from several `runs` that it makes, the sweep that its
+    config is. `pictures` are the names of its figures, functions in the module `album`, and `minutes` what it takes on
+    two cores.
     """
 
     module: str

@@ -92,6 +92,7 @@ def make(config: Both, options: argparse.Namespace) -> list[Point]:
 
     Raises:
       FloatingPointError: the losses of some are not finite; all others are there.
+      HeldError: the one that was asked for is being made by another worker.
     """
     points = config.own.points(config.training)
     jobs = [job_of(point, config, options) for point in (points if options.job is None else [points[options.job]])]
@@ -115,8 +116,8 @@ def make(config: Both, options: argparse.Namespace) -> list[Point]:
                     if not of_first_process(job.done()):
                         job.do(show)
                 except HeldError:
-                    # Of several processes that are one worker, the others do not know.
-                    if jax.process_count() > 1:
+                    # It is this one or none; of several processes that are one worker, the others do not know.
+                    if options.job is not None or jax.process_count() > 1:
                         raise
                     continue
                 except FloatingPointError as error:

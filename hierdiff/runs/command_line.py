@@ -128,8 +128,8 @@ class Parser(argparse.ArgumentParser):
         return namespace
 
 
-class Several(argparse.Action):
-    """Several values, which may be given in parts; they take the place of the default."""
+class Texts(argparse.Action):
+    """Several texts, which may be given one by one; they take the place of the default."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         before = getattr(namespace, self.dest)
@@ -215,4 +215,6 @@ def as_argument(domain: Domain) -> dict[str, Any]:
             raise argparse.ArgumentTypeError(f"got {text!r}, needs {domain}") from None
 
     shown = f"{{{','.join(domain.among)}}}" if domain.among else domain.type.__name__
-    return {"type": read, "metavar": shown} | ({"nargs": "+", "action": Several} if domain.several else {})
+    several = {"nargs": "+"} if domain.several else {}
+    texts = {"action": Texts} if domain.several and domain.type is str and not domain.among else {}
+    return {"type": read, "metavar": shown, **several, **texts}
