@@ -89,6 +89,12 @@ def growth(name: str, key: str, digits: int) -> str:
     return words.around(found["value"], found["half_width"], digits)
 
 
+def exponent(name: str, of: str) -> str:
+    """The exponent of a landmark in the first law of a sweep, with its 95% interval."""
+    law = summary(name)["laws"][0]["numbers"]["landmarks"][of]["law"]
+    return f"{law['exponent']:.2f} ({law['low']:.2f} to {law['high']:.2f})"
+
+
 def curve(name: str, variable: str, digits: int, **where: Any) -> str:
     """A point of a curve with its standard error; a step is the nearest checkpoint."""
     found = curves(name)
@@ -164,7 +170,7 @@ def claims(name: str, *, sets: int, checkpoints: int) -> str:
 
 def written(page: str) -> str:
     """A page with all that its comments ask for."""
-    of_runs = step, number, times, value, growth, curve, verdict, table, command
+    of_runs = step, number, times, value, growth, exponent, curve, verdict, table, command
     names = {f.__name__: f for f in (*of_runs, covers, cover_error, alarms, claims)}
     return WRITTEN.sub(lambda found: found[1] + eval(found[2], names) + found[4], page)
 

@@ -10,9 +10,7 @@ from numpy.typing import ArrayLike
 
 from hierdiff.errors import OptionError, require
 from hierdiff.noising import Process
-
-# How far from zero the probability of a symbol is kept where an estimate of it leaves the simplex.
-LEAST = 1e-6
+from hierdiff.noising.process import on_simplex
 
 
 def torch_denoiser(
@@ -95,10 +93,7 @@ def torch_denoiser(
         if not of_noise:
             return output
         given, said = jnp.asarray(noised), jnp.asarray(output)
-        x_0 = np.asarray(process.x_0_of(given, t, said, predicts))  # pyright: ignore[reportAttributeAccessIssue]
-        if not symbols:
-            return x_0
-        kept = np.maximum(x_0, LEAST)
-        return kept / kept.sum(-1, keepdims=True)
+        x_0 = process.x_0_of(given, t, said, predicts)  # pyright: ignore[reportAttributeAccessIssue]
+        return np.asarray(on_simplex(x_0) if symbols else x_0)
 
     return denoiser

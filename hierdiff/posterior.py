@@ -515,8 +515,10 @@ def upward(
 def _through_channels(grammar: Grammar, messages: Array, top: int, level: int) -> Array:
     """What each node of `level` says of its ancestor at level `top`, `(w, s**level, n)`.
 
-    Through the product of the marginal transitions between them.
+    Through the product of the marginal transitions between them, if any.
     """
+    if level == top:
+        return messages
     channels = _descend(grammar, jnp.eye(grammar.symbols[top], dtype=grammar.log_prob.dtype), level, top)[-1]
     channels = jnp.tile(channels, (1, grammar.branching**top, 1))
     return _logsumexp(_log(channels).swapaxes(1, 2)[..., None] + messages[None], 1)

@@ -6,6 +6,7 @@ import stat
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from hierdiff.learning import compiled
 
@@ -20,23 +21,23 @@ NAMES = (
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """The cache folder of a user; JAX is told nothing of it yet, and afterwards again what it was told."""
-    before = {name: getattr(jax.config, name) for name in NAMES}
+    before = {name: jax.config.read(name) for name in NAMES}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     jax.config.update("jax_compilation_cache_dir", None)
     yield tmp_path
     for name, value in before.items():
         jax.config.update(name, value)
-    jax.experimental.compilation_cache.compilation_cache.reset_cache()
+    compilation_cache.reset_cache()
 
 
 def test_programs_are_kept_in_the_folder_of_the_user_for_such_cpus_alone(home, monkeypatch):
     compiled.keep_compiled()
     [folder] = (home / "hierdiff").iterdir()
-    assert jax.config.jax_compilation_cache_dir == str(folder)
+    assert jax.config.read("jax_compilation_cache_dir") == str(folder)
     monkeypatch.setattr(compiled, "LEAST", 0.0)
     jax.config.update("jax_compilation_cache_dir", None)
     compiled.keep_compiled()
-    jax.experimental.compilation_cache.compilation_cache.reset_cache()
+    compilation_cache.reset_cache()
     jax.jit(lambda x: jnp.sin(x) @ x.T)(jnp.ones((3, 3)))
     assert list(folder.glob("*-cache"))
     # Another kind of CPU.
@@ -58,11 +59,11 @@ def test_what_was_half_written_is_dropped_and_what_is_whole_stays(home):
 def test_what_the_user_has_told_jax_stays(home):
     jax.config.update("jax_compilation_cache_dir", str(home / "mine"))
     compiled.keep_compiled()
-    assert jax.config.jax_compilation_cache_dir == str(home / "mine")
+    assert jax.config.read("jax_compilation_cache_dir") == str(home / "mine")
     jax.config.update("jax_compilation_cache_dir", None)
     jax.config.update("jax_enable_compilation_cache", False)
     compiled.keep_compiled()
-    assert jax.config.jax_compilation_cache_dir is None
+    assert jax.config.read("jax_compilation_cache_dir") is None
     assert not (home / "hierdiff").exists()
 
 
@@ -78,4 +79,4 @@ def test_without_a_folder_that_will_do_nothing_is_kept(how, home, monkeypatch):
     else:
         home.chmod(stat.S_IRUSR | stat.S_IXUSR)
     compiled.keep_compiled()
-    assert jax.config.jax_compilation_cache_dir is None
+    assert jax.config.read("jax_compilation_cache_dir") is None

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hierdiff.learning.denoiser import network_log_posterior
 from hierdiff.learning.network import TransformerConfig, TreeConfig
+from hierdiff.noising import Gaussian
 
 TREE = TreeConfig(width=8, expansion=2)
 TRANSFORMER = TransformerConfig(width=8, expansion=2, layers=2, heads=2, dropout=0.2)
@@ -21,7 +23,8 @@ def inputs(n=3, leaves=8, vocab=5):
 def test_output_is_a_distribution_that_depends_on_every_leaf_and_on_time(config):
     network = config.build(channels=5, vocab=5, depth=3, branching=2)
     params = jax.jit(network.init)(jax.random.key(0))
-    log_posterior = jax.jit(lambda x_t, t: network.forward(params, x_t, t, None))
+    log_f_of = network_log_posterior(network, Gaussian(vocab=5))
+    log_posterior = jax.jit(lambda x_t, t: log_f_of(params, x_t, t))
     x_t, t = inputs()
     log_f = log_posterior(x_t, t)
     np.testing.assert_allclose(jnp.exp(log_f).sum(-1), 1, atol=1e-5)

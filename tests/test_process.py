@@ -182,6 +182,9 @@ class TestGaussian:
         }[predicts]
         found = self.process.x_0_of(jnp.asarray(x_t), jnp.asarray(t), jnp.asarray(output), predicts)
         np.testing.assert_allclose(found, clean, atol=1e-9)
+        if predicts in ("noise", "v"):
+            back = self.process.prediction_of(jnp.asarray(x_t), jnp.asarray(t), jnp.asarray(clean), predicts)
+            np.testing.assert_allclose(back, output, atol=1e-9)
         # Outputs of two networks on the same samples.
         both = self.process.x_0_of(jnp.asarray(x_t)[None], 9, jnp.asarray(np.stack(2 * [output])), predicts)
         np.testing.assert_allclose(both[:, 8], np.stack(2 * [clean])[:, 8], atol=1e-9)

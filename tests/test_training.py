@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from vectors import Vectors, VectorsConfig
 
 from experiments.onset import main
 from hierdiff.learning import loop as training
@@ -208,7 +209,7 @@ def test_the_cross_entropy_is_that_of_masked_leaves_and_the_bound_weighs_it_by_i
     tokens, params = jax.random.randint(jax.random.key(0), (60, 4), 0, 4), network.init(jax.random.key(1))
     samples, keys = Sample(jnp.arange(60), tokens, t, jnp.ones(60)), jax.random.split(jax.random.key(2), 60)
     x_t, mesh = corrupt_each(process, keys, tokens, t), ensemble_mesh(1)
-    log_f = np.asarray(network.forward(params, process.encode(x_t), t, None))
+    log_f = np.asarray(jax.nn.log_softmax(network.forward(params, process.encode(x_t), t, None)))
     of_symbols = np.take_along_axis(log_f, np.asarray(tokens)[..., None], -1)[..., 0]
     expected = -(of_symbols * (np.asarray(x_t) == 4)).sum(-1)
     for bound, weight in ((False, 1), (True, 30 / np.asarray(t))):
@@ -242,6 +243,64 @@ def test_training_with_a_weight_of_two_is_training_on_the_sequence_twice():
     assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
     other = gradient(TrainingSet(tokens, jnp.ones(3)))
     assert np.linalg.norm(other - expected) > 0.2 * np.linalg.norm(expected)
+
+
+def test_with_fixed_draws_the_noise_of_a_sample_is_one_of_a_few_at_whatever_step_and_level():
+    """Read from a step of sgd, which moves the weights, a table, by what is drawn for the only sample of a batch."""
+    size, steps = 4, 150
+
+    def losses(params, samples, keys):
+        noise = jax.vmap(jax.random.normal)(keys if samples.noise is None else samples.noise)
+        return (params[samples.number] * jnp.stack([noise, samples.t.astype(float)], 1)).sum(-1)
+
+    def drawn(draws):
+        """Of each step and each of two networks: the number of the sample, its noise and its level."""
+        config = TrainConfig(
+            steps=steps, batch=1, optimizer="sgd", learning_rate=0.5, first_checkpoint=1, noise_draws=draws
+        )
+        data, keys = TrainingSet(jnp.zeros((2, size, 1)), jnp.ones((2, size))), jax.random.split(jax.random.key(1), 2)
+        begun = make_training(
+            lambda _: jnp.zeros((size, 2)),
+            losses,
+            config,
+            ensemble_mesh(2),
+            data,
+            init_keys=keys,
+            keys=keys,
+            levels=100,
+        )
+        for i in range(steps):
+            moved = np.asarray(advanced(begun, i, i + 1, jax.tree.map(jnp.copy, begun.state)).params) / -0.5
+            number = moved[..., 1].argmax(1)
+            yield from zip((0, 1), number, *moved[[0, 1], number].T, strict=True)
+
+    for draws in (0, 1, 3):
+        found: dict[Any, set] = {}
+        levels: dict[Any, set] = {}
+        for network, number, noise, t in drawn(draws):
+            found.setdefault((network, number), set()).add(noise)
+            levels.setdefault((network, number, noise), set()).add(t)
+        assert len(found) == 2 * size
+        if draws:
+            assert all(len(noises) == draws for noises in found.values())
+            assert min(map(len, levels.values())) > 3
+        assert len(set.union(*found.values())) == (2 * size * draws or 2 * steps)
+
+
+def test_the_noise_of_symbols_and_of_numbers_is_drawn_of_the_samples_own_key():
+    tokens = TrainingSet(jax.random.randint(jax.random.key(0), (6, 2), 0, 4), jnp.ones(6))
+    world = Vectors.set_up(VectorsConfig(sets=2, size=6, noise_levels=100))
+    for init, losses, data in (
+        (SMALL.init, token_losses(SMALL, PROCESS, ensemble_mesh(2)), tokens),
+        (world.network.init, world.example_losses(), TrainingSet(world.train[0], jnp.ones(6))),
+    ):
+        samples, (own, others) = draw(jax.random.key(1), data, 8, 100), jax.random.split(jax.random.key(2), (2, 8))
+        fixed = samples._replace(noise=own)
+        of_batch = jax.jit(over_networks(losses, ensemble_mesh(2), stacked=1))
+        params = jax.tree.map(lambda x: jnp.stack([x, x]), init(jax.random.key(3)))
+        expected = of_batch(params, samples, own)
+        np.testing.assert_array_equal(of_batch(params, fixed, others), expected)
+        assert np.abs(of_batch(params, samples, others) - expected).min() > 0
 
 
 def test_the_optimizer_is_the_one_that_is_named(monkeypatch):

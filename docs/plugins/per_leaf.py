@@ -5,7 +5,6 @@ python -m experiments.onset --plugin per_leaf --network per_leaf --hidden 64
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -24,7 +23,7 @@ class PerLeafConfig(NetworkConfig):
 
 
 class PerLeaf(nnx.Module):
-    """`log p(x_0,i | x_t,i)` of each leaf i, from its numbers and the noise level."""
+    """Log p(x_0,i | x_t,i) of each leaf i, up to a constant, from its numbers and the noise level."""
 
     def __init__(self, config, channels, vocab, rngs):
         self.enter = nnx.Linear(channels + TIME_CHANNELS, config.hidden, rngs=rngs)
@@ -33,7 +32,7 @@ class PerLeaf(nnx.Module):
     def __call__(self, x, t, rngs):
         time = jnp.broadcast_to(time_embedding(t)[:, None], (*x.shape[:2], TIME_CHANNELS))
         hidden = nnx.silu(self.enter(jnp.concatenate([x, time], -1)))
-        return jax.nn.log_softmax(self.leave(hidden))
+        return self.leave(hidden)
 
 
 def build(config, *, channels, vocab, depth, branching):

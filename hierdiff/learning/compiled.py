@@ -22,7 +22,7 @@ def keep_compiled() -> None:
 
     A program may use what another CPU has not, and homes are shared: each kind of CPU has a folder of its own.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    if jax.config.read("jax_compilation_cache_dir") or not jax.config.read("jax_enable_compilation_cache"):
         return
     # Without a home, or room in it, programs are compiled anew, as they would be without this.
     with contextlib.suppress(OSError, RuntimeError):

@@ -55,9 +55,9 @@ class Linear(nnx.Linear):
     Of several axes of vectors, XLA's CPU backend moves all numbers about before each product of the way back.
     """
 
-    def __call__(self, x: Float[Array, "*batch _"]) -> Float[Array, "*batch _"]:
-        rows = super().__call__(x.reshape(-1, x.shape[-1]))
-        return rows.reshape(*x.shape[:-1], rows.shape[-1])
+    def __call__(self, inputs: Float[Array, "*batch _"], out_sharding: Any = None) -> Float[Array, "*batch _"]:
+        rows = super().__call__(inputs.reshape(-1, inputs.shape[-1]), out_sharding)
+        return rows.reshape(*inputs.shape[:-1], rows.shape[-1])
 
 
 class Label(nnx.Module):

@@ -13,7 +13,7 @@ from jax.stages import Wrapped
 from jaxtyping import Array, Float, Int
 
 from hierdiff.keys import key_for, keys_of
-from hierdiff.learning.denoiser import network_log_posterior
+from hierdiff.learning.denoiser import network_log_posterior, network_output
 from hierdiff.learning.devices import over_networks, spread_batch, spread_networks, to_host
 from hierdiff.learning.network import Network
 from hierdiff.learning.optimizer import average_exponent, optimizer
@@ -43,17 +43,22 @@ class TrainingSet(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A sample in training, or, with an axis before all, a batch of them: its number in the set and its noise level."""
+    """A sample in training, or, with an axis before all, a batch of them: its number in the set and its noise level.
+
+    `noise` is the key of its noise, where that is one of a few fixed draws.
+    """
 
     number: Int[Array, "*n"]
     x_0: Array
     t: Int[Array, "*n"]
     weight: Float[Array, "*n"]
     labels: Int[Array, "*n nodes"] | None = None
+    noise: Array | None = None
 
 
 # Of a network's weights, a batch and a key for each of its samples: the loss of each, `(n,)`, which depends on the
-# weights, the sample and its key alone. The noise is drawn of the key; dropout, of the first, for the whole batch.
+# weights, the sample and its key alone. The noise is drawn of the sample's own key, if it has one, and else of this
+# one; dropout, of the first, for the whole batch.
 Losses = Callable[[Any, Sample, Array], Float[Array, " n"]]
 
 
@@ -65,25 +70,43 @@ def draw(key: Array, data: TrainingSet, batch: int, levels: int) -> Sample:
     return Sample(number, data.x_0[number], t, data.weight[number], labels)
 
 
+def fixed_noise(key: Array, numbers: Int[Array, " n"], draw: Int[Array, " n"]) -> Array:
+    """The key of the noise of each sample, given its number in the set and that of its draw: the same at every step.
+
+    The noise is fixed and the level is not: at each level, a sample is met with one of its draws, as in arXiv
+    2502.00336, where every level is learned for itself. `key` is the network's: others on its set have other draws.
+    """
+    return jax.vmap(jax.random.fold_in)(keys_of(key_for(key, "fixed noise"), numbers), draw)
+
+
 def token_losses(
     network: Network, process: Process, mesh: Mesh, *, bound: bool = False, label_drop: float = 0.0
 ) -> Losses:
     """The cross-entropy of the symbols that x_t does not show, or T times the term of the bound at t.
 
-    With t uniform, the latter bounds -log p(x_0) on average. A sequence is shown without its labels with probability
+    With t uniform, the latter bounds -log p(x_0) on average. Of networks that predict the noise or v, it is the squared
+    error of that, at every level alike, summed over a sequence. A sequence is shown without its labels with probability
     `label_drop`, so that one network has both branches (arXiv 2207.12598).
     """
-    log_posterior = network_log_posterior(network, process)
+    output, log_posterior = network_output(network, process), network_log_posterior(network, process)
+
+    def squared_error(said, x_0, x_t, t):
+        gaussian: Any = process
+        target = gaussian.prediction_of(x_t, t, jax.nn.one_hot(x_0, said.shape[-1]), network.predicts)
+        return jnp.square(said - target).sum((-1, -2))
 
     def shown(labels, keys):
         u = jax.vmap(lambda key: jax.random.uniform(key_for(key, "label")))(keys)
         return jnp.where((u >= label_drop)[:, None], labels, -1)
 
     def losses(params, samples, keys):
-        x_t = corrupt_each(process, keys, samples.x_0, samples.t)
+        x_t = corrupt_each(process, keys if samples.noise is None else samples.noise, samples.x_0, samples.t)
         labels = None if samples.labels is None else shown(samples.labels, keys)
         x_0, t, x_t, labels = spread_batch((samples.x_0, samples.t, x_t, labels), mesh)
-        log_f = log_posterior(params, x_t, t, key_for(keys[0], "dropout"), labels)
+        inputs = x_t, t, key_for(keys[0], "dropout"), labels
+        if network.predicts != "x0":
+            return squared_error(output(params, *inputs), x_0, x_t, t)
+        log_f = log_posterior(params, *inputs)
         return process.levels * process.bound(x_0, x_t, t, jnp.exp(log_f)) if bound else cross_entropy(x_0, log_f)
 
     return losses
@@ -132,6 +155,9 @@ def make_training(
         def step(i, state):
             of_step = jax.random.fold_in(key, i)
             samples = draw(of_step, data, config.batch, levels)
+            if config.noise_draws:
+                which = jax.random.randint(key_for(of_step, "draws"), (config.batch,), 0, config.noise_draws)
+                samples = samples._replace(noise=fixed_noise(key, samples.number, which))
             keys = keys_of(key_for(of_step, "noise"), jnp.arange(config.batch))
             value, gradient = jax.value_and_grad(batch_loss)(state.params, samples, keys)
             # optax raises a float to the power of the integer step.

@@ -2,9 +2,10 @@
 
 A network is a pair of pure functions, made from a flax NNX module that is split once: `init(key)` gives its parameters,
 and `forward(params, x, t, key)` runs it (`key` feeds the dropout, None turns it off). Of symbols, x is what
-`process.encode` makes of x_t, `(n, L, channels)`, and the answer `log p(x_0 | x_t)`, `(n, L, v)`; of images, x is x_t
-itself and the answer the noise in it. Networks that are built for labels take them as a last argument: integers, of the
-nodes of one level of the tree, `(n, branching**level)`, -1 where there is none.
+`process.encode` makes of x_t, `(n, L, channels)`, and the answer, `(n, L, v)`, is log p(x_0 | x_t) up to a constant of
+the leaf, or the noise or v; of images, x is x_t itself and the answer the noise in it. Networks that are built for
+labels take them as a last argument: integers, of the nodes of one level of the tree, `(n, branching**level)`, -1 where
+there is none.
 """
 
 import dataclasses
@@ -18,10 +19,14 @@ WIDEST = 2**16
 
 
 class Network(NamedTuple):
-    """The two functions of a network; both are pure and can be jitted and vmapped."""
+    """The two functions of a network; both are pure and can be jitted and vmapped.
+
+    Of symbols, it `predicts` x_0, by log-probabilities, or, under Gaussian noise, the noise or v (`Gaussian.x_0_of`).
+    """
 
     init: Callable[[Any], Any]
     forward: Callable[..., Any]
+    predicts: Literal["x0", "noise", "v"] = "x0"
 
 
 class NetworkConfig(Options):

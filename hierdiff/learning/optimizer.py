@@ -9,17 +9,42 @@ from hierdiff.learning.train_config import OPTIMIZERS, TrainConfig
 
 
 def optimizer(config: TrainConfig, size: int) -> optax.GradientTransformation:
-    """The one that `config` names, at its learning rate; an epoch is `size / batch` steps."""
-    make = OPTIMIZERS[config.optimizer]
-    return (pkgutil.resolve_name(make) if isinstance(make, str) else make)(learning_rate(config, size))
+    """The one that `config` names, at its learning rate; an epoch is `size / batch` steps.
+
+    The gradient is clipped first. Weight decay, of all parameters, is decoupled from it (arXiv 1711.05101), and makes
+    Adam AdamW; it takes the updates to be proportional to the learning rate.
+    """
+    named, rate = OPTIMIZERS[config.optimizer], learning_rate(config, size)
+    make = pkgutil.resolve_name(named) if isinstance(named, str) else named
+    made = make(rate)
+    if config.weight_decay:
+        decay = optax.add_decayed_weights(-config.weight_decay)
+        made = optax.chain(make(optax.constant_schedule(1.0)), decay, optax.scale_by_schedule(rate))
+    if config.momentum:
+        made = optax.chain(optax.trace(config.momentum), made)
+    if config.clip:
+        made = optax.chain(optax.clip_by_global_norm(config.clip), made)
+    return made
 
 
 def learning_rate(config: TrainConfig, size: int) -> optax.Schedule:
-    if config.decay == "constant":
-        return optax.constant_schedule(config.learning_rate)
-    ramp = max(1, min(round(50 * size / config.batch), config.steps - 1))
-    linear = optax.linear_schedule(config.learning_rate, 0.5 * config.learning_rate, ramp)
-    cosine = optax.cosine_decay_schedule(0.5 * config.learning_rate, max(1, config.steps - ramp), alpha=0.2)
+    """The learning rate at each step, counted from 0."""
+    if not config.warm_up:
+        return _after_warm_up(config, size)
+    rising = optax.linear_schedule(config.learning_rate / config.warm_up, config.learning_rate, config.warm_up - 1)
+    return optax.join_schedules([rising, _after_warm_up(config, size)], [config.warm_up])
+
+
+def _after_warm_up(config: TrainConfig, size: int) -> optax.Schedule:
+    rate, steps = config.learning_rate, config.steps - config.warm_up
+    match config.decay:
+        case "constant":
+            return optax.constant_schedule(rate)
+        case "cosine":
+            return optax.cosine_decay_schedule(rate, steps)
+    ramp = max(1, min(round(50 * size / config.batch), steps - 1))
+    linear = optax.linear_schedule(rate, 0.5 * rate, ramp)
+    cosine = optax.cosine_decay_schedule(0.5 * rate, max(1, steps - ramp), alpha=0.2)
     return optax.join_schedules([linear, cosine], [ramp])
 
 

@@ -17,10 +17,31 @@ class TrainConfig(Options):
 
     steps: int = option(10_000, "training steps", least=2, most=COUNTED)
     batch: int = option(128, "samples in a batch, drawn with replacement", least=1, most=1_000_000)
+    noise_draws: int = option(
+        0,
+        "fixed draws of the noise of each sample, one of which it has at any level; 0: fresh noise each time",
+        least=0,
+        most=10**6,
+    )
     optimizer: str = option("adam", "what follows the gradient", among=OPTIMIZERS)
     learning_rate: float = option(1e-3, "the optimizer's learning rate at the start", above=0, below=1)
-    decay: Literal["constant", "paper"] = option(
-        "constant", "learning rate: constant, or the paper's (1 to 0.5 over 50 epochs, then cosine to 0.1)"
+    warm_up: int = option(
+        0, "first steps, over which the learning rate rises from nothing to this one", least=2, most=COUNTED, also=(0,)
+    )
+    decay: Literal["constant", "cosine", "paper"] = option(
+        "constant",
+        "learning rate, after the warm-up: constant, cosine to 0 at the last step, or the paper's (1 to 0.5 over 50 "
+        "epochs, then cosine to 0.1)",
+    )
+    momentum: float = option(0.0, "share of its last direction that sgd keeps at each step", least=0, below=1)
+    weight_decay: float = option(
+        0.0,
+        "share of every weight that a step takes away, in units of the learning rate (arXiv 1711.05101)",
+        least=0,
+        most=100,
+    )
+    clip: float = option(
+        0.0, "norm to which a larger gradient of a batch is scaled down (0: none)", least=0, most=10**6
     )
     # The average is of finite order only up to this width (arXiv 2312.02696, section 3.1).
     average_width: float = option(
@@ -34,8 +55,12 @@ class TrainConfig(Options):
 
     def __post_init__(self):
         super().__post_init__()
-        need = f"an integer from 1 to below the number of steps, {self.steps}"
-        require(self.first_checkpoint < self.steps, "first_checkpoint", self.first_checkpoint, need)
+        first, below = self.first_checkpoint, f"to below the number of steps, {self.steps}"
+        require(first < self.steps, "first_checkpoint", first, f"an integer from 1 {below}")
+        require(self.warm_up < self.steps, "warm_up", self.warm_up, f"0, or an integer from 2 {below}")
+        require(not self.momentum or self.optimizer == "sgd", "momentum", self.momentum, "--optimizer sgd, or 0")
+        need = "0 with adamw, whose own is 0.0001; adam with another is AdamW too"
+        require(not self.weight_decay or self.optimizer != "adamw", "weight_decay", self.weight_decay, need)
 
     def checkpoint_steps(self) -> list[int]:
         """The steps at which the ensemble is measured; the last is `steps`."""

@@ -53,7 +53,7 @@ class Transformer(nnx.Module):
             x = x + self.label(labels).repeat(x.shape[1] // labels.shape[1], 1)
         for layer in self.layers:
             x = layer(x, rngs)
-        return jax.nn.log_softmax(wide(self.readout(x)))
+        return wide(self.readout(x))
 
 
 class EncoderLayer(nnx.Module):

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -81,7 +80,7 @@ class TreeUNet(nnx.Module):
         for mlp, (skip, children) in zip(self.down, reversed(skips), strict=True):
             family = jnp.concatenate([root_mean_square_norm(state), children], axis=-1)
             state = skip + mlp(family, time).reshape(skip.shape)
-        return jax.nn.log_softmax(wide(self.readout(root_mean_square_norm(state))))
+        return wide(self.readout(root_mean_square_norm(state)))
 
 
 class TimedMLP(nnx.Module):

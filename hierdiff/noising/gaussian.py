@@ -120,6 +120,22 @@ class Gaussian:
                 return output
         raise OptionError("predicts", predicts, "one of x0, noise, score, v")
 
+    def prediction_of(
+        self,
+        x_t: Float[Array, " n *shape"],
+        t: int | Int[Array, "*n"],
+        x_0: Float[Array, " n *shape"],
+        predicts: Literal["noise", "v"],
+    ) -> Float[Array, " n *shape"]:
+        """The noise or v that x_0 leaves in x_t: what such a network learns, and of E[x_0 | x_t] what it should say."""
+        ab = self._at(t, x_t)
+        match predicts:
+            case "noise":
+                return (x_t - jnp.sqrt(ab) * x_0) / jnp.sqrt(1 - ab)
+            case "v":
+                return (jnp.sqrt(ab) * x_t - x_0) / jnp.sqrt(1 - ab)
+        raise OptionError("predicts", predicts, "noise or v")
+
     def balanced(self, t: int | Int[Array, "*n"]) -> Float[Array, "#n"]:
         """`min(1, ab / (1 - ab))`, by which |f - x_0|^2 is the error in x_0 or that in the noise, the smaller one."""
         ab = self._at(t, jnp.zeros((1, 1)))[:, 0]

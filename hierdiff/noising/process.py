@@ -13,6 +13,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from hierdiff.errors import require
 
+# How far from zero the probability of a symbol is kept where an estimate of it leaves the simplex.
+LEAST = 1e-6
 # `(x_t, t) -> p(x_0 | x_t)`, of shape `(n, L, v)`: a network, the exact posterior, BP_k, a window or the memorizer.
 Denoiser = Callable[[Array, Array], Array]
 
@@ -112,6 +114,15 @@ def cross_entropy(tokens: Int[Array, "*batch L"], log_f: Float[Array, "*batch L 
 def divergence(p: Float[Array, "*batch v"], q: Float[Array, "*batch v"]) -> Float[Array, "*batch"]:
     """KL(p || q) of each leaf, in nats, where q may lie below the smallest number though it is not zero."""
     return rel_entr(p, jnp.maximum(q, jnp.finfo(q.dtype).tiny)).sum(-1)
+
+
+def on_simplex(mean: Float[Array, "*batch v"]) -> Float[Array, "*batch v"]:
+    """The distribution that is told by an estimate of E[x_0 | x_t] that may have left the simplex.
+
+    What lies below `LEAST` is cut off there, so that it has a logarithm, and the rest is divided by its sum.
+    """
+    kept = jnp.maximum(mean, LEAST)
+    return kept / kept.sum(-1, keepdims=True)
 
 
 def stratified_times(key: Array, n: int, levels: int) -> Int[Array, " n"]:

@@ -10,8 +10,8 @@ PARTS = {"data_dependent": ("depends on the data", style.SPLIT), "common": ("com
 SAMPLES = {
     "more_copies": "copies of height 2,\nown minus other",
     "nearer": "nearer to the\nown set [symbols]",
-    "beyond_agreement": "agreement with\nthe label,\nbeyond exact guidance",
-    "beyond_diversity": "diversity\n[symbols],\nbeyond exact guidance",
+    "beyond_agreement": "agreement with\nlabel, beyond\nexact guidance",
+    "beyond_diversity": "diversity\n[symbols], beyond\nexact guidance",
 }
 
 

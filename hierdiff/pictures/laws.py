@@ -92,6 +92,8 @@ def windows(records: Records) -> Figure:
         if size := window["sample_size"]:
             axes.axvline(size, color="0.3", linestyle="--", linewidth=0.8, label="sample size v m^(h+1)")
         over(axes, numbers)
+        # There is no room for more beside each other.
+        style.ticks(axes, [min(numbers["values"]), max(numbers["values"])])
         unit = "  [sequences]" if numbers["of"] == "size" else ""
         axes.set(title=f"height {window['height']}", xlabel=f"{letter(numbers)}{unit}", ylim=within)
         axes.label_outer()

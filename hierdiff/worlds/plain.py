@@ -190,7 +190,8 @@ class Plain(World):
             def noised(key, x_0, t):
                 return at(self.corrupted(key, x_0[None], t[None]), 0)
 
-            piece = spread_batch(jax.vmap(noised)(keys, samples.x_0, samples.t), self.mesh)
+            of_noise = keys if samples.noise is None else samples.noise
+            piece = spread_batch(jax.vmap(noised)(of_noise, samples.x_0, samples.t), self.mesh)
             return self.errors(piece.target, self.network.forward(params, piece.x_t, piece.t, None)[None])[0]
 
         return losses

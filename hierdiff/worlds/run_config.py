@@ -142,6 +142,11 @@ class OnsetConfig(RunConfig):
     loss: Literal["cross-entropy", "bound"] = option(
         "cross-entropy", "of what x_t does not show, or T times the term at t of the bound on -log p"
     )
+    predicts: Literal["x0", "noise", "v"] = option(
+        "x0",
+        "what networks answer: x_0, by log-probabilities of symbols, or, under Gaussian noise, the noise or v, whose "
+        "squared error is then the loss",
+    )
     grammar: GrammarConfig = dataclasses.field(default_factory=GrammarConfig)
     labels: LabelConfig = dataclasses.field(default_factory=LabelConfig)
     network: NetworkConfig = kind(TreeConfig, NETWORKS, "architecture")
@@ -150,6 +155,11 @@ class OnsetConfig(RunConfig):
         super().__post_init__()
         level, depth = self.labels.label_level, self.grammar.depth
         require(level < depth, "label_level", level, f"a level above the leaves, which are at level {depth}")
+        of_numbers = self.predicts != "x0"
+        good = not of_numbers or hasattr(self.make_process(), "prediction_of")
+        require(good, "predicts", self.predicts, f"x0 under {self.process} noise, which is not Gaussian")
+        need = f"cross-entropy: networks that predict {self.predicts} learn by its squared error"
+        require(not of_numbers or self.loss == "cross-entropy", "loss", self.loss, need)
 
     @property
     def noised_by(self) -> str:

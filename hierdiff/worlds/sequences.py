@@ -164,7 +164,7 @@ class Sequences(Plain):
             process=process,
             train=data.train,
             held_out=data.held_out,
-            network=config.network.build(channels=process.channels, **sizes),
+            network=config.network.build(channels=process.channels, **sizes)._replace(predicts=config.predicts),
             set_of=config.set_of,
             key=key,
             loss=config.loss,
