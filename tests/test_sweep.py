@@ -210,6 +210,11 @@ def test_laws_are_asked_of_numbers_at_each_combination_of_the_rest(trained, tmp_
     walk = ["--preset", "smoke", "--over", "size,steps=100:300,200:600,300:900", "--seeds", "0", "1", "--then", "none"]
     ask("sweep", [*walk, "--out", str(tmp_path / "walk")])
     assert [(of, len(names)) for of, names in calls] == [("size", 6)]
+    calls.clear()
+    # Of one size there are two runs, which differ in something else.
+    mixed = ["--over", "size,width=100:8,200:8,300:8,100:16", "--seeds", "0", "--then", "none", "--preset", "smoke"]
+    ask("sweep", [*mixed, "--out", str(tmp_path / "mixed")])
+    assert calls == []
 
 
 def test_a_run_that_another_worker_makes_is_skipped_and_made_once_that_has_died(trained, tmp_path, capsys):

@@ -181,4 +181,5 @@ def laws_of(config: Both, runs: list[Swept]) -> Iterator[tuple[str, dict[str, An
 
 
 def is_scale(values: list[Any]) -> bool:
-    return len({*values}) >= 3 and all(isinstance(value, int | float) for value in values)
+    """Whether these are three numbers or more, each once: what goes with one is then the same in all its runs."""
+    return len({*values}) == len(values) >= 3 and all(isinstance(value, int | float) for value in values)
