@@ -5,6 +5,7 @@ import os
 import platform
 import zlib
 from pathlib import Path
+from typing import Any
 
 import jax
 from filelock import FileLock
@@ -22,7 +23,8 @@ def keep_compiled() -> None:
 
     A program may use what another CPU has not, and homes are shared: each kind of CPU has a folder of its own.
     """
-    if jax.config.read("jax_compilation_cache_dir") or not jax.config.read("jax_enable_compilation_cache"):
+    told: Any = jax.config
+    if told.jax_compilation_cache_dir or not told.jax_enable_compilation_cache:
         return
     # Without a home, or room in it, programs are compiled anew, as they would be without this.
     with contextlib.suppress(OSError, RuntimeError):
