@@ -39,8 +39,8 @@ ARXIV = re.compile(r"\b\d{4}\.\d{5}\b")
 
 @functools.cache
 def summary(name: str) -> dict[str, Any]:
-    """What a run has found, or, under its own name, a question that is put to several."""
-    files = (RECORDS / name / "summary.json", RECORDS / name / f"{name}.json")
+    """What a run has found, a sweep, or, under its own name, a question that is put to several."""
+    files = (RECORDS / name / f"{file}.json" for file in ("summary", "sweep", name))
     return record.read_json(next(file for file in files if file.exists()))
 
 
