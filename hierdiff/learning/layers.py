@@ -79,3 +79,12 @@ def root_mean_square_norm(x: Float[Array, "*batch w"]) -> Float[Array, "*batch w
     mean_square = jnp.matmul(y * y, jnp.full((width, 1), 1 / width, y.dtype), precision="highest")
     factor = jnp.matmul(jax.lax.rsqrt(mean_square + 1e-6), jnp.ones((1, width), y.dtype), precision="highest")
     return (y * factor).astype(x.dtype).reshape(x.shape)
+
+
+def layer_norm(norm: nnx.LayerNorm, x: Float[Array, "*batch w"]) -> Float[Array, "*batch w"]:
+    """What `norm` makes of x, in float32 at least, with means that are matrix products too."""
+    width, y = x.shape[-1], wide(x).reshape(-1, x.shape[-1])
+    mean = jnp.matmul(y, jnp.full((width, 1), 1 / width, y.dtype), precision="highest")
+    centred = y - jnp.matmul(mean, jnp.ones((1, width), y.dtype), precision="highest")
+    y = root_mean_square_norm(centred) * norm.scale[...][None] + norm.bias[...][None]
+    return y.astype(x.dtype).reshape(x.shape)

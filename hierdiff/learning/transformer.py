@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from hierdiff.learning.layers import TIME_CHANNELS, Label, Linear, layer_dtype, split, time_embedding, wide
+from hierdiff.learning.layers import TIME_CHANNELS, Label, Linear, layer_dtype, layer_norm, split, time_embedding, wide
 from hierdiff.learning.network import Network, TransformerConfig
 
 
@@ -80,5 +80,6 @@ class EncoderLayer(nnx.Module):
         def drop(y):
             return self.dropout(y, deterministic=rngs is None, rngs=rngs)
 
-        x = self.after_attention(x + drop(self.attention(x, deterministic=rngs is None, rngs=rngs)))
-        return self.after_mlp(x + drop(self.leave(drop(nnx.relu(self.enter(x))))))
+        attended = self.attention(x, deterministic=rngs is None, rngs=rngs)
+        x = layer_norm(self.after_attention, x + drop(attended))
+        return layer_norm(self.after_mlp, x + drop(self.leave(drop(nnx.relu(self.enter(x))))))
