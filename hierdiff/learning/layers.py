@@ -86,5 +86,6 @@ def layer_norm(norm: nnx.LayerNorm, x: Float[Array, "*batch w"]) -> Float[Array,
     width, y = x.shape[-1], wide(x).reshape(-1, x.shape[-1])
     mean = jnp.matmul(y, jnp.full((width, 1), 1 / width, y.dtype), precision="highest")
     centred = y - jnp.matmul(mean, jnp.ones((1, width), y.dtype), precision="highest")
-    y = root_mean_square_norm(centred) * norm.scale[...][None] + norm.bias[...][None]
+    trained: Any = norm
+    y = root_mean_square_norm(centred) * trained.scale[...][None] + trained.bias[...][None]
     return y.astype(x.dtype).reshape(x.shape)
