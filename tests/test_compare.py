@@ -120,6 +120,7 @@ def test_steps_come_as_they_come():
         comparison.add(30, history(30))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [pytest.param(7, marks=pytest.mark.slow), 30])
 def test_some_samples_at_a_time_are_measured_as_all(at_once, monkeypatch):
     """Means over the same samples, under other noise."""
@@ -387,6 +388,7 @@ def test_the_onset_of_a_history_of_symbols_is_found(grammar):
     np.testing.assert_allclose(found.curves.split.sel(noise=0.15), split, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_what_was_found_is_saved_as_a_run_and_drawn_as_one(tmp_path, capsys):
     def of_step(step):
         near = np.exp(-0.05 * np.log(step / 300) ** 2) - np.array([0, 0.01, 0.02])
@@ -550,6 +552,7 @@ def test_sequences_that_are_none_are_refused(change, words):
         compare({1: (exact, exact)}, **given, process=PROCESS, key=KEY)
 
 
+@pytest.mark.slow
 def test_the_example_compares_models_of_its_own(tmp_path: Path, capsys):
     pictures = RNG.integers(0, 256, (200, 8, 8)).astype(np.uint8)
     np.savez(tmp_path / "some.npz", pictures)

@@ -147,6 +147,7 @@ def fault(folder, fails, number):
 def test_a_fault_at_a_boundary_of_files_leaves_whole_ones_and_is_made_good(tmp_path, monkeypatch, small_parts):
     """A kill and a full disk in turn, at some of them."""
     monkeypatch.setattr(record, "provenance", lambda: {"command": "the same"})
+    monkeypatch.setattr(record, "TRIED", -1.0)
     whole = content(written(tmp_path / "whole", "--noise", "0"))
     total, ends = len(fault(tmp_path / "none", 0, 0)[0]), []
     for fails in range(6, total + 1, 7):

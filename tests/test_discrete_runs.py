@@ -9,6 +9,8 @@ from hierdiff.runs import record
 from hierdiff.runs.options import recorded
 from hierdiff.worlds.run_config import OnsetConfig
 
+pytestmark = pytest.mark.slow
+
 TINY = ["--preset", "smoke", "--depth", "2", "--vocab", "4", "--rules", "4", "--size", "50", "--noise-levels", "50"]
 TINY += ["--width", "8", "--batch", "16", "--steps", "40", "--checkpoints", "3", "--held-out", "100"]
 TINY += ["--snapshots", "2", "--noise", "0.4", "0.8", "--onset-noise", "0.4"]
@@ -23,7 +25,7 @@ QUESTIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=["masking", pytest.param("uniform", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["masking", "uniform"])
 def tiny(request, tmp_path_factory):
     """The name of a process, the options of a run with it, and the folder of that run."""
     options = [*TINY, "--process", request.param, "--loss", LOSSES[request.param]]

@@ -344,6 +344,7 @@ def test_names_of_landmarks_that_are_near_do_not_overlap():
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
+@pytest.mark.slow
 def test_a_minimum_that_is_not_located_is_not_drawn(records, tmp_path):
     shutil.copytree(records.folder, tmp_path, dirs_exist_ok=True)
     without = Records(tmp_path, "smoke", QUESTIONS)
@@ -496,7 +497,7 @@ def test_sigterm_ends_a_job_too(tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("preset", ["laptop", *(pytest.param(x, marks=pytest.mark.slow) for x in ("smoke", "paper"))])
 def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
     """The options of each are good, and those of a question are so for the size of its run."""
     draw_all(["--list-jobs", "--preset", preset])

@@ -111,6 +111,7 @@ class Planted(Sequences):
         return log_of((1 - params) * f + params / self.grammar.vocab)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [*(pytest.param(kind, marks=pytest.mark.slow) for kind in ("level", "random")), "unique"]
 )

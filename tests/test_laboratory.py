@@ -216,6 +216,7 @@ TINY = ["--preset", "smoke", "--depth", "1", "--steps", "40", "--checkpoints", "
 TINY += ["--sets", "3", "--noise", "0.15", "--snapshots", "2"]
 
 
+@pytest.mark.slow
 def test_plugins_train_and_ask_and_the_record_names_them(tmp_path, monkeypatch, capsys):
     """The examples of docs/plugins: a process, a network, an optimizer and a question."""
     monkeypatch.chdir(EXAMPLES)

@@ -93,6 +93,7 @@ for name, ask in commands.items():
 """
 
 
+@pytest.mark.slow
 def test_every_option_takes_a_strange_value_or_refuses_it_in_one_sentence(tmp_path):
     path = os.pathsep.join(sys.path)
     sweep = [sys.executable, "-c", SWEEP, *STRANGE]

@@ -56,6 +56,7 @@ def test_the_loss_is_the_squared_error_of_what_is_predicted(predicts, float64):
     assert abs(noise.std() - 1) < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("predicts", [pytest.param("noise", marks=pytest.mark.slow), "v"])
 def test_training_teaches_what_is_predicted(predicts):
     """Two sequences: the answers come near them, though no cross-entropy is trained; other networks learn otherwise."""

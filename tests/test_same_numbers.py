@@ -186,6 +186,7 @@ class Novel(OnsetConfig):
     novel: int = option(3, "what the next version can be told")
 
 
+@pytest.mark.slow
 def test_an_option_that_is_added_makes_no_finished_run_foreign(finished, monkeypatch, capsys):
     """At another value than its default, the run would be another."""
     config = Novel(**vars(open_run(finished, Sequences).config))

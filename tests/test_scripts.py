@@ -315,6 +315,7 @@ def test_no_training_sequence_is_noised(folder):
         sample_unseen(jax.random.key(3), run.world.grammar, 10, drawn[None], name="sequences")
 
 
+@pytest.mark.slow
 def test_noise_levels_of_the_run_itself_agree_with_its_record(folder):
     """On other sequences, so within the errors of both."""
     run = open_run(folder, Sequences)

@@ -1,5 +1,6 @@
 """Sweeps: which runs they are of, who makes each, and what is gathered."""
 
+import os
 import shlex
 import signal
 import threading
@@ -249,6 +250,9 @@ def test_what_another_worker_tries_in_a_folder_is_not_taken_for_what_a_kill_has_
         path.touch()
     record.tidy(tmp_path)
     assert list(tmp_path.iterdir()) == [trial]
+    os.utime(trial, (0, 0))
+    record.tidy(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_goes_round_again_for_a_run_that_is_let_go(trained, tmp_path, monkeypatch):

@@ -50,6 +50,7 @@ def test_the_output_depends_on_every_pixel_and_channel_and_on_time(sizes, channe
     assert not np.isclose(here, at_other_times).all((0, 1, 2)).any()
 
 
+@pytest.mark.slow
 def test_the_papers_size():
     """Three grids with 32, 64 and 128 channels."""
     network = UNetConfig(channels=32, grids=3, blocks=2, heads=4).build(32)

@@ -134,7 +134,7 @@ class Records(NamedTuple):
         return (question, *map(str, (*known, *options, *place)))
 
     def job(self, need: Need) -> tuple[tuple[str, ...], float]:
-        """The command that makes a record, and the minutes it takes beside the ten of the default run.
+        """The command that makes a record, and the minutes it takes beside the five of the default run.
 
         What a run asks at its end is made by the run.
         """

@@ -176,7 +176,7 @@ QUESTIONS: dict[str, Entry] = {
         of="training",
         world="hierdiff.worlds.sequences:Sequences",
         pictures=("training", "set_sizes", "spectrum"),
-        minutes=10.0,
+        minutes=5.0,
     ),
     "noise": Entry(
         module="hierdiff.questions.noise:NOISE",
@@ -200,7 +200,7 @@ QUESTIONS: dict[str, Entry] = {
         },
         of="run",
         pictures=("samples",),
-        minutes=4.0,
+        minutes=1.5,
     ),
     "copying": Entry(
         module="hierdiff.questions.copying:COPYING",
@@ -222,7 +222,7 @@ QUESTIONS: dict[str, Entry] = {
         },
         of="run",
         pictures=("memorization",),
-        minutes=2.0,
+        minutes=0.7,
     ),
     "losses": Entry(
         module="hierdiff.questions.losses:LOSSES",
@@ -231,7 +231,7 @@ QUESTIONS: dict[str, Entry] = {
         presets={"smoke": LossesConfig(targets=200), "laptop": LossesConfig(), "paper": LossesConfig(targets=4000)},
         of="run",
         pictures=("losses",),
-        minutes=1.0,
+        minutes=0.6,
     ),
     "uturn": Entry(
         module="hierdiff.questions.uturn:UTURN",
@@ -244,7 +244,7 @@ QUESTIONS: dict[str, Entry] = {
         },
         of="run",
         pictures=("uturns", "random_strings", "other_sizes"),
-        minutes=4.0,
+        minutes=2.3,
     ),
     "labels": Entry(
         module="hierdiff.questions.training",
@@ -252,7 +252,7 @@ QUESTIONS: dict[str, Entry] = {
         presets={preset: dataclasses.replace(config, labels=LABELS) for preset, config in ONSET.items()},
         of="training",
         world="hierdiff.worlds.sequences:Sequences",
-        minutes=12.0,
+        minutes=6.0,
     ),
     "guidance": Entry(
         module="hierdiff.questions.guidance:GUIDANCE",
@@ -266,7 +266,7 @@ QUESTIONS: dict[str, Entry] = {
         of="run",
         training="labels",
         pictures=("guidance", "guided_samples"),
-        minutes=15.0,
+        minutes=4.0,
     ),
     "sweep": Entry(
         module="hierdiff.questions.sweep",
@@ -275,7 +275,7 @@ QUESTIONS: dict[str, Entry] = {
         of="runs",
         pictures=("laws", "phases", "windows"),
         album="hierdiff.pictures.laws",
-        minutes=180.0,
+        minutes=65.0,
     ),
     "stopping": Entry(
         module="hierdiff.questions.stopping",
@@ -287,7 +287,7 @@ QUESTIONS: dict[str, Entry] = {
         },
         of="runs",
         pictures=("stopping",),
-        minutes=37.5,
+        minutes=20.0,
     ),
     "processes": Entry(
         module="hierdiff.questions.processes",
@@ -296,7 +296,7 @@ QUESTIONS: dict[str, Entry] = {
         presets=dict.fromkeys(("smoke", "laptop", "paper"), ProcessesConfig()),
         of="runs",
         pictures=("processes", "copies"),
-        minutes=40.0,
+        minutes=20.0,
     ),
     "pool": Entry(
         module="hierdiff.questions.training",

@@ -15,6 +15,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 import zipfile
 from collections.abc import Callable, Mapping
@@ -29,6 +30,8 @@ from hierdiff.runs.options import PLUGINS, fields_of, flat, options_of, recorded
 
 # How the names of files begin that are being written, and what is in those of files that are only tried.
 PARTIAL, TRIAL = ".partial-", "trial" * 8
+# Seconds: a trial takes a moment, and one that is older was left by a kill.
+TRIED = 60.0
 # What the system says of a file that is not there, of one that another program has locked, and of a full disk.
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 LOCKED = (errno.EAGAIN, errno.EACCES)
@@ -369,10 +372,11 @@ def finished(folder: Path, name: str) -> bool:
 
 
 def tidy(folder: Path) -> None:
-    """Take away the files that a process was writing when it was killed, but what others may be trying now."""
+    """Take away the files that a process was writing when it was killed, but not what others may be trying now."""
     for path in folder.rglob(f"{PARTIAL}*"):
-        if TRIAL not in path.name:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if TRIAL not in path.name or time.time() - path.stat().st_mtime > TRIED:
+                path.unlink()
 
 
 def discard(folder: Path) -> None:
