@@ -150,8 +150,8 @@ def option(
     names of other options which it says itself: these are refused beside it. Without `compare`, a run may go on with
     another value.
     """
-    metadata = {"help": meaning, "domain": domain, **({"moves": moves} if moves else {})}
-    metadata |= {"gives": gives} if gives else {}
+    others = {"moves": moves, "gives": gives}
+    metadata = {"help": meaning, "domain": domain} | {name: said for name, said in others.items() if said}
     return dataclasses.field(default=default, compare=compare, metadata=metadata)
 
 

@@ -33,7 +33,7 @@ def laws(records: Records, axes: Axes) -> None:
         found, colour = numbers["landmarks"][name], style.LANDMARKS[name][1]
         readings(axes, found["readings"], shift, marker=marker, color=colour)
         line(axes, found["law"], f"{name}: {exponent(numbers, found['law'])}", colour, marker)
-    over(axes, numbers)
+    over(axes, numbers, numbers["values"])
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
@@ -65,7 +65,7 @@ def phases(records: Records, axes: Axes) -> None:
     }
     for (name, colour), marker in zip(BORDERS.items(), "Do^", strict=True):
         means(axes, numbers["landmarks"][name]["means"], within, words[name], color=colour, marker=marker)
-    over(axes, numbers)
+    over(axes, numbers, numbers["values"])
     axes.set_ylim(*within)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
@@ -91,9 +91,8 @@ def windows(records: Records) -> Figure:
         means(axes, closes, within, "copies of the own set", 1.06, color=style.SLOPE, marker="^")
         if size := window["sample_size"]:
             axes.axvline(size, color="0.3", linestyle="--", linewidth=0.8, label="sample size v m^(h+1)")
-        over(axes, numbers)
         # There is no room for more beside each other.
-        style.ticks(axes, [min(numbers["values"]), max(numbers["values"])])
+        over(axes, numbers, [min(numbers["values"]), max(numbers["values"])])
         unit = "  [sequences]" if numbers["of"] == "size" else ""
         axes.set(title=f"height {window['height']}", xlabel=f"{letter(numbers)}{unit}", ylim=within)
         axes.label_outer()
@@ -177,8 +176,8 @@ def letter(numbers: Mapping[str, Any]) -> str:
     return "P" if numbers["of"] == "size" else numbers["of"]
 
 
-def over(axes: Axes, numbers: Mapping[str, Any]) -> None:
-    """Logarithmic axes of the option that is swept and of training steps."""
+def over(axes: Axes, numbers: Mapping[str, Any], values: list[float]) -> None:
+    """Logarithmic axes of the option that is swept, with some of its values, and of training steps."""
     what = "training-set size P  [sequences]" if numbers["of"] == "size" else numbers["of"]
     axes.set(xscale="log", yscale="log", xlabel=what, ylabel="training step")
-    style.ticks(axes, numbers["values"])
+    style.ticks(axes, values)
