@@ -71,21 +71,26 @@ class Label(nnx.Module):
 
 
 def root_mean_square_norm(x: Float[Array, "*batch w"]) -> Float[Array, "*batch w"]:
-    """`x / sqrt(mean(x**2))` over the channels, the mean in float32 at least.
-
-    The mean is a matrix product: XLA's CPU backend runs a sum over the last axis one number at a time.
-    """
-    width, y = x.shape[-1], wide(x).reshape(-1, x.shape[-1])
-    mean_square = jnp.matmul(y * y, jnp.full((width, 1), 1 / width, y.dtype), precision="highest")
-    factor = jnp.matmul(jax.lax.rsqrt(mean_square + 1e-6), jnp.ones((1, width), y.dtype), precision="highest")
-    return (y * factor).astype(x.dtype).reshape(x.shape)
+    """`x / sqrt(mean(x**2))` over the channels, the mean in float32 at least."""
+    y = wide(x).reshape(-1, x.shape[-1])
+    return (y * of_means(y * y, lambda mean_square: jax.lax.rsqrt(mean_square + 1e-6))).astype(x.dtype).reshape(x.shape)
 
 
 def layer_norm(norm: nnx.LayerNorm, x: Float[Array, "*batch w"]) -> Float[Array, "*batch w"]:
-    """What `norm` makes of x, in float32 at least, with means that are matrix products too."""
-    width, y = x.shape[-1], wide(x).reshape(-1, x.shape[-1])
-    mean = jnp.matmul(y, jnp.full((width, 1), 1 / width, y.dtype), precision="highest")
-    centred = y - jnp.matmul(mean, jnp.ones((1, width), y.dtype), precision="highest")
+    """What `norm` makes of x, in float32 at least."""
     trained: Any = norm
-    y = root_mean_square_norm(centred) * trained.scale[...][None] + trained.bias[...][None]
+    y = wide(x).reshape(-1, x.shape[-1])
+    y = root_mean_square_norm(y - of_means(y, lambda mean: mean)) * trained.scale[...][None] + trained.bias[...][None]
     return y.astype(x.dtype).reshape(x.shape)
+
+
+def of_means(
+    rows: Float[Array, "n w"], function: Callable[[Float[Array, "n 1"]], Float[Array, "n 1"]]
+) -> Float[Array, "n w"]:
+    """A function of the mean of each row, at every channel.
+
+    Both ways are matrix products: XLA's CPU backend runs a sum over the last axis one number at a time.
+    """
+    width = rows.shape[1]
+    mean = jnp.matmul(rows, jnp.full((width, 1), 1 / width, rows.dtype), precision="highest")
+    return jnp.matmul(function(mean), jnp.ones((1, width), rows.dtype), precision="highest")
