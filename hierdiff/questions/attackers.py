@@ -162,7 +162,7 @@ def make_score(run: Run, key: Array, config: MembershipConfig, targets: Targets)
     of_exact = jax.jit(functools.partial(statistics, exact))(rows, inputs)
     baseline = {name: targets.own(np.asarray(x)[targets.asked]) for name, x in of_exact.items()}
     most = targets.reference.shape[1]
-    numbers = [number for number in sorted({1, 2, 4, 8, 16, 32, most}) if number <= most]
+    numbers = [number for number in sorted({1, 2, 4, 8, 16, 32, most}) if 0 < number <= most]
 
     def score(params: Any) -> dict[str, np.ndarray]:
         of_all = of_networks(params, targets.asked, inputs)
