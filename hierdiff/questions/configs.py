@@ -162,6 +162,10 @@ class MembershipConfig(AskedOfRun):
         super().require_run(training)
         require_size("targets", self.targets, training.size)
 
+    def fitted(self, training: Any) -> Any:
+        """With as many others as members: of several runs areas are read, which need no more."""
+        return dataclasses.replace(super().fitted(training), others=0)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoiseConfig(AskedOfRun):
