@@ -29,6 +29,7 @@ from hierdiff.questions.configs import (
     ProcessesConfig,
     StoppingConfig,
     SweepConfig,
+    TrajectoriesConfig,
     UTurnConfig,
 )
 from hierdiff.worlds.run_config import (
@@ -245,6 +246,19 @@ QUESTIONS: dict[str, Entry] = {
         of="run",
         pictures=("uturns", "random_strings", "other_sizes"),
         minutes=2.3,
+    ),
+    "trajectories": Entry(
+        module="hierdiff.questions.trajectories:TRAJECTORIES",
+        asks="Does what networks have of their data reach what they generate? They are measured where they go "
+        "themselves in reverse diffusion, beside held-out sequences.",
+        presets={
+            "smoke": TrajectoriesConfig(sequences=100, levels=(0.15, 0.3), reverse_steps=10),
+            "laptop": TrajectoriesConfig(),
+            "paper": TrajectoriesConfig(sequences=4000, reverse_steps=500),
+        },
+        of="run",
+        pictures=("trajectories",),
+        minutes=1.5,
     ),
     "labels": Entry(
         module="hierdiff.questions.training",

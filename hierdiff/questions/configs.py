@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 from hierdiff.errors import COUNTED, Options, option, require
 from hierdiff.grammar_config import GrammarConfig
 from hierdiff.noising import PROCESSES
-from hierdiff.noising.levels import MOST_LEVELS, SHARE, require_levels
+from hierdiff.noising.levels import MOST_LEVELS, SHARE, noise_level, require_levels
 from hierdiff.runs.options import rebuild
 from hierdiff.runs.sweep import FORM, Point, axis, grid
 from hierdiff.statistics.groups import GROUPS
@@ -85,6 +85,28 @@ class CopyingConfig(AskedOfRun):
     reverse_steps: tuple[int, ...] = option(
         (5, 20, 100), "numbers of steps of the reverse diffusion", least=1, most=MOST_LEVELS
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrajectoriesConfig(AskedOfRun):
+    """Trajectories."""
+
+    sequences: int = option(
+        400,
+        "states of each kind at each noise level; as many training sequences of each set, or as many as there are",
+        least=2 * GROUPS,
+        most=MANY,
+    )
+    levels: tuple[float, ...] = option(
+        (0.1, 0.15, 0.3, 0.5), "noise levels t/T at which trajectories are looked at", above=0, below=1
+    )
+    reverse_steps: int = option(50, "steps of the whole reverse diffusion", least=1, most=MOST_LEVELS)
+
+    def require_run(self, training: Any) -> None:
+        super().require_run(training)
+        require_levels("levels", self.levels, training.noise_levels)
+        below = noise_level(max(self.levels), training.noise_levels) < training.noise_levels
+        require(below, "levels", self.levels, "levels below the last, where reverse diffusion starts")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
