@@ -254,7 +254,7 @@ QUESTIONS: dict[str, Entry] = {
         presets={
             "smoke": TrajectoriesConfig(sequences=100, levels=(0.15, 0.3), reverse_steps=10),
             "laptop": TrajectoriesConfig(),
-            "paper": TrajectoriesConfig(sequences=4000, reverse_steps=500),
+            "paper": TrajectoriesConfig(sequences=4000),
         },
         of="run",
         pictures=("trajectories",),

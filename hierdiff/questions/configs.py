@@ -92,7 +92,7 @@ class TrajectoriesConfig(AskedOfRun):
     """Trajectories."""
 
     sequences: int = option(
-        400,
+        300,
         "states of each kind at each noise level; as many training sequences of each set, or as many as there are",
         least=2 * GROUPS,
         most=MANY,
@@ -100,7 +100,7 @@ class TrajectoriesConfig(AskedOfRun):
     levels: tuple[float, ...] = option(
         (0.1, 0.15, 0.3, 0.5), "noise levels t/T at which trajectories are looked at", above=0, below=1
     )
-    reverse_steps: int = option(50, "steps of the whole reverse diffusion", least=1, most=MOST_LEVELS)
+    reverse_steps: int = option(500, "steps of the whole reverse diffusion", least=1, most=MOST_LEVELS)
 
     def require_run(self, training: Any) -> None:
         super().require_run(training)

@@ -148,14 +148,16 @@ def work(run: Run, config: TrajectoriesConfig) -> Work:
 
 
 def means(run: Run, results: xr.Dataset) -> Statistics:
-    """The snapshots at which the run is read, nearest to turning point and best, or to the end, have a word, `when`."""
+    """The snapshots at which the run is read, nearest to turning point and best, or to the end, have a word, `when`.
+
+    A pair counts with its own two data sets alone, though the states of others are those of further networks.
+    """
     found, summary = replicate(results.data_vars, run.sets_of), record.read_json(run.folder / "summary.json")
-    landmarks = {"the turning point": summary["onset"]["step"], "best": summary["best"]["step"], "the end": np.inf}
-    steps, when = found.mean.step.values, dict.fromkeys(found.mean.step.values.tolist(), "")
-    for name, step in [(name, step) for name, step in landmarks.items() if step is not None][:2]:
-        nearest = steps[np.argmin(abs(steps - min(step, steps[-1])))]
-        when[nearest] = " and ".join(filter(None, (when[nearest], name)))
-    return Statistics(found.mean.assign_coords(when=("step", [*when.values()])), found.replicates, found.resampling)
+    steps = found.mean.step.values
+    landmarks = {"the turning point": summary["onset"]["step"], "best": summary["best"]["step"], "the end": steps[-1]}
+    two = [(name, abs(steps - step).argmin()) for name, step in landmarks.items() if step is not None][:2]
+    when = [" and ".join(name for name, place in two if place == i) for i in range(len(steps))]
+    return Statistics(found.mean.assign_coords(when=("step", when)), found.replicates, found.resampling)
 
 
 def derive(x: xr.Dataset) -> xr.Dataset:
@@ -195,28 +197,29 @@ def summarise(found: Statistics) -> Answer:
     """At each of two snapshots, what is there on trajectories of what held-out sequences show, and what accumulates."""
     sentences, rows, shown = [], [], ("share", "times", "beyond_exact", "impossible")
     for where, at in looked_at(found.curves()):
-        own, low, high = at.sel(states=OWN), *(at.sel(noise=end) for end in (at.noise.min(), at.noise.max()))
-        shares = ", ".join(f"{with_interval(own.sel(noise=t), 'share', 2)} at t/T = {t:g}" for t in at.noise.values)
-        drift = [with_interval(end.sel(states=OWN), "beyond_exact", 2) for end in (high, low)]
+        own, noise = at.sel(states=OWN), at.noise.values.tolist()
+        high, low = (own.sel(noise=end) for end in (max(noise), min(noise)))
+        shares = ", ".join(f"{with_interval(own.sel(noise=t), 'share', 2)} at {t:g}" for t in noise)
+        forbidden = f"; the grammar forbids {float(low.impossible):.0%} of the last" if low.impossible > 0 else ""
         sentences.append(
-            f"At {where}, of the data-dependent part on noised held-out sequences there is on the networks' own "
-            f"trajectories {shares}; the log-evidence of these lies by {drift[0]} nats above that of the exact "
-            f"denoiser's at t/T = {float(high.noise):g}, and by {drift[1]} at {float(low.noise):g}: "
-            f"{accumulates(high, low)}"
+            f"At {where}, networks' own trajectories show of the data-dependent part on noised held-out sequences, at "
+            f"the noise levels t/T, {shares} times as much; log-evidence, minus that on the exact denoiser's, is "
+            f"{with_interval(high, 'beyond_exact', 2)} nats at {max(noise):g} and {with_interval(low, 'beyond_exact', 2)} "
+            f"at {min(noise):g}: {accumulates(high, low)}{forbidden}"
         )
-        for noise in at.noise.values.tolist():
-            here = at.sel(noise=noise)
+        for t in noise:
+            here = at.sel(noise=t)
             kinds = {
                 kind: {name: [float(here[f"{name}{end}"].sel(states=kind)) for end in ("", "_half")] for name in shown}
                 for kind in STATES
             }
-            rows.append({"when": at.when.item(), "step": int(at.step), "noise": noise, **kinds})
+            rows.append({"when": at.when.item(), "step": int(at.step), "noise": t, **kinds})
     return Answer(f"{'. '.join(sentences)}.", {"rows": rows})
 
 
 def accumulates(high: xr.Dataset, low: xr.Dataset) -> str:
     """Whether own trajectories part from the exact denoiser's on the way from a high noise level to a low one."""
-    first, last, half = (float(x.sel(states=OWN)) for x in (high.beyond_exact, low.beyond_exact, low.beyond_exact_half))
+    first, last, half = (float(x) for x in (high.beyond_exact, low.beyond_exact, low.beyond_exact_half))
     if np.isnan(half):
         return f"whether error accumulates is {NOT_ESTIMATED} with two data sets"
     if abs(last) <= half:
