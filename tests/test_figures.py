@@ -53,6 +53,7 @@ COORDINATES = {
     "reverse_steps": [5, 50],
     "weight": [0.0, 2.0],
     "way": ["w = 0", "w = 2", "late"],
+    "states": ["held-out", "exact", "own", "other"],
     "block": [0, 1, 2],
 }
 MEASURED = {
@@ -84,6 +85,7 @@ VARIABLES = {
         "more_copies": ("step", "reverse_steps", "height"),
         "excess_bound": ("step",),
     },
+    "trajectories": dict.fromkeys(("data_dependent", "share", "beyond_exact"), ("step", "states", "noise")),
     "uturn": {
         "ratio_of_means": ("step", "turn", "start"),
         "overlap": ("step", "turn", "start"),
@@ -243,6 +245,17 @@ def test_samples_losses_and_uturns(records):
     for step, axes in zip((100, 1000), drawn("uturns", records), strict=True):
         for start, line in zip(("training", "held-out"), labelled(axes), strict=True):
             same(line, at.sel(step=step, start=start), TURNS)
+
+
+def test_trajectories(records):
+    """At the snapshots nearest to the turning point and to best; what others are compared with is a line."""
+    at, axes = curves(records, question="trajectories"), np.reshape(drawn("trajectories", records), (2, 3))
+    missing = {"data_dependent": None, "share": "held-out", "beyond_exact": "exact"}
+    for step, row in zip((100, 1000), axes, strict=True):
+        for panel, (name, reference) in zip(row, missing.items(), strict=True):
+            kinds = [kind for kind in COORDINATES["states"] if kind != reference]
+            for kind, line in zip(kinds, labelled(panel), strict=True):
+                same(line, at[name].sel(step=step, states=kind), NOISE)
 
 
 def test_other_sizes(records):

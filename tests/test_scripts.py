@@ -48,6 +48,7 @@ SMALL = {
     "losses": ["--targets", "100"],
     "uturn": ["--starts", "50", "--turns", "0.3", "--reverse-steps", "6"],
     "copying": ["--samples", "50", "--reverse-steps", "3", "6"],
+    "trajectories": ["--sequences", "100", "--levels", "0.3", "--reverse-steps", "6"],
     "noise": ["--sequences", "100", "--levels", "0.1", "0.15", "0.3"],
 }
 
@@ -132,7 +133,7 @@ def test_figures_are_drawn_from_what_the_program_records(folder, tmp_path):
                 figure = draw(records)
             assert all(axes.has_data() for axes in figure.axes if axes.get_xlabel()), name
             drawn += 1
-    assert drawn == 11
+    assert drawn == 12
 
 
 @pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.slow) for kind in ("memorizer", "exact")])

@@ -200,12 +200,12 @@ def summarise(found: Statistics) -> Answer:
         own, noise = at.sel(states=OWN), at.noise.values.tolist()
         high, low = (own.sel(noise=end) for end in (max(noise), min(noise)))
         shares = ", ".join(f"{with_interval(own.sel(noise=t), 'share', 2)} at {t:g}" for t in noise)
+        first, last = (with_interval(end, "beyond_exact", 2) for end in (high, low))
         forbidden = f"; the grammar forbids {float(low.impossible):.0%} of the last" if low.impossible > 0 else ""
         sentences.append(
             f"At {where}, networks' own trajectories show of the data-dependent part on noised held-out sequences, at "
             f"the noise levels t/T, {shares} times as much; log-evidence, minus that on the exact denoiser's, is "
-            f"{with_interval(high, 'beyond_exact', 2)} nats at {max(noise):g} and {with_interval(low, 'beyond_exact', 2)} "
-            f"at {min(noise):g}: {accumulates(high, low)}{forbidden}"
+            f"{first} nats at {max(noise):g} and {last} at {min(noise):g}: {accumulates(high, low)}{forbidden}"
         )
         for t in noise:
             here = at.sel(noise=t)
