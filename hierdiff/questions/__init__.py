@@ -258,7 +258,7 @@ QUESTIONS: dict[str, Entry] = {
         },
         of="run",
         pictures=("trajectories",),
-        minutes=1.5,
+        minutes=1.2,
     ),
     "labels": Entry(
         module="hierdiff.questions.training",

@@ -195,26 +195,34 @@ def looked_at(curves: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
 
 def summarise(found: Statistics) -> Answer:
     """At each of two snapshots, what is there on trajectories of what held-out sequences show, and what accumulates."""
-    sentences, rows, shown = [], [], ("share", "times", "beyond_exact", "impossible")
+    said, rows = [], []
     for where, at in looked_at(found.curves()):
-        own, noise = at.sel(states=OWN), at.noise.values.tolist()
-        high, low = (own.sel(noise=end) for end in (max(noise), min(noise)))
-        shares = ", ".join(f"{with_interval(own.sel(noise=t), 'share', 2)} at {t:g}" for t in noise)
-        first, last = (with_interval(end, "beyond_exact", 2) for end in (high, low))
-        forbidden = f"; the grammar forbids {float(low.impossible):.0%} of the last" if low.impossible > 0 else ""
-        sentences.append(
-            f"At {where}, networks' own trajectories show of the data-dependent part on noised held-out sequences, at "
-            f"the noise levels t/T, {shares} times as much; log-evidence, minus that on the exact denoiser's, is "
-            f"{first} nats at {max(noise):g} and {last} at {min(noise):g}: {accumulates(high, low)}{forbidden}"
-        )
-        for t in noise:
-            here = at.sel(noise=t)
-            kinds = {
-                kind: {name: [float(here[f"{name}{end}"].sel(states=kind)) for end in ("", "_half")] for name in shown}
-                for kind in STATES
-            }
-            rows.append({"when": at.when.item(), "step": int(at.step), "noise": t, **kinds})
-    return Answer(f"{'. '.join(sentences)}.", {"rows": rows})
+        levels = at.noise.values.tolist()
+        own = {t: at.sel(states=OWN, noise=t) for t in levels}
+        high, low = own[max(levels)], own[min(levels)]
+        shares = ", ".join(f"{with_interval(x, 'share', 2)} at t/T = {t:g}" for t, x in own.items())
+        first, last = (f"{with_interval(x, 'beyond_exact', 2)} nats at t/T = {float(x.noise):g}" for x in (high, low))
+        forbidden = f", and the grammar forbids {float(low.impossible):.0%} of them" if low.impossible > 0 else ""
+        said += [
+            f"At {where}, the data-dependent part on the networks' own trajectories is, over that on noised held-out "
+            f"sequences, {shares}.",
+            f"The log-evidence of these states, minus that of the exact denoiser's, is {first} and {last}: "
+            f"{accumulates(high, low)}; the divergence from the exact posterior is there "
+            f"{with_interval(low, 'times', 1)} times that on held-out sequences{forbidden}.",
+        ]
+        rows += [{"when": at.when.item(), "step": int(at.step), "noise": t, **numbers(at.sel(noise=t))} for t in levels]
+    return Answer(" ".join(said), {"rows": rows})
+
+
+def numbers(at: xr.Dataset) -> dict[str, dict[str, list[float]]]:
+    """At one noise level, of each kind of states some values with half of their 95% intervals."""
+    return {
+        kind: {
+            name: [float(at[f"{name}{end}"].sel(states=kind)) for end in ("", "_half")]
+            for name in ("share", "times", "beyond_exact", "impossible")
+        }
+        for kind in STATES
+    }
 
 
 def accumulates(high: xr.Dataset, low: xr.Dataset) -> str:
