@@ -124,9 +124,11 @@ def test_who_leans_only_where_he_goes_himself_is_found_there_alone(masked):
     assert (at.beyond_exact.sel(states=OWN) < -5).all()
     assert at.when.item() == "the turning point"
     answer, lines = TRAJECTORIES.summarise(found), TRAJECTORIES.table(found.curves())
-    assert "At the turning point, step 10, networks' own trajectories show" in answer.sentence
+    assert "At the turning point, step 10, the data-dependent part on the networks' own trajectories" in answer.sentence
     assert "At the end, step 100, " in answer.sentence
-    assert len(answer.numbers["rows"]) == 4
+    # Of those that go on showing their symbol, what the grammar forbids is left out.
+    assert "error shows, but does not grow on the way" in answer.sentence
+    assert len(answer.numbers["own"]) == 4
     assert sum(line.split()[:2] == ["0.2", OWN] for line in lines) == 2
 
 

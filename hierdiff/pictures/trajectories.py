@@ -30,7 +30,8 @@ def trajectories(records: Records, *panels: Axes) -> None:
                 if kind != reference:
                     here = at.sel(states=kind)
                     line = {"color": colour, "label": kind, "capsize": 2, "linewidth": 0.8}
-                    axes.errorbar(beside * here.noise, here[name], yerr=here[f"{name}_half"], fmt=".-", **line)
+                    value, half = here[name].values, here[f"{name}_half"].values
+                    axes.errorbar(beside * here.noise.values, value, yerr=half, fmt=".-", **line)
             axes.set(xscale="log", xlabel="noise level t/T", title=f"{when}, step {int(at.step):,}")
             style.ticks(axes, at.noise.values.tolist())
         part, share, evidence = row

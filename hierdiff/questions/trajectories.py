@@ -210,19 +210,14 @@ def summarise(found: Statistics) -> Answer:
             f"{accumulates(high, low)}; the divergence from the exact posterior is there "
             f"{with_interval(low, 'times', 1)} times that on held-out sequences{forbidden}.",
         ]
-        rows += [{"when": at.when.item(), "step": int(at.step), "noise": t, **numbers(at.sel(noise=t))} for t in levels]
-    return Answer(" ".join(said), {"rows": rows})
+        rows += [{"when": at.when.item(), "step": int(at.step), "noise": t, **numbers(x)} for t, x in own.items()]
+    return Answer(" ".join(said), {"own": rows})
 
 
-def numbers(at: xr.Dataset) -> dict[str, dict[str, list[float]]]:
-    """At one noise level, of each kind of states some values with half of their 95% intervals."""
-    return {
-        kind: {
-            name: [float(at[f"{name}{end}"].sel(states=kind)) for end in ("", "_half")]
-            for name in ("share", "times", "beyond_exact", "impossible")
-        }
-        for kind in STATES
-    }
+def numbers(at: xr.Dataset) -> dict[str, list[float]]:
+    """Values with half of their 95% intervals."""
+    names = ("share", "times", "beyond_exact", "impossible")
+    return {name: [float(at[name]), float(at[f"{name}_half"])] for name in names}
 
 
 def accumulates(high: xr.Dataset, low: xr.Dataset) -> str:
