@@ -137,7 +137,9 @@ def private_gradient(losses: Losses, config: TrainConfig, levels: int, rows: int
         numbers, padding = poisson(key_for(of_step, "batch"), rows, how.sampling, how.capacity)
         numbers, padding = numbers[order], padding[order]
         samples, keys = jax.vmap(lambda n, key: drawn(data, n, key))(numbers, keys_of(of_step, numbers))
-        total, of_each = clipped(params, samples, jax.random.key_data(keys), is_padding_example=padding)
+        # jax-privacy adds booleans to numbers.
+        with jax.numpy_dtype_promotion("standard"):
+            total, of_each = clipped(params, samples, jax.random.key_data(keys), is_padding_example=padding)
         noise = optax.tree.random_like(key_for(of_step, "noise of the sum"), total, jax.random.normal)
         value = jnp.where(padding, 0, of_each.values).sum() / config.batch
         return value, jax.tree.map(lambda x, z: (x + scale * z) / config.batch, total, noise)
@@ -145,24 +147,16 @@ def private_gradient(losses: Losses, config: TrainConfig, levels: int, rows: int
     return gradient
 
 
-def spent(config: TrainConfig, rows: int) -> dict[str, Any]:
-    """What the record of a training says of its privacy: how it was had, and epsilon at each checkpoint."""
-    how, steps = mechanism(config, rows), config.checkpoint_steps()
+def spent(config: TrainConfig, rows: int) -> tuple[dict[str, Any], str]:
+    """What the record of a training has of its privacy, epsilon at each checkpoint among it; and a sentence."""
+    asked, how, steps = config.privacy, mechanism(config, rows), config.checkpoint_steps()
     epsilon = [how.epsilon(step) for step in steps]
-    of = f"clipped gradients of single samples, at most {config.privacy.clip_each:g}, Poisson batches of {config.batch}"
-    bound = f"of {rows} on average"
+    bound = "no noise is added, and nothing bounds epsilon"
     if how.noise_multiplier:
-        bound += (
-            f", and noise of {how.noise_multiplier:.3g} times that: the weights of each network are (epsilon, delta)-"
-            f"differentially private, with epsilon {epsilon[-1]:.3g} at the last step and delta "
-            f"{config.privacy.delta:g}, where one sample is added or removed"
+        bound = (
+            f"noise of {how.noise_multiplier:.3g} times that is added to their sum: at the last step the weights of "
+            f"each network are (epsilon, delta)-differentially private with epsilon {epsilon[-1]:.3g} and delta "
+            f"{asked.delta:g}, where neighbours differ in one sample, added or removed"
         )
-    else:
-        bound += ", and no noise: no privacy"
-    return {
-        **dataclasses.asdict(how),
-        "relation": "one sample added, or removed (zeroed out)",
-        "steps": steps,
-        "epsilon": epsilon,
-        "sentence": f"DP-SGD: {of} {bound}.",
-    }
+    said = f"DP-SGD: gradients of single samples are clipped at {asked.clip_each:g} in Poisson batches; {bound}."
+    return {**dataclasses.asdict(how), "relation": RELATION.name.lower(), "steps": steps, "epsilon": epsilon}, said

@@ -4,6 +4,7 @@ Whoever guesses the coins from what came of the training guesses no better than 
 training set were included by no coin, and prove nothing.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -49,11 +50,12 @@ def audit(
         right = int(included[order[:half]].sum() + (~included[order[m - half :]]).sum())
         return Audited(lower_bound(m, 2 * half, right, delta, 1 - wrong), 2 * half, right)
 
-    return max(map(at, shares), key=lambda found: found.epsilon)
+    return max(map(at, shares), key=lambda found: (found.epsilon, found.guesses))
 
 
+@functools.cache
 def lower_bound(canaries: int, guesses: int, right: int, delta: float, confidence: float) -> float:
-    """The largest epsilon, at this delta, that so many right guesses refute with this confidence; 0 if they refute none.
+    """The largest epsilon that so many right guesses refute, at this delta and confidence; 0 if they refute none.
 
     The number of guesses must not depend on the coins.
     """

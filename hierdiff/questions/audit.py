@@ -78,9 +78,7 @@ def means(run: Run, results: xr.Dataset) -> Statistics:
     def area(scores: np.ndarray, coins: np.ndarray) -> float:
         return area_under_curve(scores[coins], scores[~coins], groups=1)[0]
 
-    areas = [
-        [area(*of_network) for of_network in zip(of_step, included, strict=True)] for of_step in results.score.values
-    ]
+    areas = [list(map(area, of_step, included)) for of_step in results.score.values]
     grouped = xr.DataArray(areas, dims=("step", "network"), coords={"step": results.step}).expand_dims(group=GROUPS)
     found = replicate({"area": grouped}, run.sets_of)
     delta = run.config.train.privacy.delta
@@ -97,12 +95,12 @@ def means(run: Run, results: xr.Dataset) -> Statistics:
 def summarise(found: Statistics) -> Answer:
     last = found.mean.isel(step=-1)
     lower, upper = float(last.lower), float(last.upper)
-    told = f"epsilon is at least {lower:.2f}" if lower else "nothing refutes an epsilon of 0"
-    above = f"the upper bound is {upper:.3g}" if np.isfinite(upper) else "there is no upper bound"
-    sentence = (
-        f"At the last step, by {CONFIDENCE:.0%} confidence, {told} ({int(last.right)} of {int(last.guesses)} guesses "
-        f"are right); {above}."
-    )
+    guesses = f"{int(last.right):,} of {int(last.guesses):,} guesses are right"
+    told = f"{guesses}, which shows nothing of epsilon"
+    if lower:
+        told = f"{guesses}, so that epsilon is at least {lower:.2f}, with {CONFIDENCE:.0%} confidence"
+    above = f"it is at most {upper:.3g}" if np.isfinite(upper) else "no noise bounds it from above"
+    sentence = f"Of the canaries, at the last step, {told}; {above}."
     return Answer(sentence, {"lower": lower, "upper": upper})
 
 
@@ -115,7 +113,8 @@ def table(curves: xr.Dataset) -> list[str]:
         "at most": lambda x: f"{float(x.upper):.3g}" if np.isfinite(x.upper) else "-",
     }
     return [
-        f"canaries that coins included against the others; at least: at {CONFIDENCE:.0%} confidence, of each step alone",
+        f"canaries that coins included against the others; epsilon at least: with {CONFIDENCE:.0%} confidence, at each "
+        "step alone",
         *lines_over("step", curves, columns),
     ]
 

@@ -95,8 +95,8 @@ def run(config: Any, world: World, folder: Path) -> None:
     if config.train.privacy.clip_each:
         from hierdiff.learning.private import spent
 
-        said["privacy"] = spent(config.train, rows)
-        said["table"] += ["", said["privacy"]["sentence"]]
+        said["privacy"], sentence = spent(config.train, rows)
+        said["table"] += ["", sentence]
     with failing_together():
         record.write_results(folder / "results.nc", results.assign_attrs(origin | seconds))
         record.write_results(folder / "curves.nc", found.curves().assign_attrs(origin))
