@@ -18,12 +18,12 @@ import functools
 import math
 from typing import Any
 
-import dp_accounting
+import dp_accounting  # pyright: ignore[reportMissingImports]
 import jax
 import jax.numpy as jnp
 import optax
-from jax_privacy.clipping import clipped_grad
-from jax_privacy.sharding_utils import compute_early_stopping_order
+from jax_privacy.clipping import clipped_grad  # pyright: ignore[reportMissingImports]
+from jax_privacy.sharding_utils import compute_early_stopping_order  # pyright: ignore[reportMissingImports]
 from jaxtyping import Array, Bool, Int
 from scipy.stats import binom
 
@@ -136,12 +136,13 @@ def private_gradient(losses: Losses, config: TrainConfig, levels: int, rows: int
         of_step = jax.random.fold_in(key, i)
         numbers, padding = poisson(key_for(of_step, "batch"), rows, how.sampling, how.capacity)
         numbers, padding = numbers[order], padding[order]
-        samples, keys = jax.vmap(lambda n, key: drawn(data, n, key))(numbers, keys_of(of_step, numbers))
+        of_each = keys_of(key_for(of_step, "samples"), numbers)
+        samples, keys = jax.vmap(lambda number, key: drawn(data, number, key))(numbers, of_each)
         # jax-privacy adds booleans to numbers.
         with jax.numpy_dtype_promotion("standard"):
-            total, of_each = clipped(params, samples, jax.random.key_data(keys), is_padding_example=padding)
+            total, aux = clipped(params, samples, jax.random.key_data(keys), is_padding_example=padding)
         noise = optax.tree.random_like(key_for(of_step, "noise of the sum"), total, jax.random.normal)
-        value = jnp.where(padding, 0, of_each.values).sum() / config.batch
+        value = jnp.where(padding, 0, aux.values).sum() / config.batch
         return value, jax.tree.map(lambda x, z: (x + scale * z) / config.batch, total, noise)
 
     return gradient

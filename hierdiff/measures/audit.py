@@ -5,7 +5,7 @@ training set were included by no coin, and prove nothing.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -68,7 +68,8 @@ def lower_bound(canaries: int, guesses: int, right: int, delta: float, confidenc
     high = 1.0
     while above(high) < 0:
         high *= 2
-    return float(brentq(above, 0.0, high))
+    epsilon: Any = brentq(above, 0.0, high)
+    return float(epsilon)
 
 
 def p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
