@@ -107,10 +107,10 @@ def poisson(key: Array, rows: int, sampling: float, capacity: int) -> tuple[Int[
 def private_gradient(losses: Losses, config: TrainConfig, levels: int, rows: int) -> Gradient:
     """The noisy sum of clipped gradients of single samples, divided by the size of a batch on average."""
     asked, how = config.privacy, mechanism(config, rows)
-
-    # What makes batches smaller does not know typed keys, and takes each of them from all over a batch.
+    # Padding is to stand in parts of its own, which are then left out; each part is taken from all over the batch.
     order = compute_early_stopping_order(how.capacity, AT_ONCE)
 
+    # Typed keys cannot be taken apart so.
     def loss(params, sample, key_data):
         return (sample.weight * losses(params, sample, jax.random.wrap_key_data(key_data))).mean()
 

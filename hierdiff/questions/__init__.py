@@ -247,7 +247,7 @@ QUESTIONS: dict[str, Entry] = {
         presets=PRIVATE,
         of="training",
         world="hierdiff.worlds.sequences:Sequences",
-        minutes=6.0,
+        minutes=7.0,
     ),
     "audit": Entry(
         module="hierdiff.questions.audit:AUDIT",
