@@ -525,7 +525,7 @@ def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
     assert set(records.in_order(needed)) == needed
     listed = {command for chain in chains for command in chain.split(" && ")}
     of_runs = {need for need in needed if records.of_runs(need.question)}
-    assert {need.question for need in of_runs} == {"sweep", "stopping", "processes"}
+    assert {need.question for need in of_runs} == {"sweep", "stopping", "remedies", "processes"}
     assert {f"hierdiff {shlex.join(records.job(need)[0])}" for need in needed - of_runs} <= listed
     for need in of_runs:
         jobs = [shlex.split(command) for command in listed if f"hierdiff {need.question} " in command]

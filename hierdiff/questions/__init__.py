@@ -28,6 +28,7 @@ from hierdiff.questions.configs import (
     NoiseConfig,
     OtherConfig,
     ProcessesConfig,
+    RemediesConfig,
     StoppingConfig,
     SweepConfig,
     UTurnConfig,
@@ -321,6 +322,21 @@ QUESTIONS: dict[str, Entry] = {
         of="runs",
         pictures=("stopping",),
         minutes=20.0,
+    ),
+    "remedies": Entry(
+        module="hierdiff.questions.remedies",
+        asks="What does it cost to keep the sample? Remedies against memorization, by exact excess loss and by what is "
+        "given away.",
+        presets={
+            "smoke": RemediesConfig(
+                remedies=("weight-decay=1",), seeds=(0, 1), size=200, train_epochs=192, excess=(1.0, 0.7)
+            ),
+            "laptop": RemediesConfig(),
+            "paper": RemediesConfig(size=5000, train_epochs=30_000),
+        },
+        of="runs",
+        pictures=("remedies",),
+        minutes=60.0,
     ),
     "processes": Entry(
         module="hierdiff.questions.processes",

@@ -240,6 +240,39 @@ class StoppingConfig(MakesRuns):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RemediesConfig(MakesRuns):
+    """Remedies."""
+
+    then: ClassVar[tuple[str, ...]] = ("neighbours", "membership")
+    remedies: tuple[str, ...] = option(
+        (
+            "average-width=0,0.25",
+            "weight-decay=3",
+            "dropout=0.1,0.3",
+            "learning-rate=0.0003",
+            "batch=32",
+            "noise-draws=100",
+        ),
+        f"what is done against memorizing: options of the runs, each with the values that it has: {FORM}",
+        gives=lambda texts: [name.replace("-", "_") for text in texts for name in text.partition("=")[0].split(",")],
+    )
+    seeds: tuple[int, ...] = option((0, 1, 2), "a grammar, with its data and networks, for each", **SEEDS)
+    # As many are attacked.
+    size: int = option(300, "training-set size", gives=lambda _: ["size"], least=GROUPS, most=MANY)
+    train_epochs: int = option(
+        1280, "epochs for which each run is trained", gives=lambda _: ["steps"], least=1, most=COUNTED
+    )
+    excess: tuple[float, ...] = option(
+        (0.8, 0.65, 0.5), "excess losses, in nats a sequence, at which remedies are compared", above=0, most=1e6
+    )
+    law: str = option("", "record of a sweep over other sizes, whose law says when networks memorize", path=True)
+
+    def points(self, training: OnsetConfig) -> list[Point]:
+        places = [{}, *(place for text in self.remedies for place in axis(training, text))]
+        return grid(training, [[{"size": self.size}], places], self.seeds, self.train_epochs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class OtherConfig(Options):
     """Random features."""
 

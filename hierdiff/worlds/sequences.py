@@ -15,7 +15,7 @@ from hierdiff.learning.denoiser import Labelled, network_log_posterior
 from hierdiff.learning.devices import spread_batch
 from hierdiff.learning.loop import token_losses
 from hierdiff.measures import spectrum
-from hierdiff.measures.divergence import divergence, log_of
+from hierdiff.measures.divergence import divergence, entropy, log_of
 from hierdiff.measures.probe import Piece, at, information, make_pieces, make_reference, stacked
 from hierdiff.measures.slope import slope_products
 from hierdiff.measures.times import times_of_bound
@@ -90,6 +90,8 @@ class Sequences(Plain):
             ("network", "group"), NATS, "the bound on -log p above that of the exact posterior, held-out"
         ),
         "test_loss": Variable(("network", "group"), NATS, "cross-entropy, held-out, t uniform"),
+        "entropy": Variable(("network", "group"), NATS, "the entropy of the answers, held-out, t uniform"),
+        "member_entropy": Variable(("network",), NATS, "the same on the network's own training sequences"),
         "member_excess": Variable(("network",), NATS, "KL(BP_0 || f) on its own training sequences, t uniform"),
         "train_loss": Variable(("network",), NATS, "cross-entropy on the network's own training sequences, t uniform"),
         "learned": Variable(("noise", "height", "network", "group"), SQUARED, "<f, D_h>, held-out"),
@@ -280,7 +282,7 @@ class Sequences(Plain):
 
     def losses(self, piece, answers):
         excess = divergence(piece.exact[:1], answers)
-        return {"excess": excess, "test_loss": self.loss_at(piece, answers)}
+        return {"excess": excess, "test_loss": self.loss_at(piece, answers), "entropy": entropy(answers)}
 
     def loss_at(self, piece, answers):
         return self.errors(piece.tokens, answers)
