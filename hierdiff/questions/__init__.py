@@ -12,9 +12,10 @@ from typing import Any, Literal
 from hierdiff.errors import require
 from hierdiff.grammar_config import GrammarConfig
 from hierdiff.learning.network import TransformerConfig, TreeConfig, UNetConfig
-from hierdiff.learning.train_config import TrainConfig
+from hierdiff.learning.train_config import PrivacyConfig, TrainConfig
 from hierdiff.questions.configs import (
     AskedOfRun,
+    AuditConfig,
     BenchmarkConfig,
     Both,
     CalibrationConfig,
@@ -118,6 +119,22 @@ def as_many_epochs(config: OnsetConfig, *sizes: int) -> str:
     return f"size,steps={','.join(places)}"
 
 
+# Large batches and few steps, which need less noise for each.
+PRIVATE = {
+    "smoke": dataclasses.replace(
+        ONSET["smoke"],
+        canaries=100,
+        train=dataclasses.replace(
+            ONSET["smoke"].train, steps=100, batch=100, privacy=PrivacyConfig(clip_each=1.0, epsilon=8.0)
+        ),
+    ),
+    "laptop": OnsetConfig(
+        canaries=500,
+        train=TrainConfig(
+            steps=1000, batch=500, first_checkpoint=10, privacy=PrivacyConfig(clip_each=1.0, epsilon=8.0)
+        ),
+    ),
+}
 LABELS = LabelConfig(labels="level", label_drop=0.2)
 # Many networks on small sets.
 POOL = {
@@ -225,6 +242,22 @@ QUESTIONS: dict[str, Entry] = {
         of="run",
         pictures=("memorization",),
         minutes=0.7,
+    ),
+    "private": Entry(
+        module="hierdiff.questions.training",
+        asks="What does privacy cost? The run by DP-SGD, with canaries for an audit.",
+        presets=PRIVATE,
+        of="training",
+        world="hierdiff.worlds.sequences:Sequences",
+        minutes=7.0,
+    ),
+    "audit": Entry(
+        module="hierdiff.questions.audit:AUDIT",
+        asks="What does a run give away for certain? A lower bound on epsilon, by canaries, beside the upper one.",
+        presets={"smoke": AuditConfig(draws=4), "laptop": AuditConfig()},
+        of="run",
+        training="private",
+        minutes=0.5,
     ),
     "losses": Entry(
         module="hierdiff.questions.losses:LOSSES",

@@ -179,6 +179,22 @@ class MembershipConfig(AskedOfRun):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class AuditConfig(AskedOfRun):
+    """Audit."""
+
+    draws: int = option(
+        16, "draws of the noise, at a uniform level, over which a canary's loss is averaged", least=1, most=10_000
+    )
+
+    def require_run(self, training: Any) -> None:
+        super().require_run(training)
+        need = "a run with --canaries: samples of an ordinary run were included by no coin, and say nothing of epsilon"
+        require(training.canaries >= 2, "canaries", training.canaries, need)
+        need = "one network on each data set, so that each canary is met by one"
+        require(training.seeds_per_set == 1, "seeds_per_set", training.seeds_per_set, need)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class NoiseConfig(AskedOfRun):
     """Noise."""
 
