@@ -16,7 +16,7 @@ TINY += ["--width", "8", "--batch", "16", "--steps", "40", "--checkpoints", "3",
 TINY += ["--snapshots", "2", "--noise", "0.4", "0.8", "--onset-noise", "0.4"]
 LOSSES = {"masking": "bound", "uniform": "cross-entropy"}
 QUESTIONS = {
-    "membership": ["--targets", "50", "--draws", "2"],
+    "membership": ["--targets", "50", "--others", "50", "--draws", "2"],
     "losses": ["--targets", "50"],
     "uturn": ["--starts", "50", "--turns", "0.5", "--reverse-steps", "4"],
     "neighbours": ["--samples", "50", "--reverse-steps", "4"],

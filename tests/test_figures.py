@@ -40,7 +40,12 @@ from hierdiff.questions.configs import Both
 from hierdiff.runs import record
 
 STEPS, NOISE, HEIGHTS, FILTERED = [10, 100, 1000], [0.1, 0.15], [-1, 0, 1, 2], [0, 1, 2]
-TURNS, KINDS, INPUTS, ATTACKS = [0.1, 0.3], ["training", "held-out", "random"], ["training", "held-out"], ["a", "b"]
+TURNS, KINDS, INPUTS, ATTACKS = (
+    [0.1, 0.3],
+    ["training", "held-out", "random"],
+    ["training", "held-out"],
+    ["calibrated", "uncalibrated"],
+)
 COORDINATES = {
     "step": STEPS,
     "noise": NOISE,
@@ -50,6 +55,7 @@ COORDINATES = {
     "start": KINDS,
     "inputs": INPUTS,
     "attack": ATTACKS,
+    "false_positives": [0.01, 0.001],
     "reverse_steps": [5, 50],
     "weight": [0.0, 2.0],
     "way": ["w = 0", "w = 2", "late"],
@@ -75,7 +81,7 @@ VARIABLES = {
     ONSET: MEASURED,
     "noise": MEASURED,
     "neighbours": {"neighbour_divergence": ("step",), "own_divergence": ("step",), "neighbour_floor": ()},
-    "membership": {"area": ("step", "attack")},
+    "membership": {"area": ("step", "attack"), "true_positives": ("step", "attack", "false_positives")},
     "losses": {
         "loss_average": ("step", "inputs"),
         "to_exact_average": ("step", "inputs"),
@@ -285,8 +291,13 @@ def test_spectrum_and_memorization(records):
     left, right = drawn("memorization", records)
     for t, line in zip(NOISE, labelled(left), strict=True):
         same(line, at.slope.sel(noise=t), STEPS)
+    at = curves(records, question="membership")
     for attack, line in zip(ATTACKS, labelled(right), strict=True):
-        same(line, curves(records, question="membership").area.sel(attack=attack), STEPS)
+        same(line, at.area.sel(attack=attack), STEPS)
+    for attack, *lines in zip(ATTACKS, *map(labelled, drawn("attacks", records)), strict=True):
+        same(lines[0], at.area.sel(attack=attack), STEPS)
+        for line, share in zip(lines[1:], (0.01, 0.001), strict=True):
+            same(line, at.true_positives.sel(attack=attack, false_positives=share), STEPS)
 
 
 def test_heights_and_noise(records):

@@ -233,15 +233,16 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "membership": Entry(
         module="hierdiff.questions.membership:MEMBERSHIP",
-        asks="Does a loss tell what a network was trained on? And since which step?",
+        asks="Can one tell what a network was trained on? From its loss, beside the exact one, beside those of other "
+        "networks; since which step?",
         presets={
-            "smoke": MembershipConfig(targets=200, draws=4),
-            "laptop": MembershipConfig(),
-            "paper": MembershipConfig(targets=10_000, draws=16),
+            "smoke": MembershipConfig(targets=200, others=400, draws=4, references=2, published=True),
+            "laptop": MembershipConfig(others=20_000, references=8, published=True),
+            "paper": MembershipConfig(targets=10_000, others=100_000, draws=16, references=8, published=True),
         },
         of="run",
-        pictures=("memorization",),
-        minutes=0.7,
+        pictures=("memorization", "attacks"),
+        minutes=2.5,
     ),
     "private": Entry(
         module="hierdiff.questions.training",

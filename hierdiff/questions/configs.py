@@ -168,14 +168,25 @@ class LossesConfig(AskedOfRun):
 class MembershipConfig(AskedOfRun):
     """Attack."""
 
-    targets: int = option(1000, "training sequences of each set, and as many others", least=GROUPS, most=MANY)
+    targets: int = option(1000, "training sequences of each set", least=GROUPS, most=MANY)
+    others: int = option(0, "sequences that no network has seen; 0: as many", least=GROUPS, most=MANY, also=(0,))
     draws: int = option(
         8, "draws of the noise, at a uniform level, over which a sequence's loss is averaged", least=1, most=10_000
+    )
+    references: int = option(
+        0, "other data sets, at most, whose networks are references for own against other and LiRA", least=0, most=1000
+    )
+    published: bool = option(
+        False, "attack as published for this noise too: SimA and SecMI, or, with references, SAMA for masking"
     )
 
     def require_run(self, training: Any) -> None:
         super().require_run(training)
         require_size("targets", self.targets, training.size)
+
+    def fitted(self, training: Any) -> Any:
+        """With as many others as members: of several runs areas are read, which need no more."""
+        return dataclasses.replace(super().fitted(training), others=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
