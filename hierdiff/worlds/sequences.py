@@ -21,7 +21,7 @@ from hierdiff.measures.slope import slope_products
 from hierdiff.measures.times import times_of_bound
 from hierdiff.noising.levels import noise_level
 from hierdiff.runs.world import Variable
-from hierdiff.sampling import DataSets, data_sets
+from hierdiff.sampling import DataSets, data_sets, sample
 from hierdiff.statistics.groups import GROUPS
 from hierdiff.statistics.story import Column, Story, Table
 from hierdiff.worlds.plain import MEMBERS, NO_SLOPE, SHARED, Plain
@@ -158,6 +158,7 @@ class Sequences(Plain):
             key_for(key, "data"), grammar, sets=config.sets, size=config.size, held_out=config.measure.held_out
         )
         kind, level = config.labels.labels, config.labels.label_level
+        canaries, included = _canaries(key_for(key, "canaries"), config, grammar)
         of_train, of_held_out, number = _labels(key_for(key, "labels"), config, grammar, data)
         if number:
             sizes |= {"labels": number, "label_level": level}
@@ -171,6 +172,8 @@ class Sequences(Plain):
             key=key,
             loss=config.loss,
             train_labels=of_train,
+            canaries=canaries,
+            included=included,
             held_out_labels=of_held_out,
             labels_of_law=kind == "level",
             label_drop=config.labels.label_drop,
@@ -331,6 +334,15 @@ class Sequences(Plain):
             total_error=total,
             total_share=x.data_dependent.sum("height") / total,
         )
+
+
+def _canaries(key: Array, config: OnsetConfig, grammar: Grammar) -> tuple[Any, Any]:
+    """Canaries of each set, and the coins that include them; None where there are none."""
+    sets, m = config.sets, config.canaries
+    if not m:
+        return None, None
+    leaves = sample(key_for(key, "sequences"), grammar, sets * m).leaves
+    return leaves.reshape(sets, m, -1), jax.random.bernoulli(key_for(key, "coins"), 0.5, (sets, m))
 
 
 def _labels(key: Array, config: OnsetConfig, grammar: Grammar, data: DataSets) -> tuple[Any, Any, int]:
