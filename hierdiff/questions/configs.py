@@ -285,6 +285,7 @@ class RemediesConfig(MakesRuns):
             "learning-rate=0.0003",
             "batch=32",
             "noise-draws=100",
+            "clip-each,epsilon,batch,steps=1:2:300:200,1:8:300:200,1:32:300:200",
         ),
         f"what is done against memorizing: options of the runs, each with the values that it has: {FORM}",
         gives=lambda texts: [name.replace("-", "_") for text in texts for name in text.partition("=")[0].split(",")],

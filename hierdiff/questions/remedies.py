@@ -53,18 +53,25 @@ def answer(config: Both, options: argparse.Namespace) -> None:
     """Make the runs and compare them; the tables, and `remedies.json` in the folder of all runs."""
     if points := make(config, options):
         runs: dict[str, list[Trained]] = {}
+        attack = strongest([point for point in points if remedy(point) == PLAIN], options.out)
         for point in points:
-            runs.setdefault(remedy(point), []).append(Trained(point.config, *costs_of(point, options.out)))
+            runs.setdefault(remedy(point), []).append(Trained(point.config, *costs_of(point, options.out, attack)))
         rows = [row for level in config.own.excess for row in compare(level, runs)]
         stops = stopped(runs[PLAIN], predicted(config.own.law, config.own.size))
         curves = [{"remedy": name, **curve(of_remedy)} for name, of_remedy in runs.items()]
-        file, words = options.out / "remedies.json", (table(rows, stops), sentence(rows))
-        leave(file, config, *words, rows=rows, stops=stops, curves=curves)
+        file, words = options.out / "remedies.json", (table(rows, stops, attack), sentence(rows))
+        leave(file, config, *words, rows=rows, stops=stops, curves=curves, attack=attack)
 
 
 def remedy(point: Point) -> str:
     """What a run is called: by the options that make it no plain one."""
     return " ".join(f"{name} {text}" for name, text in typed(point.values).items() if name != "size") or PLAIN
+
+
+def strongest(plain: Sequence[Point], folder: Path) -> str:
+    """The attack with the largest area at the end of the plain runs: it judges all runs, at all steps."""
+    curves = [record.read_results(folder / point.name / "membership.curves.nc").area for point in plain]
+    return str(xr.concat([area.isel(step=-1) for area in curves], "run").mean("run").idxmax("attack").item())
 
 
 def curve(runs: Sequence[Trained]) -> dict[str, Any]:
@@ -171,9 +178,10 @@ def rules(run: Trained, time: float) -> Iterator[tuple[str, float]]:
     yield "smallest test loss", float(loss.step) if loss.reached else np.nan
 
 
-def table(rows: Sequence[dict[str, Any]], stops: Sequence[dict[str, Any]]) -> list[str]:
+def table(rows: Sequence[dict[str, Any]], stops: Sequence[dict[str, Any]], attack: str) -> list[str]:
     """At each excess loss what the remedies give away, beside the plain run; then the stopping rules."""
-    lines = [f"means over {rows[0]['grammars']} grammars, with the half-width of their 95% intervals"]
+    grammars = rows[0]["grammars"]
+    lines = [f"means over {grammars} grammars, with the half-width of their 95% intervals; the attack is {attack}"]
     for level, each in itertools.groupby(rows, lambda row: row["excess"]):
         lines += ["", f"where the excess loss first is {level:g} nats; of remedies, the difference from the plain run"]
         lines += aligned(cells(row) for row in each)
