@@ -299,7 +299,7 @@ class RemediesConfig(MakesRuns):
     excess: tuple[float, ...] = option(
         (0.8, 0.65, 0.5), "excess losses, in nats a sequence, at which remedies are compared", above=0, most=1e6
     )
-    law: str = option("", "record of a sweep over other sizes, whose law says when networks memorize", path=True)
+    law: str = option("", "record of a sweep over sizes, by whose law a rule says when networks memorize", path=True)
 
     def points(self, training: OnsetConfig) -> list[Point]:
         places = [{}, *(place for text in self.remedies for place in axis(training, text))]
