@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from runs import OPTIONS, ask
 from scipy.stats import binom, norm
 
 from hierdiff.errors import OptionError
@@ -9,7 +10,6 @@ from hierdiff.measures.audit import audit, lower_bound, p_value
 from hierdiff.questions.configs import AuditConfig
 from hierdiff.runs import record
 from hierdiff.worlds.run_config import OnsetConfig
-from runs import OPTIONS, ask
 
 
 def test_the_p_value_is_that_of_the_papers_program():
