@@ -16,6 +16,7 @@ from runs import SMOKE, ask, names
 
 from hierdiff.learning.network import Network
 from hierdiff.measures.divergence import log_of
+from hierdiff.measures.membership import area_under_curve
 from hierdiff.pictures import style
 from hierdiff.pictures.command import albums
 from hierdiff.pictures.records import SIZES, STOPPING, Need, Records
@@ -206,6 +207,21 @@ def attacked(sets):
     set_of = np.arange(sets)
     run = Run(Path("none"), None, SimpleNamespace(set_of=set_of, pairs=np.triu_indices(sets, 1)), [10, 100])
     return MEMBERSHIP.statistics(run, results)
+
+
+def test_an_older_record_that_has_the_scores_is_read():
+    score = np.random.default_rng(0).standard_normal((2, 2, 3, 2, 100)) + np.array([1.0, 0.0])[:, None]
+    known = {"step": [10, 100], "attack": ["calibrated", "uncalibrated"], "known": [True, False]}
+    results = xr.Dataset({"score": (("step", "attack", "network", "known", "target"), score)}, known)
+    run = Run(Path("none"), None, SimpleNamespace(set_of=np.arange(3), pairs=np.triu_indices(3, 1)), [10, 100])
+    curves = MEMBERSHIP.statistics(run, results).curves()
+    areas = [area_under_curve(*score[1, 0, network], groups=50).mean() for network in range(3)]
+    np.testing.assert_allclose(curves.area.sel(step=100, attack="calibrated"), np.mean(areas))
+    rates = (score[1, 0, :, 0] > score[1, 0, :, 1].max(1)[:, None]).mean()
+    # At 1% of 101, near to what lies above the highest.
+    found = curves.true_positives.sel(step=100, attack="calibrated")
+    assert rates <= found[0] < rates + 0.05
+    assert np.isnan(found[1])
 
 
 def test_of_two_data_sets_the_attack_names_no_step():
