@@ -39,11 +39,12 @@ def test_covariates_are_what_counting_gives():
     """Log p by the rules of the derivation that was drawn, blocks by a counter, the nearest other by all distances."""
     sizes = {"depth": 3, "vocab": 4, "rules": 3, "shared": False}
     grammar = random_grammar(jax.random.key(0), sigma=(1.0, 0.0, 2.0), **sizes)
-    derivation = sample(jax.random.key(1), grammar, 60)
+    n = CONFIG.size
+    derivation = sample(jax.random.key(1), grammar, n)
     levels, rules = [np.asarray(x) for x in derivation.levels], np.asarray(grammar.log_prob)
-    expected = np.zeros((3, 60))
+    expected = np.zeros((3, n))
     for d in range(3):
-        below = levels[d + 1].reshape(60, -1, 2)
+        below = levels[d + 1].reshape(n, -1, 2)
         for i, node in np.ndindex(levels[d].shape):
             table = np.asarray(grammar.children[d, levels[d][i, node]])
             (rule,) = np.flatnonzero((table == below[i, node]).all(-1))
@@ -57,7 +58,7 @@ def test_covariates_are_what_counting_gives():
         blocks = [[tuple(x) for x in row.reshape(-1, 2**height).tolist()] for row in np.asarray(train)]
         counts = collections.Counter(block for row in blocks for block in row)
         np.testing.assert_allclose(found, [np.mean([np.log(counts[x]) for x in row]) for row in blocks])
-    apart = (np.asarray(train)[:, None] != np.asarray(train)[None]).sum(-1) + 100 * np.eye(65, dtype=int)
+    apart = (np.asarray(train)[:, None] != np.asarray(train)[None]).sum(-1) + 100 * np.eye(n + 5, dtype=int)
     nearest = nearest_others(train, 30, vocab=4)
     np.testing.assert_array_equal(nearest, apart.min(1)[:30])
     assert (nearest[:5] == 0).all()
@@ -96,7 +97,7 @@ def test_networks_that_know_rare_sequences_alone_or_typical_ones_alone_are_told(
     found = first.FIRST.statistics(run, work.label(len(STEPS) * [work.measure((run.world.train, half))]))
     curves, answer = found.curves().isel(step=-1), first.FIRST.summarise(found)
     assert sign * float(curves.probability) > 0.2 > 2 * float(curves.probability_half)
-    words = "first (arXiv 2605.30642) is said" if sign > 0 else "isolated ones do (arXiv 2606.14390)"
+    words = "as in arXiv 2605.30642," if sign > 0 else "isolated ones, as in arXiv 2606.14390,"
     assert f"{words} by log-probability (steps 10 to 320, " in answer.sentence
     (said,) = [each for each in answer.numbers["told"] if each["name"] == "probability"]
     assert (said["typical"], said["first"], said["last"]) == (sign > 0, STEPS[0], STEPS[-1])
@@ -128,15 +129,12 @@ def test_what_is_there_k_times_and_so_learned_k_times_as_fast_is_memorized_so(pl
     assert any("nats, by how often a sequence is in the set" in line for line in lines)
 
 
-def drawn(sigma, sets=3, repeat=(1,), n=60):
+def drawn(sigma, sets=3):
     """A run of data alone, and losses with noise of their own."""
-    config = dataclasses.replace(
-        CONFIG, sets=sets, size=n, repeat=repeat, grammar=GrammarConfig(depth=2, vocab=6, rules=6, sigma=sigma)
-    )
-    world = Sequences.set_up(config)
-    run = Run(Path(), config, world, [1, 2])
-    loss = np.random.default_rng(0).normal(size=(2, sets, sets, 2, n))
-    return run, first.covariates(run, n, 0.1), loss
+    grammar = dataclasses.replace(CONFIG.grammar, sigma=sigma)
+    config = dataclasses.replace(CONFIG, sets=sets, repeat=(1,), grammar=grammar)
+    run, shape = Run(Path(), config, Sequences.set_up(config), [1, 2]), (2, sets, sets, 2, config.size)
+    return run, first.covariates(run, config.size, 0.1), np.random.default_rng(0).normal(size=shape)
 
 
 def test_correlations_are_spearmans_within_each_set():

@@ -169,9 +169,9 @@ def most_memorized(
 
 
 class Told(NamedTuple):
-    """What a covariate, at a height if it has one, says for a while: at which steps, and where most.
+    """What a covariate, at a height if it has one, says of which sequences are memorized more: at which steps.
 
-    At step `most` the rank correlation is `value`, with half of its 95% interval.
+    At step `most` it says so most: there the rank correlation is `value`, with half of its 95% interval.
     """
 
     name: str
@@ -192,7 +192,7 @@ class Told(NamedTuple):
 def told(curves: xr.Dataset) -> Iterator[Told]:
     """What rank correlations say: that typical sequences are memorized more, or that isolated ones are.
 
-    One snapshot alone says nothing: of many intervals some lie beside zero by chance.
+    Two snapshots in a row are asked for at first: of many intervals some lie beside zero by chance.
     """
     steps = curves.step.values.tolist()
     for name, grows in COVARIATES.items():
@@ -201,9 +201,9 @@ def told(curves: xr.Dataset) -> Iterator[Told]:
             value, half = here[name].values, here[f"{name}_half"].values
             for sign in (1, -1):
                 beyond = sign * value > half
-                beyond &= np.append(beyond[1:], False) | np.insert(beyond[:-1], 0, False)
-                if beyond.any():
-                    where = np.flatnonzero(beyond)
+                twice = np.flatnonzero(beyond[1:] & beyond[:-1])
+                if len(twice):
+                    where = twice[0] + np.flatnonzero(beyond[twice[0] :])
                     most = where[np.argmax(sign * value[where])]
                     yield Told(
                         name=name,
@@ -226,8 +226,8 @@ def summarise(found: Statistics) -> Answer:
             ", ".join(str(one) for one in each if one.typical == kind) or "nothing" for kind in (True, False)
         )
         parts.append(
-            f"that typical sequences come first (arXiv 2605.30642) is said by {typical}; that isolated ones do (arXiv "
-            f"2606.14390) by {isolated}"
+            f"typical sequences are memorized more, as in arXiv 2605.30642, by {typical}; isolated ones, as in arXiv "
+            f"2606.14390, by {isolated}"
         )
     if not np.isfinite(curves.probability).any():
         parts.append(
