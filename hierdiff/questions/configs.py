@@ -170,7 +170,12 @@ class FirstConfig(AskedOfRun):
         least=2,
         most=10_000,
     )
-    level: float = option(0.2, "nats that sequences which are in a set several times are to pass", above=0, most=1000)
+    level: float = option(
+        0.5,
+        "nats of memorization; at which step those that are in a set several times pass it is told",
+        above=0,
+        most=1000,
+    )
 
     def __post_init__(self):
         super().__post_init__()

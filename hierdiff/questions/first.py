@@ -92,6 +92,7 @@ def covariates(run: Run, n: int, level: float) -> xr.Dataset:
             "probability": (of_set, probability),
             "distance": (of_set, distance),
             "frequency": (of_height, np.round(counts, DIGITS)),
+            "copies": (of_set, np.rint(np.exp(counts[:, -1])).astype(int)),
             # A leaf has no rule.
             "weights": (of_height, np.pad(weights, ((0, 0), (1, 0), (0, 0)), constant_values=np.nan)),
         },
@@ -101,33 +102,35 @@ def covariates(run: Run, n: int, level: float) -> xr.Dataset:
 
 
 def means(run: Run, results: xr.Dataset) -> Statistics:
-    """Rank correlations within each set, and their mean over sets; each set, with its networks, is left out in turn."""
+    """Rank correlations within each set, and their mean over sets; each set, with its networks, is left out in turn.
+
+    Ranked are sequences that are put into their set once: what copies do is told apart.
+    """
     sets, repeat = len(run.world.train), run.config.repeat
     loss = results.loss.transpose("step", "network", "members_of", "half", "target").values.astype(float)
     by_set = np.stack([loss[:, run.world.set_of == number].mean(1) for number in range(sets)], 1)
     known = {name: results[name].values for name in COVARIATES}
-    ranks = {name: standard_ranks(x) for name, x in known.items()}
-    copies = np.rint(np.exp(known["frequency"][:, -1]))
-    coordinates = {"step": results.step.values, "height": results.height.values, "copies": list(repeat)}
+    once = np.bincount(run.config.places)[: results.sizes["target"]] == 1
+    ranks = {name: standard_ranks(x[..., once]) for name, x in known.items()}
 
     def of(kept: np.ndarray) -> xr.Dataset:
         memory = memorization(by_set[:, kept][:, :, kept])
-        halves, mean = standard_ranks(memory), memory.mean(2)
+        mean, halves = memory.mean(2), standard_ranks(memory[..., once])
         agree = (halves[:, :, 0] * halves[:, :, 1]).sum(-1).mean(-1)
         found: dict[str, Any] = {
-            "memory": (["step"], mean.mean((1, 2))),
+            "memory": (["step"], mean[..., once].mean((1, 2))),
             # Of the mean of both halves (Spearman and Brown).
             "reliability": (["step"], 2 * agree / (1 + agree)),
         }
-        of_step = standard_ranks(mean)
+        of_step = standard_ranks(mean[..., once])
         for name, of_set in ranks.items():
             dims = ["step", "height"] if of_set.ndim == 3 else ["step"]
             found[name] = dims, np.einsum("skn,k...n->s...", of_step, of_set[kept]) / len(kept)
         if len(repeat) > 1:
-            often = np.array([copies[kept] == number for number in repeat])
+            often = np.array([results["copies"].values[kept] == number for number in repeat])
             with np.errstate(invalid="ignore"):
                 found["by_copies"] = ["step", "copies"], np.einsum("skn,ckn->sc", mean, often) / often.sum((1, 2))
-        return xr.Dataset(found, coordinates if len(repeat) > 1 else {**coordinates, "copies": [1]})
+        return xr.Dataset(found)
 
     resample = resampling(sets=sets, groups=GROUPS)
     left_out, which = np.unique(resample.left_out, axis=0, return_inverse=True)
@@ -135,7 +138,10 @@ def means(run: Run, results: xr.Dataset) -> Statistics:
     every = np.arange(sets)
     most = most_memorized(memorization(by_set)[-1].mean(1), run.world.train, known)
     mean = of(every).merge(most).assign_attrs(level=results.level, ranked=len(known["distance"][0]))
-    return Statistics(mean, replicates.isel(replicate=which.ravel()), resample)
+    several = {"copies": list(repeat)} if len(repeat) > 1 else {}
+    coordinates = {"step": results.step.values, "height": results.height.values, **several}
+    drawn = replicates.isel(replicate=which.ravel())
+    return Statistics(mean.assign_coords(coordinates), drawn.assign_coords(coordinates), resample)
 
 
 def memorization(by_set: Float[np.ndarray, "step set set half n"]) -> Float[np.ndarray, "step set half n"]:
