@@ -61,6 +61,7 @@ COORDINATES = {
     "way": ["w = 0", "w = 2", "late"],
     "states": ["held-out", "exact", "own", "other"],
     "block": [0, 1, 2],
+    "copies": [1, 2, 4],
 }
 MEASURED = {
     "divergence": ("step", "noise", "filtered"),
@@ -86,6 +87,13 @@ VARIABLES = {
         "loss_average": ("step", "inputs"),
         "to_exact_average": ("step", "inputs"),
         "known_average": ("inputs", "step"),
+    },
+    "first": {
+        "probability": ("step",),
+        "distance": ("step",),
+        "frequency": ("step", "height"),
+        "weights": ("step", "height"),
+        "by_copies": ("step", "copies"),
     },
     "copying": {
         "more_copies": ("step", "reverse_steps", "height"),
@@ -229,6 +237,17 @@ def test_noise(records):
         at = curves(records, size, "noise").sel(step=step)
         for k, line in zip(FILTERED, labelled(axes), strict=True):
             same(line, at.divergence.sel(filtered=k), NOISE)
+
+
+def test_which_sequences_come_first(records):
+    at, (alone, blocks, rules, several) = curves(records, question="first"), drawn("first", records)
+    for name, line in zip(("probability", "distance"), labelled(alone), strict=True):
+        same(line, at[name], STEPS)
+    for name, axes in (("frequency", blocks), ("weights", rules)):
+        for height, line in zip(HEIGHTS, labelled(axes), strict=True):
+            same(line, at[name].sel(height=height), STEPS)
+    for number, line in zip(COORDINATES["copies"], labelled(several), strict=True):
+        same(line, at.by_copies.sel(copies=number), STEPS)
 
 
 def test_samples_losses_and_uturns(records):

@@ -21,6 +21,7 @@ from hierdiff.questions.configs import (
     CalibrationConfig,
     CopyingConfig,
     DataConfig,
+    FirstConfig,
     GuidanceConfig,
     LossesConfig,
     MembershipConfig,
@@ -259,6 +260,19 @@ QUESTIONS: dict[str, Entry] = {
         of="run",
         training="private",
         minutes=0.5,
+    ),
+    "first": Entry(
+        module="hierdiff.questions.first:FIRST",
+        asks="Which training sequences are memorized first? Typical ones or isolated ones, by height; and how much "
+        "sooner those that are in the set several times.",
+        presets={
+            "smoke": FirstConfig(targets=200, draws=4),
+            "laptop": FirstConfig(),
+            "paper": FirstConfig(targets=4000, draws=16),
+        },
+        of="run",
+        pictures=("first",),
+        minutes=1.5,
     ),
     "losses": Entry(
         module="hierdiff.questions.losses:LOSSES",

@@ -206,6 +206,36 @@ class AuditConfig(AskedOfRun):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class FirstConfig(AskedOfRun):
+    """Memorization."""
+
+    targets: int = option(
+        1000, "training sequences of each set, or as many distinct ones as it has", least=GROUPS, most=MANY
+    )
+    draws: int = option(
+        8,
+        "draws of the noise, at levels spread over all, over which a sequence's loss is averaged; their halves tell "
+        "how reliable it is",
+        least=2,
+        most=10_000,
+    )
+    level: float = option(
+        0.5,
+        "nats of memorization; at which step those that are in a set several times pass it is told",
+        above=0,
+        most=1000,
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.draws % 2 == 0, "draws", self.draws, "an even number: two halves are compared")
+
+    def require_run(self, training: Any) -> None:
+        super().require_run(training)
+        require_size("targets", self.targets, training.size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class NoiseConfig(AskedOfRun):
     """Noise."""
 

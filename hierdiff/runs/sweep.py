@@ -90,8 +90,9 @@ def domains_of(config: Any) -> dict[str, Domain]:
 def value(domain: Domain, name: str, text: str) -> Any:
     """The value that is typed as `text`; several of one option are joined by a plus."""
     try:
-        words = text.split("+") if domain.several else [text]
+        several = domain.several or domain.by_level
+        words = text.split("+") if several else [text]
         values = [{"yes": True, "no": False}[word] if domain.type is bool else domain.type(word) for word in words]
-        return domain.read(name, values if domain.several else values[0])
+        return domain.read(name, values if several else values[0])
     except (ValueError, KeyError):
         raise OptionError("over", f"{name}={text}", str(domain)) from None
