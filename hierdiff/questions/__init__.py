@@ -15,6 +15,7 @@ from hierdiff.learning.network import TransformerConfig, TreeConfig, UNetConfig
 from hierdiff.learning.train_config import TrainConfig
 from hierdiff.questions.configs import (
     AskedOfRun,
+    AttributionConfig,
     BenchmarkConfig,
     Both,
     CalibrationConfig,
@@ -334,6 +335,31 @@ QUESTIONS: dict[str, Entry] = {
         of="run",
         training="images",
         pictures=("image_samples",),
+    ),
+    "attribution": Entry(
+        module="hierdiff.questions.attribution",
+        asks="Which training sequences make what a network shows? And which method tells it, judged by networks that "
+        "are retrained without some of them.",
+        presets={
+            "smoke": AttributionConfig(
+                size=64,
+                steps=100,
+                batch=32,
+                checkpoints=4,
+                held_out=100,
+                targets=6,
+                draws=8,
+                subsets=20,
+                left_out=(0.5, 0.1, 0.02),
+                alone=9,
+                projections=128,
+                grammar=GrammarConfig(depth=2),
+                network=TreeConfig(width=16),
+            ),
+            "laptop": AttributionConfig(network=TreeConfig(width=24)),
+        },
+        pictures=("attribution",),
+        minutes=10.0,
     ),
     "data": Entry(
         module="hierdiff.questions.data",
