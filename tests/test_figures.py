@@ -513,7 +513,7 @@ def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
         elif entry.of == "runs":
             point = config.own.points(config.training)[options.job]
             configs[options.out / point.name] = point.config
-        else:
+        elif entry.of == "run":
             Both(training=configs[options.run], own=config)
     swept = [config for folder, config in configs.items() if folder.parent.name.startswith("sweep-")]
     epochs = {config.size: config.train.steps * config.train.batch / config.size for config in swept}

@@ -6,12 +6,12 @@ states are alive. The optimizer must have a derivative where a gradient is zero 
 that of the training as it is, with its batches, its noise and the divisor of its loss: weight 0 leaves a sample out.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
@@ -22,9 +22,8 @@ from hierdiff.learning.train_config import TrainConfig
 
 
 def block_length(steps: int) -> int:
-    """The length of the blocks of a training: the divisor of its steps that is nearest to their square root."""
-    divisors = np.array([x for x in range(1, steps + 1) if steps % x == 0])
-    return int(divisors[np.argmin(np.abs(np.log(divisors**2 / steps)))])
+    """The length of the blocks of a training: the largest divisor of its steps up to their square root."""
+    return max(x for x in range(1, math.isqrt(steps) + 1) if steps % x == 0)
 
 
 def make_pull(

@@ -51,8 +51,8 @@ class Entry:
 
     It goes on from nothing; or is a `training`, of a world, named by `MODULE:CLASS`, after which other questions are
     asked, `then`; or goes on from a `run` of a `training`, or from several `runs` that it makes, the sweep that its
-    config is. `pictures` are the names of its figures, functions in the module `album`, and `minutes` what it takes on
-    two cores.
+    config is. A training, and what `plans`, can say what it will cost. `pictures` are the names of its figures,
+    functions in the module `album`, and `minutes` what it takes on two cores.
     """
 
     module: str
@@ -62,6 +62,7 @@ class Entry:
     world: str = ""
     then: tuple[str, ...] = ()
     training: str = "onset"
+    plans: bool = False
     pictures: tuple[str, ...] = ()
     album: str = ""
     minutes: float = 0.0
@@ -357,7 +358,17 @@ QUESTIONS: dict[str, Entry] = {
                 network=TreeConfig(width=16),
             ),
             "laptop": AttributionConfig(network=TreeConfig(width=24)),
+            "paper": AttributionConfig(
+                size=1000,
+                steps=10_000,
+                batch=128,
+                held_out=800,
+                targets=100,
+                grammar=GrammarConfig(),
+                network=TreeConfig(width=48),
+            ),
         },
+        plans=True,
         pictures=("attribution",),
         minutes=10.0,
     ),

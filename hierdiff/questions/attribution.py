@@ -30,6 +30,7 @@ from hierdiff.questions.retraining import (
     TOGETHER,
     TRACIN,
     Experiment,
+    cost,
     make_retraining,
     make_scores,
     train,
@@ -47,7 +48,10 @@ REPLICATES = 1000
 
 
 def answer(config: AttributionConfig, options: argparse.Namespace) -> None:
-    """Train, attribute, retrain and compare; the tables, and all scores and measurements in the folder."""
+    """Train, attribute, retrain and compare, or say what that costs; the tables, and all that was measured in the folder."""
+    if options.plan:
+        saying.answer(cost(config))
+        return
     with in_folder(options.out, config):
         file = options.out / "attribution.results.nc"
         if not record.made_with(file, config):

@@ -245,7 +245,12 @@ class AttributionConfig(Options):
 
     seed: int = option(0, "seed of the grammar, the data, the networks and the noise", **SEED)
     size: int = option(256, "sequences in the training set (P)", least=2, most=MANY)
-    steps: int = option(1000, "training steps; of numbers with many divisors the derivative needs least", least=4)
+    steps: int = option(
+        1000,
+        "training steps; the derivative needs least where they have a divisor near their root",
+        least=4,
+        most=COUNTED,
+    )
     batch: int = option(64, "sequences in a batch, drawn with replacement", least=1, most=1_000_000)
     learning_rate: float = option(1e-3, "the learning rate of Adam, whose eps_root is above zero", above=0, below=1)
     checkpoints: int = option(8, "checkpoints at which all is measured, spaced evenly in log(step)", least=3, most=1000)

@@ -93,7 +93,8 @@ def checkpoints(config: AttributionConfig) -> list[int]:
 
 def train(config: AttributionConfig, world: Sequences) -> Experiment:
     """Train both networks, and keep what the derivative needs of the first."""
-    training, measured = prepare(config.training, world), make_measure(world)
+    training, everything = prepare(config.training, world), make_measure(world)
+    measured = jax.jit(lambda *given: {name: everything(*given)[name].mean() for name in ("split", "excess")})
     pieces, reference = world.probe((config.noise,))
     inputs = Inputs(held_out=pieces, reference=reference, any_held_out=world.any_held_out())
     before = dict(itertools.pairwise([0, *checkpoints(config)]))
@@ -112,8 +113,8 @@ def train(config: AttributionConfig, world: Sequences) -> Experiment:
         inputs=attributed(config, world),
         places=[Place(step, step - last, *params[step]) for last, step in before.items()],
         blocks=blocks,
-        split=np.array([each["split"].mean() for each in found]),
-        excess=np.array([each["excess"].mean() for each in found]),
+        split=np.array([each["split"] for each in found]),
+        excess=np.array([each["excess"] for each in found]),
     )
 
 
@@ -226,3 +227,26 @@ def memories(experiment: Experiment) -> Array:
     )
     losses = -of_targets.reshape(config.targets, config.draws, config.size).mean(1)
     return jnp.concatenate([losses, jnp.tile(of_heights.mean(0), (config.grammar.depth + 1, 1))])
+
+
+def cost(config: AttributionConfig) -> list[str]:
+    """What the derivative needs of memory, and how much is to be trained, in words."""
+    world, run = Sequences.set_up(config.training), config.training.train
+    init, begin = world.network.init, optimizer(run, config.size).init
+    params = jax.eval_shape(init, world.key)
+    of_params, of_state = (
+        sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)) / 1e6
+        for tree in (params, (params, jax.eval_shape(begin, params)))
+    )
+    block, measured = block_length(run.steps), config.targets + config.grammar.depth + 1
+    states = run.steps // block + block
+    retrained = config.subsets + (len(config.left_out) - 1) * (config.subsets // 2) + config.alone
+    return [
+        f"networks of {sum(x.size for x in jax.tree.leaves(params)):,} parameters; {run.steps:,} steps are "
+        f"{run.steps // block:,} blocks of {block:,}",
+        f"memory of the derivative: {states:,} states of {of_state:,.1f} MB, and one for each of {measured:,} "
+        f"quantities: {(states + measured) * of_state:,.0f} MB",
+        f"memory of the gradients: those of {config.size:,} samples twice, {2 * config.size * of_params:,.0f} MB",
+        f"{retrained:,} networks are retrained, {TOGETHER} together: {retrained * run.steps:,} steps",
+        f"the derivative goes back over {sum(checkpoints(config)):,} steps, for all quantities together",
+    ]
