@@ -10,7 +10,8 @@ from hierdiff.pictures import style
 from hierdiff.pictures.records import ATTRIBUTION, Need, Records, needs
 
 KINDS = {"loss of a sequence": "losses of sequences", "data-dependent part": "data-dependent part"}
-# Steps at which pairs are looked at, long before the turning point, there, and at the end.
+TURNING = "turning point"
+# Pairs are looked at there, at the end, and at so many times fewer steps than there.
 BEFORE = 4
 
 
@@ -33,7 +34,8 @@ def attribution(records: Records, *panels: Axes) -> None:
         for i, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
             bars(axes, "step", (row for row in rows if row["method"] == method), 1.96, color=f"C{i}", label=method)
         axes.axhline(0, color="0.5", linewidth=0.8)
-        axes.axvline(found["read_at"]["turning point"], color=style.SPLIT, linewidth=0.8, linestyle=":")
+        if TURNING in found["read_at"]:
+            axes.axvline(found["read_at"][TURNING], color=style.SPLIT, linewidth=0.8, linestyle=":")
         axes.set(xscale="log", xlabel="training step", ylabel="datamodelling score")
         axes.set_title(f"{KINDS[kind]}, {share:.0%} left out")
     panels[0].figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
@@ -50,9 +52,10 @@ def bars(
 
 def by_block(axes: Axes, found: dict[str, Any]) -> None:
     """What lowers a loss, over the largest block that is shared."""
-    steps, turning = np.unique([row["step"] for row in found["shared"]]), found["read_at"]["turning point"]
-    before = steps[np.argmin(np.abs(np.log(steps * BEFORE / turning)))]
-    for step, colour in zip((before, turning, steps[-1]), ("0.6", style.SPLIT, style.LOSS), strict=True):
+    steps, read_at = np.unique([row["step"] for row in found["shared"]]), found["read_at"]
+    middle = read_at.get(TURNING, read_at["end"])
+    before = steps[np.argmin(np.abs(np.log(steps * BEFORE / middle)))]
+    for step, colour in {before: "0.6", middle: style.SPLIT, read_at["end"]: style.LOSS}.items():
         for method, form in (("metagradient", "-"), ("retrained", ".")):
             rows = [row for row in found["shared"] if (row["step"], row["method"]) == (step, method)]
             label = f"step {step:,}" if form == "-" else None

@@ -370,7 +370,7 @@ QUESTIONS: dict[str, Entry] = {
         },
         plans=True,
         pictures=("attribution",),
-        minutes=10.0,
+        minutes=5.0,
     ),
     "data": Entry(
         module="hierdiff.questions.data",

@@ -41,6 +41,7 @@ from hierdiff.statistics.words import aligned, around, with_error
 from hierdiff.worlds.sequences import Sequences
 
 LOSS, HEIGHT = KINDS = "loss of a sequence", "data-dependent part"
+LANDMARKS = "turning point", "best"
 # By what it is told how a sequence changes a loss, beside the metagradient.
 RETRAINED = "retrained"
 # Draws of a bootstrap.
@@ -48,7 +49,7 @@ REPLICATES = 1000
 
 
 def answer(config: AttributionConfig, options: argparse.Namespace) -> None:
-    """Train, attribute, retrain and compare, or say what that costs; the tables, and all that was measured in the folder."""
+    """Train, attribute, retrain and compare, or say what it costs; the tables, and all that was found in the folder."""
     if options.plan:
         saying.answer(cost(config))
         return
@@ -72,14 +73,14 @@ def measure(config: AttributionConfig, world: Sequences, folder: Path) -> xr.Dat
     files = record.pieces(folder, "attribution", [*range(len(experiment.places) + groups + singles)], config)
     score, retrain = make_scores(experiment), make_retraining(experiment)
     with saying.progress(len(files), "piece") as show:
+        show(0)
 
         def made(first: int, work: Iterable[Callable[[], dict[str, np.ndarray]]]) -> Iterator[dict[str, np.ndarray]]:
             for number, make in enumerate(work, first):
-                show(number)
                 if not record.is_whole(files[number]):
                     record.write_arrays(files[number], make())
+                show(number + 1)
                 yield record.read_arrays(files[number])
-            show(len(files))
 
         def retrained(first: int, weight: np.ndarray) -> np.ndarray:
             together = weight.reshape(-1, TOGETHER, config.size)
@@ -154,18 +155,19 @@ def label(
 def summarise(results: xr.Dataset, config: AttributionConfig) -> dict[str, Any]:
     """What is said of the scores and the retrained networks: rows of numbers, each with its standard error."""
     steps = np.array(steps_of(results))
-    minima = {
-        "turning point": locate_onset(steps, results.split),
-        "best": locate_minimum(steps, results.excess),
+    found = locate_onset(steps, results.split), locate_minimum(steps, results.excess)
+    minima = dict(zip(LANDMARKS, found, strict=True))
+    # The nearest checkpoints.
+    read_at = {
+        name: int(steps[np.argmin(np.abs(np.log(steps / found.step)))])
+        for name, found in minima.items()
+        if found.reached
     }
-    # The nearest checkpoint.
-    read_at = {name: int(steps[np.argmin(np.abs(np.log(steps / found.step)))]) for name, found in minima.items()}
     scored, alone, shared = datamodelling(results), left_out_alone(results), by_shared_block(results)
     explained = np.array([row["explained"]["value"] for row in alone if row["method"] == METAGRADIENT])
     until = int(np.argmin(explained > 0.5)) if (explained <= 0.5).any() else len(steps)
     return {
         "read_at": read_at | {"end": int(steps[-1])},
-        "reached": {name: bool(found.reached) for name, found in minima.items()},
         "predicts_until": int(steps[until - 1]) if until else 0,
         "scores": scored,
         "alone": alone,
@@ -260,22 +262,18 @@ def values(means: np.ndarray, replicates: np.ndarray) -> list[dict[str, float]]:
 
 def curves_of(found: dict[str, Any]) -> xr.Dataset:
     """The scores along training."""
-    rows = pd.DataFrame([row | {"half": 1.96 * row["error"]} for row in found["scores"]])
+    each: Any = pd.DataFrame([row | {"half": 1.96 * row["error"]} for row in found["scores"]])
+    every = each.rename(columns={"method": "source"}).set_index(["kind", "share", "source", "step"]).to_xarray()
     curves = {}
     for kind, name in zip(KINDS, ("score_of_losses", "score_of_parts"), strict=True):
-        each: Any = (
-            rows[rows.kind == kind]
-            .drop(columns="kind")
-            .rename(columns={"method": "source"})
-            .set_index(["share", "source", "step"])
-            .to_xarray()
-        )
-        curves |= {name: each["value"], f"{name}_error": each["error"], f"{name}_half": each["half"]}
+        at = every.sel(kind=kind, drop=True)
+        curves |= {name: at["value"], f"{name}_error": at["error"], f"{name}_half": at["half"]}
     return xr.Dataset(curves)
 
 
 def table(found: dict[str, Any]) -> list[str]:
     read_at, alone, shared = found["read_at"], found["alone"], found["shared"]
+    columns = {step: " = ".join(name for name, at in read_at.items() if at == step) for step in read_at.values()}
     shares = sorted({row["share"] for row in found["scores"]}, reverse=True)
 
     def at(rows: list[dict[str, Any]], digits: int, key: str = "", **where: Any) -> str:
@@ -288,14 +286,16 @@ def table(found: dict[str, Any]) -> list[str]:
             {"left out": f"{share:.0%}", "method": method}
             | {
                 f"{name}, {step:,}": at(found["scores"], 2, method=method, share=share, kind=kind, step=step)
-                for name, step in read_at.items()
+                for step, name in columns.items()
             }
             for share in shares
             for method in METHODS
         )
 
+    nowhere = [name for name in LANDMARKS if name not in read_at]
     return [
-        "linear datamodelling score, of the losses of held-out sequences; checkpoints nearest to the landmarks",
+        "linear datamodelling score, of the losses of held-out sequences; checkpoints nearest to the landmarks"
+        + (f" ({' and '.join(nowhere)}: not reached)" if nowhere else ""),
         *scores(LOSS),
         "",
         "linear datamodelling score, of the data-dependent part, mean over the heights",
@@ -316,7 +316,7 @@ def table(found: dict[str, Any]) -> list[str]:
             {"height": height, "pairs": f"{pairs:,}"}
             | {
                 f"{source}, {name}": at(thousandths, 2, method=source, step=step, height=height)
-                for name, step in read_at.items()
+                for step, name in columns.items()
                 for source in (METAGRADIENT, RETRAINED)
             }
             for thousandths in [[row | {x: 1000 * row[x] for x in ("value", "error")} for row in shared]]
@@ -330,14 +330,17 @@ def sentence(found: dict[str, Any]) -> str:
     most = max(row["share"] for row in found["scores"])
 
     def best(step: int) -> str:
-        rows = [row for row in found["scores"] if (row["share"], row["kind"], row["step"]) == (most, LOSS, step)]
-        row = max(rows, key=lambda row: row["value"])
-        return f"{row['method']} (score {around(row['value'], 1.96 * row['error'], 2)})"
+        here = [row for row in found["scores"] if (row["share"], row["kind"], row["step"]) == (most, LOSS, step)]
+        first, second, *_ = sorted(here, key=lambda row: -row["value"])
+        score = around(first["value"], 1.96 * first["error"], 2)
+        return f"{first['method']}, score {score}, and next by {second['method']}, {second['value']:.2f}"
 
-    read_at, until = found["read_at"], found["predicts_until"]
-    reach = f"up to step {until:,}" if until else "at no checkpoint"
+    named = {step: [name for name, at in found["read_at"].items() if at == step] for step in found["read_at"].values()}
+    told = "; ".join(f"at step {step:,}, the {' and '.join(names)}, by {best(step)}" for step, names in named.items())
+    last, until = found["read_at"]["end"], found["predicts_until"]
+    reach = "at every checkpoint" if until == last else f"up to step {until:,}" if until else "at no checkpoint"
     return (
-        f"What networks without {most:.0%} of the training set make of the losses of sequences is told best by "
-        f"{best(read_at['turning point'])} at the turning point, and by {best(read_at['end'])} at the end; the "
-        f"derivative through the training explains more than half of what leaving out single sequences changes {reach}."
+        f"What leaving out {most:.0%} of the training set does to the losses of sequences is told best: {told}. The "
+        "derivative through the training explains more than half of what leaving out single sequences changes "
+        f"{reach}."
     )
