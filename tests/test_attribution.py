@@ -12,7 +12,7 @@ from scipy.stats import rankdata, spearmanr
 
 from hierdiff.grammar_config import GrammarConfig
 from hierdiff.learning.devices import ensemble_mesh, over_networks
-from hierdiff.learning.loop import TrainingSet, make_step
+from hierdiff.learning.loop import TrainingSet, batch_gradient, make_step
 from hierdiff.learning.metagradient import block_length, make_pull, metagradient
 from hierdiff.learning.network import TreeConfig
 from hierdiff.learning.optimizer import optimizer
@@ -60,7 +60,7 @@ class Toy:
         sequences = jax.random.randint(jax.random.key(2), (9, LEAVES), 0, VOCAB).at[:3].set(jnp.array([0, 2, 1, 2]))
         self.data = TrainingSet(sequences, jnp.linspace(0.8, 1.2, 9))
         self.mesh, self.key, transformation = ensemble_mesh(2), jax.random.key(1), optimizer(TRAIN, 9)
-        step_of = make_step(losses_of_linear, transformation, TRAIN, LEVELS)
+        step_of = make_step(batch_gradient(losses_of_linear, TRAIN, LEVELS), transformation)
         params = {"w": 0.1 * jax.random.normal(jax.random.key(0), (LEAVES * VOCAB, LEAVES * VOCAB))}
         self.x_t = jax.nn.one_hot(sequences[:1], VOCAB) + jax.random.normal(jax.random.key(3), (8, LEAVES, VOCAB))
 

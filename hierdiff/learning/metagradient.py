@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from hierdiff.learning.devices import over_networks
-from hierdiff.learning.loop import Losses, TrainingSet, make_step
+from hierdiff.learning.loop import Losses, TrainingSet, batch_gradient, make_step
 from hierdiff.learning.train_config import TrainConfig
 
 
@@ -35,7 +35,7 @@ def make_pull(
     parameters and the optimizer's state; of cotangents, `(shares, q, ...)`, each share of `mesh` has some, which are
     done together. `data` and `key` are those of one network, and `first` is the first step of the block.
     """
-    step_of = make_step(losses, transformation, config, levels)
+    step_of = make_step(batch_gradient(losses, config, levels), transformation)
 
     def pull(cotangents, state, data, key, first):
         numbers, counts = parted(state)
