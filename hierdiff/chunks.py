@@ -8,10 +8,9 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def chunk(leaves: int) -> int:
+def chunk(leaves: int, symbols: int) -> int:
     """Sequences that exact code works on at a time: what a core's cache holds, or what keeps an accelerator busy."""
     if not on_cpu():
         return max(16, 2**19 // leaves)
-    size = min(128, 2**12 // leaves)
-    # Of rows that short, XLA's loops over 8 are faster than those over 16.
-    return size if size >= 32 else 8
+    # Rows of whole cache lines; of shorter ones, XLA's loops over 8 are the fastest.
+    return next((size for size in (128, 64) if size * leaves * symbols <= 2**17), 8)

@@ -20,7 +20,7 @@ log-likelihoods and to the `log_prob` and `log_root` of the grammar, which are t
 finite: zero for a rule, a symbol or evidence of probability zero.
 
 Memory: a batch is worked through in chunks, so that above the input, the output and copies of both at most
-`16 * chunks.chunk(L) * L * v * max(m, v)` bytes are alive.
+`16 * chunks.chunk(L, v) * L * v * max(m, v)` bytes are alive.
 """
 
 import functools
@@ -576,8 +576,8 @@ def by_chunks(function: Callable, log_likelihood: Float[Array, "n L v"], *others
 
     Within it the batch, which is the first axis outside, is the last: `function` maps `(v, L, n)`, ... to `(..., n)`.
     """
-    n, leaves, _ = log_likelihood.shape
-    size = min(max(n, 1), size or chunk(leaves))
+    n, leaves, symbols = log_likelihood.shape
+    size = min(max(n, 1), size or chunk(leaves, symbols))
     # Of no sequences there is one chunk too, all padding.
     padding = -n % size if n else size
 

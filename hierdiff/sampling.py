@@ -130,7 +130,7 @@ def data_sets(
 
 def coincidences(leaves: Int[Array, "n L"], train: Int[Array, "sets P L"]) -> int:
     """How many of the sequences turn up in a training set."""
-    return int(_seen(leaves, train).sum())
+    return int(seen(leaves, train).sum())
 
 
 def sample_unseen(
@@ -142,12 +142,13 @@ def sample_unseen(
       ValueError: of four times as many sequences, fewer than `n` are; `name` is the option that asks for so many.
     """
     drawn = sample(key, grammar, 4 * n).leaves
-    unseen = drawn[~_seen(drawn, train)]
+    unseen = drawn[~seen(drawn, train)]
     require(len(unseen) >= n, name, n, f"at most {len(unseen)}: most sequences of this grammar are in a training set")
     return unseen[:n]
 
 
-def _seen(leaves: Int[Array, "n L"], train: Int[Array, "sets P L"]) -> np.ndarray:
+def seen(leaves: Int[Array | np.ndarray, "n L"], train: Int[Array | np.ndarray, "sets P L"]) -> Bool[np.ndarray, " n"]:
+    """Which of the sequences turn up in a training set."""
     known = {row.tobytes() for row in np.asarray(train).reshape(-1, train.shape[-1])}
     return np.array([row.tobytes() in known for row in np.asarray(leaves)], bool)
 

@@ -40,7 +40,12 @@ from hierdiff.questions.configs import Both
 from hierdiff.runs import record
 
 STEPS, NOISE, HEIGHTS, FILTERED = [10, 100, 1000], [0.1, 0.15], [-1, 0, 1, 2], [0, 1, 2]
-TURNS, KINDS, INPUTS, ATTACKS = [0.1, 0.3], ["training", "held-out", "random"], ["training", "held-out"], ["a", "b"]
+TURNS, KINDS, INPUTS, ATTACKS = (
+    [0.1, 0.3],
+    ["training", "held-out", "random"],
+    ["training", "held-out"],
+    ["calibrated", "uncalibrated"],
+)
 COORDINATES = {
     "step": STEPS,
     "noise": NOISE,
@@ -50,9 +55,11 @@ COORDINATES = {
     "start": KINDS,
     "inputs": INPUTS,
     "attack": ATTACKS,
+    "false_positives": [0.01, 0.001],
     "reverse_steps": [5, 50],
     "weight": [0.0, 2.0],
     "way": ["w = 0", "w = 2", "late"],
+    "states": ["held-out", "exact", "own", "other"],
     "block": [0, 1, 2],
     "copies": [1, 2, 4],
 }
@@ -75,7 +82,7 @@ VARIABLES = {
     ONSET: MEASURED,
     "noise": MEASURED,
     "neighbours": {"neighbour_divergence": ("step",), "own_divergence": ("step",), "neighbour_floor": ()},
-    "membership": {"area": ("step", "attack")},
+    "membership": {"area": ("step", "attack"), "true_positives": ("step", "attack", "false_positives")},
     "losses": {
         "loss_average": ("step", "inputs"),
         "to_exact_average": ("step", "inputs"),
@@ -92,6 +99,7 @@ VARIABLES = {
         "more_copies": ("step", "reverse_steps", "height"),
         "excess_bound": ("step",),
     },
+    "trajectories": dict.fromkeys(("data_dependent", "share", "beyond_exact"), ("step", "states", "noise")),
     "uturn": {
         "ratio_of_means": ("step", "turn", "start"),
         "overlap": ("step", "turn", "start"),
@@ -264,6 +272,17 @@ def test_samples_losses_and_uturns(records):
             same(line, at.sel(step=step, start=start), TURNS)
 
 
+def test_trajectories(records):
+    """At the snapshots nearest to the turning point and to best; what others are compared with is a line."""
+    at, axes = curves(records, question="trajectories"), np.reshape(drawn("trajectories", records), (2, 3))
+    missing = {"data_dependent": None, "share": "held-out", "beyond_exact": "exact"}
+    for step, row in zip((100, 1000), axes, strict=True):
+        for panel, (name, reference) in zip(row, missing.items(), strict=True):
+            kinds = [kind for kind in COORDINATES["states"] if kind != reference]
+            for kind, bars in zip(kinds, panel.containers, strict=True):
+                same(bars.lines[0], at[name].sel(step=step, states=kind))
+
+
 def test_other_sizes(records):
     for size, row in zip((SMALL, LARGE), np.reshape(drawn("other_sizes", records), (4, 2)).T, strict=True):
         same(labelled(row[0])[1], curves(records, size, "neighbours").neighbour_divergence)
@@ -291,8 +310,13 @@ def test_spectrum_and_memorization(records):
     left, right = drawn("memorization", records)
     for t, line in zip(NOISE, labelled(left), strict=True):
         same(line, at.slope.sel(noise=t), STEPS)
+    at = curves(records, question="membership")
     for attack, line in zip(ATTACKS, labelled(right), strict=True):
-        same(line, curves(records, question="membership").area.sel(attack=attack), STEPS)
+        same(line, at.area.sel(attack=attack), STEPS)
+    for attack, *lines in zip(ATTACKS, *map(labelled, drawn("attacks", records)), strict=True):
+        same(lines[0], at.area.sel(attack=attack), STEPS)
+        for line, share in zip(lines[1:], (0.01, 0.001), strict=True):
+            same(line, at.true_positives.sel(attack=attack, false_positives=share), STEPS)
 
 
 def test_heights_and_noise(records):
@@ -544,7 +568,7 @@ def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
     assert set(records.in_order(needed)) == needed
     listed = {command for chain in chains for command in chain.split(" && ")}
     of_runs = {need for need in needed if records.of_runs(need.question)}
-    assert {need.question for need in of_runs} == {"sweep", "stopping", "processes"}
+    assert {need.question for need in of_runs} == {"sweep", "stopping", "remedies", "processes"}
     assert {f"hierdiff {shlex.join(records.job(need)[0])}" for need in needed - of_runs} <= listed
     for need in of_runs:
         jobs = [shlex.split(command) for command in listed if f"hierdiff {need.question} " in command]

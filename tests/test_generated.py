@@ -15,7 +15,7 @@ from hierdiff.grammar import random_grammar
 from hierdiff.measures import neighbours
 from hierdiff.measures.blocks import copies, validity
 from hierdiff.measures.losses import decomposition
-from hierdiff.measures.membership import area_under_curve, true_positive_rate
+from hierdiff.measures.membership import area_under_curve, highest_others, true_positive_rate
 from hierdiff.measures.neighbours import histogram_divergence, nearest_distances
 from hierdiff.noising import corrupt, leaf_log_likelihood
 from hierdiff.noising.process import cross_entropy
@@ -125,24 +125,28 @@ def test_intervals_of_the_area_count_the_sampling_of_members_once():
     assert (abs(error) <= found.area_half).mean() == pytest.approx(0.95, abs=0.015)
 
 
+def rate_of(members, others, weight, *, false_positive_rate, most=None):
+    highest = highest_others(members, others, most or len(others), groups=weight.shape[1])
+    return true_positive_rate(highest, weight, false_positive_rate=false_positive_rate)
+
+
 def test_the_rate_of_true_positives():
     others = np.arange(999.0)[np.random.default_rng(0).permutation(999)]
     members = np.concatenate([np.full(300, 995.5), np.full(700, 500.0)])
     weight = np.full((1, 50), 1 / 50)
-    assert true_positive_rate(members, others, weight, false_positive_rate=0.01)[0] == pytest.approx(0.3)
+    assert rate_of(members, others, weight, false_positive_rate=0.01)[0] == pytest.approx(0.3)
     # The threshold is the 10th highest of the others, 989: of all, ten in a thousand lie above, on average.
     above = np.where(np.arange(1000) < 500, 989.5, 988.5)
-    assert true_positive_rate(above, others, weight, false_positive_rate=0.01)[0] == pytest.approx(0.5)
+    assert rate_of(above, others, weight, false_positive_rate=0.01)[0] == pytest.approx(0.5)
     # At 1.05% half of the way to the 11th.
-    assert true_positive_rate(above, others, weight, false_positive_rate=0.0105)[0] == pytest.approx(0.75)
+    assert rate_of(above, others, weight, false_positive_rate=0.0105)[0] == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("n", [99, 150, 1000])
 def test_the_rate_of_true_positives_is_that_at_the_false_positives_named(n):
     rng, weight = np.random.default_rng(n), np.full((1, 50), 1 / 50)
     rates = [
-        true_positive_rate(rng.normal(0.2, 1, 400), rng.normal(0, 1, n), weight, false_positive_rate=0.01)
-        for _ in range(8000)
+        rate_of(rng.normal(0.2, 1, 400), rng.normal(0, 1, n), weight, false_positive_rate=0.01) for _ in range(8000)
     ]
     assert np.mean(rates) == pytest.approx(norm.sf(norm.isf(0.01) - 0.2), abs=0.001)
 
@@ -151,15 +155,17 @@ def test_groups_of_others_that_weigh_twice_count_twice_and_members_once():
     rng = np.random.default_rng(3)
     members, others, times = rng.normal(1, 1, 300), rng.normal(0, 1, 500), np.array([2, 0, 1, 1, 3, 1, 0, 0, 1, 1])
     drawn, even = np.repeat(others.reshape(10, 50), times, axis=0).ravel(), np.full((1, 10), 1 / 10)
-    found = true_positive_rate(members, others, times[None] / 10, false_positive_rate=0.03)
-    np.testing.assert_allclose(found, true_positive_rate(members, drawn, even, false_positive_rate=0.03))
-    assert not np.allclose(found, true_positive_rate(members, others, even, false_positive_rate=0.03))
+    found = rate_of(members, others, times[None] / 10, false_positive_rate=0.03)
+    np.testing.assert_allclose(found, rate_of(members, drawn, even, false_positive_rate=0.03))
+    assert not np.allclose(found, rate_of(members, others, even, false_positive_rate=0.03))
+    # Three times as many as pass are enough.
+    np.testing.assert_array_equal(found, rate_of(members, others, times[None] / 10, false_positive_rate=0.03, most=45))
 
 
 def test_too_few_others_tell_no_rate():
     rng, weight = np.random.default_rng(4), np.full((2, 50), 1 / 50)
-    assert np.isnan(true_positive_rate(np.ones(9), rng.normal(size=98), weight, false_positive_rate=0.01)).all()
-    assert (true_positive_rate(np.full(9, 9.0), rng.normal(size=99), weight, false_positive_rate=0.01) == 1).all()
+    assert np.isnan(rate_of(np.ones(9), rng.normal(size=98), weight, false_positive_rate=0.01)).all()
+    assert (rate_of(np.full(9, 9.0), rng.normal(size=99), weight, false_positive_rate=0.01) == 1).all()
 
 
 def test_membership_is_told_of_a_memorizer_and_not_of_the_exact_denoiser():

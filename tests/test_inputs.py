@@ -119,7 +119,7 @@ def test_no_sequences_are_noised_completed_and_reversed(process):
         (lambda: membership.area_under_curve(np.zeros(0), np.zeros(9), groups=3), "members: got 0, needs at least 1"),
         (lambda: membership.area_under_curve(np.zeros(9), np.zeros(0), groups=3), "others: got 0, needs at least 3"),
         (
-            lambda: membership.true_positive_rate(np.zeros(0), np.zeros(9), np.ones((1, 3)), false_positive_rate=0.1),
+            lambda: membership.highest_others(np.zeros(0), np.zeros(9), 3, groups=3),
             "members: got 0, needs at least 1",
         ),
     ],

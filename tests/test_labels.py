@@ -15,13 +15,14 @@ from hierdiff.learning.network import Network, TransformerConfig, TreeConfig
 from hierdiff.measures.divergence import log_of
 from hierdiff.noising import Gaussian, Masking
 from hierdiff.posterior import leaf_posterior, memorizer, node_posteriors
-from hierdiff.questions import membership, noise
+from hierdiff.questions import attackers, membership, noise
 from hierdiff.questions.configs import MembershipConfig, NoiseConfig
 from hierdiff.runs.laboratory import label, make_measure, statistics
 from hierdiff.worlds.finished import Run
 from hierdiff.worlds.run_config import GrammarConfig, LabelConfig, MeasureConfig, OnsetConfig
 from hierdiff.worlds.sequences import Sequences
 
+KEY = jax.random.key(7)
 SIZES = {"channels": 3, "vocab": 3, "depth": 2, "branching": 2}
 MEASURE = MeasureConfig(held_out=100, members=40, noise=(0.1, 0.3), onset_noise=0.1)
 
@@ -167,12 +168,14 @@ def test_what_only_the_branch_with_labels_knows_is_found_with_labels(known):
         return log_of(exact if labels is None else (1 - known) * exact + known * memorizer(train, ll))
 
     run = Run(Path(), config, dataclasses.replace(world, network=Network(world.network.init, forward)), [1, 2])
-    work = membership.work(run, MembershipConfig(targets=60, draws=4))
-    results = work.label(2 * [work.measure(world.train)])
-    exact = ["calibrated"] if known else ["calibrated", "conditional"]
-    np.testing.assert_allclose(results.score.sel(attack=exact), 0, atol=2e-4)
+    asked = MembershipConfig(targets=60, draws=4)
+    score = attackers.make_score(run, KEY, asked, attackers.Targets.draw(run, KEY, asked))(world.train)
+    for name in ["calibrated"] if known else ["calibrated", "conditional"]:
+        np.testing.assert_allclose(score[name], 0, atol=2e-4)
     # Of labels that are not true, the exact loss would be beyond all bounds.
-    assert float(abs(results.score).max()) < 20
+    assert max(abs(x).max() for x in score.values()) < 20
+    work = membership.work(run, asked)
+    results = work.label(2 * [work.measure(world.train)])
     found = membership.MEMBERSHIP.statistics(run, results)
     answer, curves = membership.MEMBERSHIP.summarise(found), found.curves()
     assert not np.isfinite(answer.numbers["since"])
@@ -185,12 +188,14 @@ def test_what_only_the_branch_with_labels_knows_is_found_with_labels(known):
 
 def test_without_true_labels_there_are_two_attacks():
     """Random labels have no exact loss; the symbols of a level are those that networks were told."""
-    config = config_of(labels="random", label_level=1)
-    run = Run(Path(), config, Sequences.set_up(config), [1])
-    work = membership.work(run, MembershipConfig(targets=60, draws=1))
-    assert work.label([{"score": np.zeros((2, 2, 2, 60))}]).attack.values.tolist() == ["calibrated", "uncalibrated"]
+    grammar = GrammarConfig(depth=2, vocab=5, rules=4)
+    config = dataclasses.replace(config_of(labels="random", label_level=1), grammar=grammar)
+    world = Sequences.set_up(config)
+    weights = jax.vmap(world.network.init)(jax.random.split(KEY, 2))
+    measured = membership.work(Run(Path(), config, world, [1]), MembershipConfig(targets=60, draws=1)).measure(weights)
+    assert measured["attack"].tolist() == ["calibrated", "uncalibrated"]
     true = Sequences.set_up(config_of(labels="level", label_level=1))
-    np.testing.assert_array_equal(membership.symbols(true.grammar, true.train, 1), true.train_labels)
+    np.testing.assert_array_equal(attackers.symbols(true.grammar, true.train, 1), true.train_labels)
 
 
 @pytest.mark.parametrize(

@@ -368,7 +368,7 @@ def test_results_do_not_depend_on_the_chunk(monkeypatch):
     grammar = random_grammar(jax.random.key(0), depth=3)
     ll = evidence_for(grammar, n=37)
     whole = leaf_posterior(grammar, ll)
-    monkeypatch.setattr(posterior, "chunk", lambda leaves: 5)
+    monkeypatch.setattr(posterior, "chunk", lambda leaves, symbols: 5)
     in_fives = jax.jit(lambda ll: inspect.unwrap(leaf_posterior)(grammar, ll))(ll)
     np.testing.assert_allclose(in_fives, whole, atol=1e-6)
 

@@ -62,6 +62,10 @@ class Sample(NamedTuple):
 Losses = Callable[[Any, Sample, Array], Float[Array, " n"]]
 
 
+# Of a network's weights, its data, its key and the number of a step: the loss of a batch, and the gradient to follow.
+Gradient = Callable[[Any, TrainingSet, Array, Any], tuple[Array, Any]]
+
+
 def draw(key: Array, data: TrainingSet, batch: int, levels: int) -> Sample:
     """A batch drawn with replacement, at noise levels stratified over 1..T. Consumes `key`."""
     number = jax.random.randint(key_for(key, "numbers"), (batch,), 0, len(data.x_0))
@@ -112,6 +116,24 @@ def token_losses(
     return losses
 
 
+def batch_gradient(losses: Losses, config: TrainConfig, levels: int) -> Gradient:
+    """The gradient of the mean loss of a batch."""
+
+    def batch_loss(params, samples, keys):
+        return (samples.weight * losses(params, samples, keys)).sum() / config.batch
+
+    def gradient(params, data, key, i):
+        of_step = jax.random.fold_in(key, i)
+        samples = draw(of_step, data, config.batch, levels)
+        if config.noise_draws:
+            which = jax.random.randint(key_for(of_step, "draws"), (config.batch,), 0, config.noise_draws)
+            samples = samples._replace(noise=fixed_noise(key, samples.number, which))
+        keys = keys_of(key_for(of_step, "noise"), jnp.arange(config.batch))
+        return jax.value_and_grad(batch_loss)(params, samples, keys)
+
+    return gradient
+
+
 @dataclasses.dataclass(frozen=True)
 class Training:
     """An ensemble in training: how it is trained, on what, and its state.
@@ -148,18 +170,17 @@ def make_training(
         params = init(key)
         return TrainState(params, jax.tree.map(jnp.copy, params), transformation.init(params), jnp.int32(-1))
 
-    def batch_loss(params, samples, keys):
-        return (samples.weight * losses(params, samples, keys)).sum() / config.batch
+    if config.privacy.clip_each:
+        # What it takes is an extra.
+        from hierdiff.learning.private import private_gradient
+
+        gradient_of = private_gradient(losses, config, levels, data.x_0.shape[1])
+    else:
+        gradient_of = batch_gradient(losses, config, levels)
 
     def advance_one(state, data, key, first, until):
         def step(i, state):
-            of_step = jax.random.fold_in(key, i)
-            samples = draw(of_step, data, config.batch, levels)
-            if config.noise_draws:
-                which = jax.random.randint(key_for(of_step, "draws"), (config.batch,), 0, config.noise_draws)
-                samples = samples._replace(noise=fixed_noise(key, samples.number, which))
-            keys = keys_of(key_for(of_step, "noise"), jnp.arange(config.batch))
-            value, gradient = jax.value_and_grad(batch_loss)(state.params, samples, keys)
+            value, gradient = gradient_of(state.params, data, key, i)
             # optax raises a float to the power of the integer step.
             with jax.numpy_dtype_promotion("standard"):
                 updates, optimizer_state = transformation.update(gradient, state.optimizer, state.params)

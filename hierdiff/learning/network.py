@@ -48,6 +48,7 @@ class SymbolNetworkConfig(NetworkConfig):
     dtype: Literal["float32", "bfloat16"] = option(
         "float32", "numbers of the layers' products and states; weights, averages and losses are float32"
     )
+    dropout: float = option(0.0, "share of activations dropped in training", least=0, below=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,6 @@ class TransformerConfig(SymbolNetworkConfig):
 
     layers: int = option(4, "encoder layers", least=1, most=1000)
     heads: int = option(4, "attention heads", least=1, most=WIDEST)
-    dropout: float = option(0.0, "share of activations dropped in training", least=0, below=1)
 
     def __post_init__(self):
         super().__post_init__()

@@ -48,11 +48,12 @@ class TreeUNet(nnx.Module):
         width, hidden = config.width, config.expansion * config.width
         self.branching = branching
         make = {"dtype": layer_dtype(config.dtype), "rngs": rngs}
+        of_nodes = {"dropout": config.dropout, **make}
         self.embed = Linear(channels, width, **make)
         self.time = Linear(TIME_CHANNELS, width, **make)
-        self.up = nnx.List([TimedMLP(branching * width, hidden, width, width, **make) for _ in range(depth)])
+        self.up = nnx.List([TimedMLP(branching * width, hidden, width, width, **of_nodes) for _ in range(depth)])
         self.down = nnx.List(
-            [TimedMLP((1 + branching) * width, hidden, branching * width, width, **make) for _ in range(depth)]
+            [TimedMLP((1 + branching) * width, hidden, branching * width, width, **of_nodes) for _ in range(depth)]
         )
         self.readout = Linear(width, vocab, **make)
         if labels:
@@ -74,22 +75,26 @@ class TreeUNet(nnx.Module):
             children = root_mean_square_norm(state).reshape(family)
             skips.append((state, children))
             mean = state.reshape(len(state), -1, self.branching, state.shape[2]).mean(2)
-            state = mean + mlp(children, time)
+            state = mean + mlp(children, time, rngs)
             if labels is not None and state.shape[1] == self.labelled:
                 state = state + self.label(labels)
         for mlp, (skip, children) in zip(self.down, reversed(skips), strict=True):
             family = jnp.concatenate([root_mean_square_norm(state), children], axis=-1)
-            state = skip + mlp(family, time).reshape(skip.shape)
+            state = skip + mlp(family, time, rngs).reshape(skip.shape)
         return wide(self.readout(root_mean_square_norm(state)))
 
 
 class TimedMLP(nnx.Module):
-    """One hidden layer, to which the time embedding is added before the activation."""
+    """One hidden layer, to which the time embedding is added before the activation, with dropout."""
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, time: int, **make: Any):
+    def __init__(self, inputs: int, hidden: int, outputs: int, time: int, dropout: float, **make: Any):
         self.enter = Linear(inputs, hidden, **make)
         self.time = Linear(time, hidden, use_bias=False, **make)
         self.leave = Linear(hidden, outputs, **make)
+        self.dropout = nnx.Dropout(dropout)
 
-    def __call__(self, x: Float[Array, "n nodes _"], time: Float[Array, "n _"]) -> Float[Array, "n nodes _"]:
-        return self.leave(nnx.silu(self.enter(x) + self.time(time)[:, None]))
+    def __call__(
+        self, x: Float[Array, "n nodes _"], time: Float[Array, "n _"], rngs: nnx.Rngs | None
+    ) -> Float[Array, "n nodes _"]:
+        hidden = nnx.silu(self.enter(x) + self.time(time)[:, None])
+        return self.leave(self.dropout(hidden, deterministic=rngs is None, rngs=rngs))

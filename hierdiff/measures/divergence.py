@@ -14,6 +14,12 @@ def divergence(p: Float[Array, "*#batch L v"], log_f: Float[Array, "*#batch L v"
     return jnp.where(seen, p * (jnp.log(jnp.where(seen, p, 1)) - jnp.where(seen, log_f, 0)), 0).sum((-1, -2))
 
 
+def entropy(log_f: Float[Array, "*batch L v"]) -> Float[Array, "*batch"]:
+    """The entropy of the answers, at each input: how uncertain f is, whether it is right or not."""
+    f = jnp.exp(log_f)
+    return -jnp.where(f > 0, f * log_f, 0).sum((-1, -2))
+
+
 def log_of(p: Float[Array, "..."]) -> Float[Array, "..."]:
     """Log p, where p may lie below float32's smallest number though it is not zero."""
     return jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny))

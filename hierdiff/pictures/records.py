@@ -14,7 +14,7 @@ from hierdiff.runs.sweep import Point
 
 SMALL, MIDDLE, LARGE = SIZES = ("small", "middle", "large")
 ONSET, SWEEP, STOPPING, PROCESSES, IMAGES, SAMPLES = "onset", "sweep", "stopping", "processes", "images", "samples"
-LABELS, GUIDANCE = "labels", "guidance"
+LABELS, GUIDANCE, REMEDIES = "labels", "guidance", "remedies"
 # What some commands are told beside the preset.
 OPTIONS = {(STOPPING, "laptop"): ("--sets", "2"), (IMAGES, "paper"): ("--data-dir", "CelebA/img_align_celeba")}
 

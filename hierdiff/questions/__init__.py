@@ -12,9 +12,10 @@ from typing import Any, Literal
 from hierdiff.errors import require
 from hierdiff.grammar_config import GrammarConfig
 from hierdiff.learning.network import TransformerConfig, TreeConfig, UNetConfig
-from hierdiff.learning.train_config import TrainConfig
+from hierdiff.learning.train_config import PrivacyConfig, TrainConfig
 from hierdiff.questions.configs import (
     AskedOfRun,
+    AuditConfig,
     BenchmarkConfig,
     Both,
     CalibrationConfig,
@@ -28,8 +29,10 @@ from hierdiff.questions.configs import (
     NoiseConfig,
     OtherConfig,
     ProcessesConfig,
+    RemediesConfig,
     StoppingConfig,
     SweepConfig,
+    TrajectoriesConfig,
     UTurnConfig,
 )
 from hierdiff.worlds.run_config import (
@@ -117,6 +120,22 @@ def as_many_epochs(config: OnsetConfig, *sizes: int) -> str:
     return f"size,steps={','.join(places)}"
 
 
+# Large batches and few steps, which need less noise for each.
+PRIVATE = {
+    "smoke": dataclasses.replace(
+        ONSET["smoke"],
+        canaries=100,
+        train=dataclasses.replace(
+            ONSET["smoke"].train, steps=100, batch=100, privacy=PrivacyConfig(clip_each=1.0, epsilon=8.0)
+        ),
+    ),
+    "laptop": OnsetConfig(
+        canaries=500,
+        train=TrainConfig(
+            steps=1000, batch=500, first_checkpoint=10, privacy=PrivacyConfig(clip_each=1.0, epsilon=8.0)
+        ),
+    ),
+}
 LABELS = LabelConfig(labels="level", label_drop=0.2)
 # Many networks on small sets.
 POOL = {
@@ -215,15 +234,32 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "membership": Entry(
         module="hierdiff.questions.membership:MEMBERSHIP",
-        asks="Does a loss tell what a network was trained on? And since which step?",
+        asks="Can one tell what a network was trained on? From its loss, beside the exact one, beside those of other "
+        "networks; since which step?",
         presets={
-            "smoke": MembershipConfig(targets=200, draws=4),
-            "laptop": MembershipConfig(),
-            "paper": MembershipConfig(targets=10_000, draws=16),
+            "smoke": MembershipConfig(targets=200, others=400, draws=4, references=2, published=True),
+            "laptop": MembershipConfig(others=20_000, references=8, published=True),
+            "paper": MembershipConfig(targets=10_000, others=100_000, draws=16, references=8, published=True),
         },
         of="run",
-        pictures=("memorization",),
-        minutes=0.7,
+        pictures=("memorization", "attacks"),
+        minutes=2.5,
+    ),
+    "private": Entry(
+        module="hierdiff.questions.training",
+        asks="What does privacy cost? The run by DP-SGD, with canaries for an audit.",
+        presets=PRIVATE,
+        of="training",
+        world="hierdiff.worlds.sequences:Sequences",
+        minutes=7.0,
+    ),
+    "audit": Entry(
+        module="hierdiff.questions.audit:AUDIT",
+        asks="What does a run give away for certain? A lower bound on epsilon, by canaries, beside the upper one.",
+        presets={"smoke": AuditConfig(draws=4), "laptop": AuditConfig()},
+        of="run",
+        training="private",
+        minutes=0.5,
     ),
     "first": Entry(
         module="hierdiff.questions.first:FIRST",
@@ -259,6 +295,19 @@ QUESTIONS: dict[str, Entry] = {
         of="run",
         pictures=("uturns", "random_strings", "other_sizes"),
         minutes=2.3,
+    ),
+    "trajectories": Entry(
+        module="hierdiff.questions.trajectories:TRAJECTORIES",
+        asks="Does what networks have of their data reach what they generate? They are measured where they go "
+        "themselves in reverse diffusion, beside held-out sequences.",
+        presets={
+            "smoke": TrajectoriesConfig(sequences=100, levels=(0.15, 0.3), reverse_steps=10),
+            "laptop": TrajectoriesConfig(),
+            "paper": TrajectoriesConfig(sequences=4000),
+        },
+        of="run",
+        pictures=("trajectories",),
+        minutes=1.2,
     ),
     "labels": Entry(
         module="hierdiff.questions.training",
@@ -302,6 +351,21 @@ QUESTIONS: dict[str, Entry] = {
         of="runs",
         pictures=("stopping",),
         minutes=20.0,
+    ),
+    "remedies": Entry(
+        module="hierdiff.questions.remedies",
+        asks="What does it cost to keep the sample? Remedies against memorization, by exact excess loss and by what is "
+        "given away.",
+        presets={
+            "smoke": RemediesConfig(
+                remedies=("weight-decay=1",), seeds=(0, 1), size=200, train_epochs=192, excess=(1.0, 0.7)
+            ),
+            "laptop": RemediesConfig(),
+            "paper": RemediesConfig(size=5000, train_epochs=30_000),
+        },
+        of="runs",
+        pictures=("remedies",),
+        minutes=60.0,
     ),
     "processes": Entry(
         module="hierdiff.questions.processes",

@@ -130,8 +130,8 @@ class Pool:
         here = results.sel(noise=measure.onset_noise)
         curves = {name: x.astype(float) for name, x in Plain.curves(here.drop_vars("spectrum")).items()}
         snapshots.extend(membership.MEMBERSHIP, run, MembershipConfig(targets=run.config.size))
-        scores = record.read_results(run.folder / "membership.results.nc").score.isel(step=-1)
-        area = membership.areas(scores.sel(attack="calibrated", drop=True))
+        attacks = membership.kept_of(record.read_results(run.folder / "membership.results.nc"))
+        area = attacks.area.isel(step=-1).sel(attack="calibrated", drop=True)
         names = {"split": "split", "loss": "excess", "product": "slope", "empirical": "empirical"}
         self.level, self.sets = measure.slope_level, len(run.world.train)
         self.variables = {

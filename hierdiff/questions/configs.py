@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 from hierdiff.errors import COUNTED, Options, option, require
 from hierdiff.grammar_config import GrammarConfig
 from hierdiff.noising import PROCESSES
-from hierdiff.noising.levels import MOST_LEVELS, SHARE, require_levels
+from hierdiff.noising.levels import MOST_LEVELS, SHARE, noise_level, require_levels
 from hierdiff.runs.options import rebuild
 from hierdiff.runs.sweep import FORM, Point, axis, grid
 from hierdiff.statistics.groups import GROUPS
@@ -88,6 +88,28 @@ class CopyingConfig(AskedOfRun):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class TrajectoriesConfig(AskedOfRun):
+    """Trajectories."""
+
+    sequences: int = option(
+        300,
+        "states of each kind at each noise level; as many training sequences of each set, or as many as there are",
+        least=2 * GROUPS,
+        most=MANY,
+    )
+    levels: tuple[float, ...] = option(
+        (0.1, 0.15, 0.3, 0.5), "noise levels t/T at which trajectories are looked at", above=0, below=1
+    )
+    reverse_steps: int = option(500, "steps of the whole reverse diffusion", least=1, most=MOST_LEVELS)
+
+    def require_run(self, training: Any) -> None:
+        super().require_run(training)
+        require_levels("levels", self.levels, training.noise_levels)
+        below = noise_level(max(self.levels), training.noise_levels) < training.noise_levels
+        require(below, "levels", self.levels, "levels below the last, where reverse diffusion starts")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class GuidanceConfig(AskedOfRun):
     """Guidance."""
 
@@ -146,14 +168,41 @@ class LossesConfig(AskedOfRun):
 class MembershipConfig(AskedOfRun):
     """Attack."""
 
-    targets: int = option(1000, "training sequences of each set, and as many others", least=GROUPS, most=MANY)
+    targets: int = option(1000, "training sequences of each set", least=GROUPS, most=MANY)
+    others: int = option(0, "sequences that no network has seen; 0: as many", least=GROUPS, most=MANY, also=(0,))
     draws: int = option(
         8, "draws of the noise, at a uniform level, over which a sequence's loss is averaged", least=1, most=10_000
+    )
+    references: int = option(
+        0, "other data sets, at most, whose networks are references for own against other and LiRA", least=0, most=1000
+    )
+    published: bool = option(
+        False, "attack as published for this noise too: SimA and SecMI, or, with references, SAMA for masking"
     )
 
     def require_run(self, training: Any) -> None:
         super().require_run(training)
         require_size("targets", self.targets, training.size)
+
+    def fitted(self, training: Any) -> Any:
+        """With as many others as members: of several runs areas are read, which need no more."""
+        return dataclasses.replace(super().fitted(training), others=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AuditConfig(AskedOfRun):
+    """Audit."""
+
+    draws: int = option(
+        16, "draws of the noise, at a uniform level, over which a canary's loss is averaged", least=1, most=10_000
+    )
+
+    def require_run(self, training: Any) -> None:
+        super().require_run(training)
+        need = "a run with --canaries: samples of an ordinary run were included by no coin, and say nothing of epsilon"
+        require(training.canaries >= 2, "canaries", training.canaries, need)
+        need = "one network on each data set, so that each canary is met by one"
+        require(training.seeds_per_set == 1, "seeds_per_set", training.seeds_per_set, need)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -251,6 +300,40 @@ class StoppingConfig(MakesRuns):
 
     def points(self, training: OnsetConfig) -> list[Point]:
         return grid(training, [[{"size": size} for size in self.sizes]], self.seeds, self.train_epochs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RemediesConfig(MakesRuns):
+    """Remedies."""
+
+    then: ClassVar[tuple[str, ...]] = ("neighbours", "membership")
+    remedies: tuple[str, ...] = option(
+        (
+            "average-width=0,0.25",
+            "weight-decay=3",
+            "dropout=0.1,0.3",
+            "learning-rate=0.0003",
+            "batch=32",
+            "noise-draws=100",
+            "clip-each,epsilon,batch,steps=1:2:300:200,1:8:300:200,1:32:300:200",
+        ),
+        f"what is done against memorizing: options of the runs, each with the values that it has: {FORM}",
+        gives=lambda texts: [name.replace("-", "_") for text in texts for name in text.partition("=")[0].split(",")],
+    )
+    seeds: tuple[int, ...] = option((0, 1, 2), "a grammar, with its data and networks, for each", **SEEDS)
+    # As many are attacked.
+    size: int = option(300, "training-set size", gives=lambda _: ["size"], least=GROUPS, most=MANY)
+    train_epochs: int = option(
+        1280, "epochs for which each run is trained", gives=lambda _: ["steps"], least=1, most=COUNTED
+    )
+    excess: tuple[float, ...] = option(
+        (0.8, 0.65, 0.5), "excess losses, in nats a sequence, at which remedies are compared", above=0, most=1e6
+    )
+    law: str = option("", "record of a sweep over sizes, by whose law a rule says when networks memorize", path=True)
+
+    def points(self, training: OnsetConfig) -> list[Point]:
+        places = [{}, *(place for text in self.remedies for place in axis(training, text))]
+        return grid(training, [[{"size": self.size}], places], self.seeds, self.train_epochs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -44,27 +44,35 @@ def answer(config: Both, options: argparse.Namespace) -> None:
 
 def compare(point: Point, folder: Path, epochs: int) -> list[dict[str, Any]]:
     """The step and `COSTS` where each rule stops a run."""
-    config = point.config
-    files = {name: record.read_results(folder / point.name / f"{name}.nc") for name, *_ in COSTS.values()}
-    at = {"noise": config.measure.onset_noise, "height": min(2, config.grammar.depth), "attack": "calibrated"}
-    curves, train = files["curves"], config.train
+    config, curves, costs = point.config, *costs_of(point, folder)
+    train = config.train
     fixed = epochs * config.size / train.batch
     within = float(np.clip(fixed, train.first_checkpoint, train.steps))
     minima = (
-        locate_onset(curves.step, curves.split.sel(noise=at["noise"])),
+        locate_onset(curves.step, curves.split.sel(noise=config.measure.onset_noise)),
         locate_minimum(curves.step, curves.test_loss),
     )
     steps = [*((float(found.step), bool(found.reached)) for found in minima), (within, within == fixed)]
     return [
         {"seed": config.seed, "size": config.size, "rule": rule, "reached": reached, "step": step}
-        | {cost: read(files[name][variable], at, step) for cost, (name, variable, _) in COSTS.items()}
+        | {cost: read(curve, step) for cost, curve in costs.items()}
         for rule, (step, reached) in zip(RULES, steps, strict=True)
     ]
 
 
-def read(curve: xr.DataArray, at: dict[str, Any], step: float) -> float:
+def costs_of(point: Point, folder: Path, attack: str = "calibrated") -> tuple[xr.Dataset, dict[str, xr.DataArray]]:
+    """The curves of a run, and `COSTS` along its training, with the membership that an attack tells."""
+    config = point.config
+    files = {name: record.read_results(folder / point.name / f"{name}.nc") for name, *_ in COSTS.values()}
+    at = {"noise": config.measure.onset_noise, "height": min(2, config.grammar.depth), "attack": attack}
+    costs = {cost: files[name][variable] for cost, (name, variable, _) in COSTS.items()}
+    return files["curves"], {
+        cost: curve.sel({dim: value for dim, value in at.items() if dim in curve.dims}) for cost, curve in costs.items()
+    }
+
+
+def read(curve: xr.DataArray, step: float) -> float:
     """The value of a curve at a step, between checkpoints by a straight line in log(step)."""
-    curve = curve.sel({dim: value for dim, value in at.items() if dim in curve.dims})
     return float(np.interp(np.log(step), np.log(curve.step), curve))
 
 

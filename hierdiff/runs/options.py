@@ -7,7 +7,7 @@ from typing import Any
 from hierdiff.errors import domains, require
 
 # Options of records that have gone since, without effect at these values.
-RETIRED = {"layers": 4, "heads": 4, "dropout": 0.0}
+RETIRED = {"layers": 4, "heads": 4}
 # The plugins that are loaded: modules that have registered kinds of config, or values, of somebody's own.
 PLUGINS: list[str] = []
 

@@ -81,6 +81,11 @@ class RunConfig(Options):
         super().__post_init__()
         require_noise_levels(self.noised_by, self.noise_levels)
         require_levels("noise", self.measure.noise, self.noise_levels)
+        privacy, size = self.train.privacy, self.size
+        most = f"at most the size of a data set, {size}, of which Poisson sampling takes that many on average"
+        require(not privacy.clip_each or self.train.batch <= size, "batch", self.train.batch, most)
+        below = f"less than one in the size of a data set, {size}: one of them could be published else"
+        require(not privacy.epsilon or privacy.delta * size < 1, "delta", privacy.delta, below)
 
     @property
     def noised_by(self) -> str:
@@ -155,11 +160,19 @@ class OnsetConfig(RunConfig):
         "squared error is then the loss",
     )
     grammar: GrammarConfig = dataclasses.field(default_factory=GrammarConfig)
+    canaries: int = option(
+        0,
+        "further sequences of each data set, for an audit: a fair coin says of each whether networks are trained on it",
+        least=0,
+        most=MANY,
+    )
     labels: LabelConfig = dataclasses.field(default_factory=LabelConfig)
     network: NetworkConfig = kind(TreeConfig, NETWORKS, "architecture")
 
     def __post_init__(self):
         super().__post_init__()
+        unlabelled = self.labels.labels == "none"
+        require(unlabelled or not self.canaries, "canaries", self.canaries, "0 with labels, which canaries have not")
         require(1 in self.repeat, "repeat", self.repeat, "1 among the numbers: most sequences are there once")
         need = f"at least {self._room:,}, for --repeat {' '.join(map(str, self.repeat))}"
         require(self.size >= self._room, "size", self.size, need)

@@ -15,13 +15,13 @@ from hierdiff.learning.denoiser import Labelled, network_log_posterior
 from hierdiff.learning.devices import spread_batch
 from hierdiff.learning.loop import token_losses
 from hierdiff.measures import spectrum
-from hierdiff.measures.divergence import divergence, log_of
+from hierdiff.measures.divergence import divergence, entropy, log_of
 from hierdiff.measures.probe import Piece, at, information, make_pieces, make_reference, stacked
 from hierdiff.measures.slope import slope_products
 from hierdiff.measures.times import times_of_bound
 from hierdiff.noising.levels import noise_level
 from hierdiff.runs.world import Variable
-from hierdiff.sampling import DataSets, data_sets
+from hierdiff.sampling import DataSets, data_sets, sample
 from hierdiff.statistics.groups import GROUPS
 from hierdiff.statistics.story import Column, Story, Table
 from hierdiff.worlds.plain import MEMBERS, NO_SLOPE, SHARED, Plain
@@ -90,6 +90,8 @@ class Sequences(Plain):
             ("network", "group"), NATS, "the bound on -log p above that of the exact posterior, held-out"
         ),
         "test_loss": Variable(("network", "group"), NATS, "cross-entropy, held-out, t uniform"),
+        "entropy": Variable(("network", "group"), NATS, "the entropy of the answers, held-out, t uniform"),
+        "member_entropy": Variable(("network",), NATS, "the same on the network's own training sequences"),
         "member_excess": Variable(("network",), NATS, "KL(BP_0 || f) on its own training sequences, t uniform"),
         "train_loss": Variable(("network",), NATS, "cross-entropy on the network's own training sequences, t uniform"),
         "learned": Variable(("noise", "height", "network", "group"), SQUARED, "<f, D_h>, held-out"),
@@ -163,6 +165,7 @@ class Sequences(Plain):
         copies = np.bincount(config.places)
         repeated = {"distinct": len(copies), "repeated": int((copies > 1).sum())} if copies.max() > 1 else {}
         kind, level = config.labels.labels, config.labels.label_level
+        canaries, included = _canaries(key_for(key, "canaries"), config, grammar)
         of_train, of_held_out, number = _labels(key_for(key, "labels"), config, grammar, data)
         if number:
             sizes |= {"labels": number, "label_level": level}
@@ -176,6 +179,8 @@ class Sequences(Plain):
             key=key,
             loss=config.loss,
             train_labels=of_train,
+            canaries=canaries,
+            included=included,
             held_out_labels=of_held_out,
             labels_of_law=kind == "level",
             label_drop=config.labels.label_drop,
@@ -285,7 +290,7 @@ class Sequences(Plain):
 
     def losses(self, piece, answers):
         excess = divergence(piece.exact[:1], answers)
-        return {"excess": excess, "test_loss": self.loss_at(piece, answers)}
+        return {"excess": excess, "test_loss": self.loss_at(piece, answers), "entropy": entropy(answers)}
 
     def loss_at(self, piece, answers):
         return self.errors(piece.tokens, answers)
@@ -337,6 +342,15 @@ class Sequences(Plain):
             total_error=total,
             total_share=x.data_dependent.sum("height") / total,
         )
+
+
+def _canaries(key: Array, config: OnsetConfig, grammar: Grammar) -> tuple[Any, Any]:
+    """Canaries of each set, and the coins that include them; None where there are none."""
+    sets, m = config.sets, config.canaries
+    if not m:
+        return None, None
+    leaves = sample(key_for(key, "sequences"), grammar, sets * m).leaves
+    return leaves.reshape(sets, m, -1), jax.random.bernoulli(key_for(key, "coins"), 0.5, (sets, m))
 
 
 def _labels(key: Array, config: OnsetConfig, grammar: Grammar, data: DataSets) -> tuple[Any, Any, int]:
