@@ -143,7 +143,7 @@ def test_correlations_are_spearmans_within_each_set():
     found = first.means(run, results)
     memory = np.stack([np.delete(loss[1, :, a], a, 0).mean((0, 1)) - loss[1, a, a].mean(0) for a in range(3)])
     for name, at in (("probability", {}), ("distance", {}), ("frequency", {"height": 1}), ("weights", {"height": 2})):
-        each = [spearmanr(memory[a], known[name].sel(at).values[a])[0] for a in range(3)]
+        each = [float(np.asarray(spearmanr(memory[a], known[name].sel(at).values[a]))[0]) for a in range(3)]
         assert float(found.mean[name].sel(at)[1]) == pytest.approx(np.mean(each), abs=1e-6)
     np.testing.assert_allclose(found.mean.memory[1], memory.mean(), atol=1e-6)
     # Without the second set there are two, each of which is compared with the other.
