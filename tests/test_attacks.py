@@ -139,7 +139,7 @@ def test_losses_are_those_of_leaves_as_they_are_masked():
 def test_votes_are_the_share_of_pairs(gains):
     counts, weights = (1, 2, 5), np.array([6, 3, 2]) / 11
     shares = [float(gains[0] > 0), float(sum(gains[:2]) > 0)]
-    shares.append(np.mean([a + b > 0 for a, b in itertools.combinations(gains, 2)]))
+    shares.append(float(np.mean([a + b > 0 for a, b in itertools.combinations(gains, 2)])))
     found = subset_votes(np.zeros((1, 5)), np.array([gains], float), counts)
     np.testing.assert_allclose(found, [weights @ shares])
 
