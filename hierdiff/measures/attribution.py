@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from scipy.stats import rankdata
 
 from hierdiff.keys import keys_of
+from hierdiff.statistics.ranks import standard_ranks
 
 # Of projections, so many are drawn at a time.
 DRAWN = 16
@@ -67,14 +67,6 @@ def shared_heights(a: Int[np.ndarray, "n L"], b: Int[np.ndarray, "P L"], branchi
     return height
 
 
-def standard_ranks(x: Float[np.ndarray, "*rows subsets"]) -> Float[np.ndarray, "*rows subsets"]:
-    """Ranks along the last axis, with mean 0 and mean square 1; 0 where all are equal."""
-    ranks = np.asarray(rankdata(x, axis=-1), float)
-    ranks -= ranks.mean(-1, keepdims=True)
-    spread = ranks.std(-1, keepdims=True)
-    return ranks / np.where(spread > 0, spread, 1)
-
-
 def datamodelling_score(
     scores: Float[np.ndarray, "*rows q P"],
     weight: Float[np.ndarray, "subsets P"],
@@ -86,7 +78,8 @@ def datamodelling_score(
     `weight` says what of the training set each subset has (arXiv 2202.00622, 2303.14186). Of the rows of `counts`, how
     often each subset is drawn, it is that of the subsets drawn, by their ranks among all.
     """
-    predicted, true = standard_ranks(scores @ weight.T), standard_ranks(truth)
+    # What is alike for all subsets has no ranks, and no correlation.
+    predicted, true = (np.nan_to_num(standard_ranks(x)) for x in (scores @ weight.T, truth))
     if counts is None:
         return (predicted * true).mean(-1)
     share = counts / counts.sum(-1, keepdims=True)
