@@ -316,7 +316,7 @@ class RemediesConfig(MakesRuns):
             "weight-decay=3",
             "dropout=0.1,0.3",
             "learning-rate=0.0003",
-            "batch=32",
+            "batch=512",
             "noise-draws=100",
             "clip-each,epsilon,batch,steps=1:2:300:200,1:8:300:200,1:32:300:200",
         ),
