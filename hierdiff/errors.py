@@ -3,10 +3,12 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import numbers
 import signal
 import threading
+import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -83,10 +85,12 @@ class Domain:
     """The values that an option may have: of which type, and between which ends, or which names.
 
     `also` are numbers beside them. Of an option with `several` values all of this is said of each; they are distinct.
+    One that is `by_level` has one value, or a tuple of one for each level.
     """
 
     type: type
     several: bool = False
+    by_level: bool = False
     least: int | float = -math.inf
     most: int | float = math.inf
     above: int | float = -math.inf
@@ -106,7 +110,8 @@ class Domain:
         if self.least > self.above:
             ends = "from {:,} to {:,}" if self.most < self.below else "from {:,} to below {:,}"
         between = ends.format(max(self.least, self.above), min(self.most, self.below))
-        return "".join(f"{x:,}, or " for x in self.also) + f"{kind[self.several]} {between}"
+        levels = ", or one for each level" if self.by_level else ""
+        return "".join(f"{x:,}, or " for x in self.also) + f"{kind[self.several]} {between}{levels}"
 
     def read(self, name: str, value: Any) -> Any:
         """`value`, of plain Python's types; `name` is that of the option.
@@ -116,11 +121,16 @@ class Domain:
         """
         # JSON and the command line give lists.
         value = tuple(value) if isinstance(value, list) else value
-        each = value if self.several and isinstance(value, tuple) else (value,)
-        found = tuple(self._one(name, x) for x in each)
-        whole = isinstance(value, tuple) == self.several and len({*found}) == len(found) >= 1
+        if self.by_level and isinstance(value, tuple) and all(a == b for a, b in itertools.pairwise(value)):
+            # That of all levels.
+            value = next(iter(value), None)
+        several = isinstance(value, tuple) if self.by_level else self.several
+        each = value if several and isinstance(value, tuple) else (value,)
+        found = [self._one(name, x) for x in each]
+        distinct = self.by_level or len({*found}) == len(found)
+        whole = isinstance(value, tuple) == several and len(found) >= 1 and distinct
         require(whole and None not in found, name, value, str(self))
-        return found if self.several else found[0]
+        return tuple(found) if several else found[0]
 
     def _one(self, name: str, x: Any) -> Any:
         """One value, of plain Python's types; None if it will not do."""
@@ -170,6 +180,8 @@ def domains(config: type) -> dict[str, Domain]:
             hint, domain = hints[field.name], dict(field.metadata["domain"])
             if typing.get_origin(hint) is tuple:
                 hint, domain["several"] = typing.get_args(hint)[0], True
+            if typing.get_origin(hint) is types.UnionType:
+                hint, domain["by_level"] = typing.get_args(hint)[0], True
             if typing.get_origin(hint) is typing.Literal:
                 hint, domain["among"] = str, typing.get_args(hint)
             if hint is int:

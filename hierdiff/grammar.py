@@ -6,7 +6,7 @@ inner level, `m` rules per symbol, `s` branching, `d` level (0 is the root, `dep
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,14 +148,15 @@ def random_grammar(
     vocab: int = 6,
     rules: int = 4,
     branching: int = 2,
-    sigma: float = 1.0,
+    sigma: float | Sequence[float] = 1.0,
     shared: bool = True,
 ) -> Grammar:
     """Draw an unambiguous grammar: `v*m` distinct tuples out of `v**s`, `m` to each symbol.
 
     The rules of a symbol have weights `softmax(sigma * N(0, 1))`; the root is uniform. With `shared` one
     rule set serves every level (arXiv 2603.03469); `shared=False, sigma=0` is the Random Hierarchy Model
-    (arXiv 2307.02129). Drawn with NumPy from `key`, so a key names one grammar on every device.
+    (arXiv 2307.02129). Without `shared`, `sigma` may be one number for each level, that of the root's rules
+    first. Drawn with NumPy from `key`, so a key names one grammar on every device.
 
     Raises:
       ValueError: no unambiguous grammar has these sizes.
@@ -165,14 +166,15 @@ def random_grammar(
       >>> grammar.depth, grammar.leaves, grammar.vocab
       (2, 4, 3)
     """
-    GrammarConfig(depth=depth, vocab=vocab, rules=rules, branching=branching, sigma=sigma)
+    each = tuple(sigma) if isinstance(sigma, Sequence) else sigma
+    sizes = GrammarConfig(depth=depth, vocab=vocab, rules=rules, branching=branching, sigma=each, shared=shared)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     sets = 1 if shared else depth
     shape = (vocab, rules, branching)
     # Tuples are numbered in base v. Each level has its own draw without replacement.
     numbers = [rng.choice(vocab**branching, size=vocab * rules, replace=False) for _ in range(sets)]
     tuples = np.stack([np.stack(np.unravel_index(i, (vocab,) * branching), axis=-1) for i in numbers])
-    weights = sigma * rng.standard_normal((sets, vocab, rules))
+    weights = np.reshape(sizes.sigma, (-1, 1, 1)) * rng.standard_normal((sets, vocab, rules))
     log_prob = weights - np.log(np.exp(weights - weights.max(-1, keepdims=True)).sum(-1, keepdims=True))
     log_prob -= weights.max(-1, keepdims=True)
     return Grammar(

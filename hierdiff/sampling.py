@@ -105,10 +105,23 @@ def _derive(key, children, root_thresholds, rule_thresholds, indices):
     return jax.vmap(derive_one)(indices)
 
 
-def data_sets(key: Array, grammar: Grammar, *, sets: int, size: int, held_out: int) -> DataSets:
-    """Draw `sets` training sets of `size` sequences and a held-out set, from disjoint parts of one stream."""
+def data_sets(
+    key: Array,
+    grammar: Grammar,
+    *,
+    sets: int,
+    size: int,
+    held_out: int,
+    places: Int[np.ndarray, " P"] | None = None,
+) -> DataSets:
+    """Draw `sets` training sets of `size` sequences and a held-out set, from disjoint parts of one stream.
+
+    Where a set is to hold some sequences more than once, `places` says which of those drawn for it stands where.
+    """
     levels = sample(key, grammar, sets * size + held_out).levels
     train = tuple(x[: sets * size].reshape(sets, size, -1) for x in levels)
+    if places is not None:
+        train = tuple(x[:, places] for x in train)
     others = tuple(x[sets * size :] for x in levels)
     parts = [np.unique(np.asarray(part), axis=0) for part in (*train[-1], others[-1])]
     _, counts = np.unique(np.concatenate(parts), axis=0, return_counts=True)

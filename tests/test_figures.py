@@ -23,6 +23,7 @@ from figures.__main__ import main as draw_all
 from hierdiff import called
 from hierdiff.pictures import album, command, style
 from hierdiff.pictures.records import (
+    ATTRIBUTION,
     LABELS,
     LARGE,
     MIDDLE,
@@ -59,7 +60,9 @@ COORDINATES = {
     "reverse_steps": [5, 50],
     "weight": [0.0, 2.0],
     "way": ["w = 0", "w = 2", "late"],
+    "states": ["held-out", "exact", "own", "other"],
     "block": [0, 1, 2],
+    "copies": [1, 2, 4],
 }
 MEASURED = {
     "divergence": ("step", "noise", "filtered"),
@@ -86,10 +89,18 @@ VARIABLES = {
         "to_exact_average": ("step", "inputs"),
         "known_average": ("inputs", "step"),
     },
+    "first": {
+        "probability": ("step",),
+        "distance": ("step",),
+        "frequency": ("step", "height"),
+        "weights": ("step", "height"),
+        "by_copies": ("step", "copies"),
+    },
     "copying": {
         "more_copies": ("step", "reverse_steps", "height"),
         "excess_bound": ("step",),
     },
+    "trajectories": dict.fromkeys(("data_dependent", "share", "beyond_exact"), ("step", "states", "noise")),
     "uturn": {
         "ratio_of_means": ("step", "turn", "start"),
         "overlap": ("step", "turn", "start"),
@@ -109,6 +120,7 @@ GUIDED = {
 FIGURES = command.albums(QUESTIONS)
 STOPS = Need(STOPPING, STOPPING)
 THREE = Need(PROCESSES, PROCESSES)
+ATTRIBUTED, SCORED = Need(ATTRIBUTION, ATTRIBUTION), ("loss of a sequence", "data-dependent part")
 
 MADE = {"command": "python -m experiments.made", "commit": "0123"}
 
@@ -178,6 +190,22 @@ def records(tmp_path_factory):
         {"process": folder.name, "folder": folder.name, "noise": 0.15, "bits": 20.0, **minima} for folder in three
     ]
     record.write_json(records.file(THREE), {"landmarks": landmarks, **MADE})
+    scores = [
+        {"method": method, "share": share, "kind": kind, "step": step, "value": rng.uniform(), "error": 0.1}
+        for method in ("one", "another")
+        for share in (0.5, 0.1)
+        for kind in SCORED
+        for step in STEPS
+    ]
+    shared = [
+        {"method": method, "height": height, "step": step, "value": rng.uniform(), "error": 0.1}
+        for method in ("metagradient", "retrained")
+        for height in HEIGHTS
+        for step in STEPS
+    ]
+    records.file(ATTRIBUTED).parent.mkdir()
+    told = {"read_at": {"turning point": 100, "end": 1000}, "scores": scores, "shared": shared}
+    record.write_json(records.file(ATTRIBUTED), told | MADE)
     return records
 
 
@@ -229,6 +257,17 @@ def test_noise(records):
             same(line, at.divergence.sel(filtered=k), NOISE)
 
 
+def test_which_sequences_come_first(records):
+    at, (alone, blocks, rules, several) = curves(records, question="first"), drawn("first", records)
+    for name, line in zip(("probability", "distance"), labelled(alone), strict=True):
+        same(line, at[name], STEPS)
+    for name, axes in (("frequency", blocks), ("weights", rules)):
+        for height, line in zip(HEIGHTS, labelled(axes), strict=True):
+            same(line, at[name].sel(height=height), STEPS)
+    for number, line in zip(COORDINATES["copies"], labelled(several), strict=True):
+        same(line, at.by_copies.sel(copies=number), STEPS)
+
+
 def test_samples_losses_and_uturns(records):
     above, below = drawn("samples", records)
     at = curves(records, question="neighbours")
@@ -249,6 +288,17 @@ def test_samples_losses_and_uturns(records):
     for step, axes in zip((100, 1000), drawn("uturns", records), strict=True):
         for start, line in zip(("training", "held-out"), labelled(axes), strict=True):
             same(line, at.sel(step=step, start=start), TURNS)
+
+
+def test_trajectories(records):
+    """At the snapshots nearest to the turning point and to best; what others are compared with is a line."""
+    at, axes = curves(records, question="trajectories"), np.reshape(drawn("trajectories", records), (2, 3))
+    missing = {"data_dependent": None, "share": "held-out", "beyond_exact": "exact"}
+    for step, row in zip((100, 1000), axes, strict=True):
+        for panel, (name, reference) in zip(row, missing.items(), strict=True):
+            kinds = [kind for kind in COORDINATES["states"] if kind != reference]
+            for kind, bars in zip(kinds, panel.containers, strict=True):
+                same(bars.lines[0], at[name].sel(step=step, states=kind))
 
 
 def test_other_sizes(records):
@@ -306,6 +356,21 @@ def test_stopping(records):
         for rule, bars in zip(stopping.RULES, axes.containers, strict=True):
             rows = [row for row in content["rows"] if row["rule"] == rule]
             same(bars.lines[0], [row[cost]["mean"] for row in rows])
+
+
+def test_attribution(records):
+    content, axes = record.read_json(records.file(ATTRIBUTED)), drawn("attribution", records)
+    for panel, share, kind in zip(axes, (0.5, 0.1, 0.5), (SCORED[0], *SCORED), strict=False):
+        for bars, method in zip(panel.containers, ("one", "another"), strict=True):
+            rows = [
+                row for row in content["scores"] if (row["method"], row["share"], row["kind"]) == (method, share, kind)
+            ]
+            same(bars.lines[0], [row["value"] for row in rows], STEPS)
+    # A quarter of the turning point's step is nearest to 10.
+    drawn_at = [(step, method) for step in (10, 100, 1000) for method in ("metagradient", "retrained")]
+    for bars, at in zip(axes[3].containers, drawn_at, strict=True):
+        rows = [row for row in content["shared"] if (row["step"], row["method"]) == at]
+        np.testing.assert_allclose(bars.lines[0].get_ydata(), [1e3 * row["value"] for row in rows])
 
 
 def test_three_noises_beside_each_other(records):
@@ -524,7 +589,7 @@ def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
         elif entry.of == "runs":
             point = config.own.points(config.training)[options.job]
             configs[options.out / point.name] = point.config
-        else:
+        elif entry.of == "run":
             Both(training=configs[options.run], own=config)
     swept = [config for folder, config in configs.items() if folder.parent.name.startswith("sweep-")]
     epochs = {config.size: config.train.steps * config.train.batch / config.size for config in swept}

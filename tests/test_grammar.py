@@ -48,6 +48,18 @@ def test_weights_are_lognormal_with_the_given_sigma():
     assert abs(spread - 0.5) < 0.01
 
 
+def test_the_spread_may_differ_by_level():
+    """Each level has its own; where all have one, the grammar is that of the one number."""
+    sizes: dict[str, Any] = {"depth": 3, "vocab": 20, "rules": 10, "shared": False}
+    one, none, mixed = (random_grammar(jax.random.key(1), sigma=x, **sizes) for x in (1.0, 0.0, (0.0, 1.0, 2.0)))
+    np.testing.assert_array_equal(mixed.children, one.children)
+    np.testing.assert_array_equal(mixed.log_prob[0], none.log_prob[0])
+    np.testing.assert_array_equal(mixed.log_prob[1], one.log_prob[1])
+    assert 1.5 < float(mixed.log_prob[2].std(-1).mean() / one.log_prob[2].std(-1).mean()) < 2.5
+    alike = random_grammar(jax.random.key(1), sigma=[1.0, 1.0, 1.0], **sizes)
+    np.testing.assert_array_equal(alike.log_prob, one.log_prob)
+
+
 def test_a_key_names_one_grammar():
     first, again, other = (random_grammar(jax.random.key(seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.log_prob, again.log_prob)
@@ -153,6 +165,9 @@ def test_gradients_and_stacks_of_grammars_are_not_taken_for_grammars():
         ({"rules": 0}, "rules: got 0, needs an integer from 1 to 6"),
         ({"sigma": -1.0}, "sigma: got -1.0, needs a number from 0 to 1,000,000"),
         ({"sigma": float("nan")}, "sigma: got nan"),
+        ({"sigma": (1.0, 0.0)}, r"sigma: got \(1.0, 0.0\), needs one number, or one for each of 4 levels"),
+        ({"sigma": (1.0, 0.0, 0.0, -1.0)}, "needs a number from 0 to 1,000,000, or one for each level"),
+        ({"sigma": (1.0, 0.0, 0.0, 0.0)}, "needs one number where one rule set serves every level"),
     ],
 )
 def test_impossible_sizes_are_refused(change, words):

@@ -163,11 +163,11 @@ def test_a_config_has_what_its_options_allow_or_is_refused_with_what_was_given(d
         made = getattr(rebuild(config, {name: value}), name)
     except OptionError:
         return
-    values = made if domain.several else [made]
+    values = made if isinstance(made, tuple) else [made]
     assert all(type(x) is domain.type for x in values)
     assert domain.read(name, made) == made
     if domain.type in (int, float) and not domain.path:
-        given = list(value) if domain.several else [value]
+        given = list(value) if domain.several else np.unique(value) if len(values) == 1 else value
         np.testing.assert_array_equal(np.asarray(values, float), np.asarray(given, float))
 
 
@@ -178,6 +178,7 @@ class Mine(Options):
     share: float = option(0.5, "a share", above=0, below=1)
     number: int = option(0, "a number")
     several: tuple[int, ...] = option((1,), "numbers", least=1, most=9)
+    levels: float | tuple[float, ...] = option(1.0, "numbers of levels", least=0, most=9)
     place: str = option("", "a place", path=True)
 
 
@@ -189,6 +190,7 @@ class Mine(Options):
         (Domain(type=float, above=0, below=1), "a number between 0 and 1"),
         (Domain(type=float, least=0.001, below=0.28, also=(0,)), "0, or a number from 0.001 to below 0.28"),
         (Domain(type=float), "a number between -inf and inf"),
+        (Domain(type=float, least=0, most=2, by_level=True), "a number from 0 to 2, or one for each level"),
         (Domain(type=str, among=("a", "b")), "one of a, b"),
         (Domain(type=str, among=("a", "b"), several=True), "distinct ones of a, b"),
     ],
@@ -203,6 +205,8 @@ def test_a_record_holds_plain_numbers_whatever_numbers_were_given():
     assert (made.share, made.number, made.several) == (0.25, 7, (2, 3))
     assert [type(x) for x in (made.share, made.number, *made.several)] == [float, int, int, int]
     assert Mine(number=-COUNTED).number == -COUNTED
+    # Where all levels have one value, that is the value.
+    assert [rebuild(Mine(), {"levels": x}).levels for x in (2, [2, 2], [2, 0, 2])] == [2.0, 2.0, (2.0, 0.0, 2.0)]
     for change in ({"number": 2**31}, {"number": True}, {"share": "0.5"}, {"several": ()}, {"several": 3}):
         with pytest.raises(OptionError, match="needs "):
             rebuild(Mine(), change)
@@ -318,7 +322,8 @@ def typed(name, domain):
     else:
         good = st.text("abc/.", max_size=3)
     one = st.one_of(*3 * [good.map(str)], st.sampled_from(STRANGE))
-    return st.lists(one, min_size=1, max_size=3 if domain.several else 1).map(lambda values: [word, *values])
+    most = 3 if domain.several or domain.by_level else 1
+    return st.lists(one, min_size=1, max_size=most).map(lambda values: [word, *values])
 
 
 def command_lines(name):

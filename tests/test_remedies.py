@@ -31,7 +31,7 @@ def run(*, lag: float = 1.0, gives: float = 0.5, floor: float = 0.1) -> Trained:
         "split": (("noise", "step"), 1 + np.log10(STEPS / 50)[None] ** 2),
     }
     found = xr.Dataset(curves, {"step": STEPS, "noise": [0.15]})
-    config = SimpleNamespace(measure=SimpleNamespace(onset_noise=0.15))
+    config = SimpleNamespace(measure=SimpleNamespace(onset_noise=0.15), size=300, seed=2)
     return Trained(config, found, {EXCESS: found.excess, **dict.fromkeys(GIVEN, xr.DataArray(given, {"step": STEPS}))})
 
 
@@ -72,8 +72,27 @@ def test_what_would_have_shown_shows_with_the_power_that_is_said():
     assert 0.035 < np.mean(never) < 0.065
 
 
-def test_rules_stop_where_they_say():
-    rows = {row["rule"]: row for row in stopped([run(), run()], time=80.0)}
+@pytest.fixture
+def law(tmp_path):
+    """The record of a sweep in which two grammars memorize at step 80 with P = 300, as P^1.5, and a later one."""
+    readings = [
+        Reading(value=size, grammar=seed, step=(7 if seed == 2 else 1 + 0.01 * seed) * 79.6 * (size / 300) ** 1.5)
+        for size in (300.0, 600.0, 1200.0)
+        for seed in (0, 1, 2)
+    ]
+    landmarks = {"memorization": {"readings": [dataclasses.asdict(each) for each in readings]}}
+    record.write_json(tmp_path / "sweep.json", {"laws": [{"numbers": {"landmarks": landmarks}}]})
+    return str(tmp_path / "sweep.json")
+
+
+def test_the_law_is_that_of_other_grammars(law):
+    np.testing.assert_allclose(predicted(law, SimpleNamespace(size=2400, seed=2)), 80 * 8**1.5, rtol=0.02)
+    # Of two grammars with the law, and one that is slower, the mean is between.
+    assert predicted(law, SimpleNamespace(size=300, seed=0)) > 160
+
+
+def test_rules_stop_where_they_say(law):
+    rows = {row["rule"]: row for row in stopped([run(), run()], law)}
     steps = {rule: row["step"]["mean"] for rule, row in rows.items()}
     expected = {
         "smallest sample split": 50,
@@ -84,7 +103,7 @@ def test_rules_stop_where_they_say():
     assert steps.keys() == expected.keys()
     np.testing.assert_allclose([steps[rule] for rule in expected], [*expected.values()], rtol=0.05)
     np.testing.assert_allclose(rows["smallest sample split"][EXCESS]["mean"], 0.3, rtol=0.05)
-    assert "0.5 of the predicted time to memorize" not in {row["rule"] for row in stopped([run()], time=np.nan)}
+    assert "0.5 of the predicted time to memorize" not in {row["rule"] for row in stopped([run()], "")}
 
 
 def test_a_curve_that_never_passes_or_always_has():
@@ -92,20 +111,6 @@ def test_a_curve_that_never_passes_or_always_has():
     assert np.isnan(passes(steps, np.array([-1.0, -2, -1])))
     assert passes(steps, np.array([1.0, -2, 1])) == 1
     np.testing.assert_allclose(passes(steps, np.array([-1.0, 1, -1])), np.sqrt(10))
-
-
-def test_the_law_is_of_other_sizes(tmp_path):
-    """Steps that grow as P^1.5, but for the size that is asked of."""
-    readings = [
-        Reading(value=size, grammar=seed, step=(1 if size != 300 else 7) * (size / 100) ** 1.5 * (1 + 0.01 * seed))
-        for size in (300.0, 600.0, 1200.0, 2400.0)
-        for seed in (0, 1)
-    ]
-    landmarks = {"memorization": {"readings": [dataclasses.asdict(each) for each in readings]}}
-    file = tmp_path / "sweep.json"
-    record.write_json(file, {"laws": [{"numbers": {"landmarks": landmarks}}]})
-    np.testing.assert_allclose(predicted(str(file), 300), 3**1.5, rtol=0.02)
-    assert np.isnan(predicted("", 300))
 
 
 @pytest.mark.slow

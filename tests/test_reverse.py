@@ -8,6 +8,7 @@ import pytest
 from hierdiff.grammar import random_grammar
 from hierdiff.measures.blocks import validity
 from hierdiff.noising import Gaussian, respaced, reverse, u_turn
+from hierdiff.noising.reversal import reverse_state
 from hierdiff.posterior import exact_denoiser, memorizer, window_posterior
 from hierdiff.sampling import sample
 
@@ -62,6 +63,16 @@ def test_the_deterministic_variant_depends_on_its_start_alone():
     times = respaced(PROCESS.levels, 20)
     a, b = (reverse(jax.random.key(k), exact, PROCESS, start(30), times, deterministic=True) for k in (1, 2))
     np.testing.assert_array_equal(a, b)
+
+
+def test_a_way_may_end_on_the_way():
+    """And go on from there: without noise, as if it had not."""
+    times, key = respaced(PROCESS.levels, 9), jax.random.key(1)
+    half = reverse_state(key, exact, PROCESS, start(30), times[:4], end=int(times[4]), deterministic=True)
+    whole = reverse_state(key, exact, PROCESS, start(30), times, deterministic=True)
+    on = reverse_state(key, exact, PROCESS, half, times[4:], deterministic=True)
+    np.testing.assert_allclose(on, whole, atol=1e-4)
+    assert abs(half - whole).max() > 0.1
 
 
 def test_one_step_draws_from_the_gaussian_posterior():

@@ -50,6 +50,7 @@ SMALL = {
     "losses": ["--targets", "100"],
     "uturn": ["--starts", "50", "--turns", "0.3", "--reverse-steps", "6"],
     "copying": ["--samples", "50", "--reverse-steps", "3", "6"],
+    "trajectories": ["--sequences", "100", "--levels", "0.3", "--reverse-steps", "6"],
     "noise": ["--sequences", "100", "--levels", "0.1", "0.15", "0.3"],
 }
 

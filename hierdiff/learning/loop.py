@@ -62,6 +62,10 @@ class Sample(NamedTuple):
 Losses = Callable[[Any, Sample, Array], Float[Array, " n"]]
 
 
+# Of a network's weights, its data, its key and the number of a step: the loss of a batch, and the gradient to follow.
+Gradient = Callable[[Any, TrainingSet, Array, Any], tuple[Array, Any]]
+
+
 def draw(key: Array, data: TrainingSet, batch: int, levels: int) -> Sample:
     """A batch drawn with replacement, at noise levels stratified over 1..T. Consumes `key`."""
     number = jax.random.randint(key_for(key, "numbers"), (batch,), 0, len(data.x_0))
@@ -112,6 +116,39 @@ def token_losses(
     return losses
 
 
+def batch_gradient(losses: Losses, config: TrainConfig, levels: int) -> Gradient:
+    """The gradient of the mean loss of a batch."""
+
+    def batch_loss(params, samples, keys):
+        return (samples.weight * losses(params, samples, keys)).sum() / config.batch
+
+    def gradient(params, data, key, i):
+        of_step = jax.random.fold_in(key, i)
+        samples = draw(of_step, data, config.batch, levels)
+        if config.noise_draws:
+            which = jax.random.randint(key_for(of_step, "draws"), (config.batch,), 0, config.noise_draws)
+            samples = samples._replace(noise=fixed_noise(key, samples.number, which))
+        keys = keys_of(key_for(of_step, "noise"), jnp.arange(config.batch))
+        return jax.value_and_grad(batch_loss)(params, samples, keys)
+
+    return gradient
+
+
+def make_step(
+    gradient_of: Gradient, transformation: optax.GradientTransformation
+) -> Callable[..., tuple[Array, Any, optax.OptState]]:
+    """`(params, optimizer_state, data, key, i) -> (loss, params, optimizer_state)`: step i of one network, from 0."""
+
+    def step(params, optimizer_state, data, key, i):
+        value, gradient = gradient_of(params, data, key, i)
+        # optax raises a float to the power of the integer step.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, optimizer_state = transformation.update(gradient, optimizer_state, params)
+        return value, cast(nnx.State, optax.apply_updates(params, updates)), optimizer_state
+
+    return step
+
+
 @dataclasses.dataclass(frozen=True)
 class Training:
     """An ensemble in training: how it is trained, on what, and its state.
@@ -148,22 +185,19 @@ def make_training(
         params = init(key)
         return TrainState(params, jax.tree.map(jnp.copy, params), transformation.init(params), jnp.int32(-1))
 
-    def batch_loss(params, samples, keys):
-        return (samples.weight * losses(params, samples, keys)).sum() / config.batch
+    if config.privacy.clip_each:
+        # What it takes is an extra.
+        from hierdiff.learning.private import private_gradient
+
+        gradient_of = private_gradient(losses, config, levels, data.x_0.shape[1])
+    else:
+        gradient_of = batch_gradient(losses, config, levels)
+
+    step_of = make_step(gradient_of, transformation)
 
     def advance_one(state, data, key, first, until):
         def step(i, state):
-            of_step = jax.random.fold_in(key, i)
-            samples = draw(of_step, data, config.batch, levels)
-            if config.noise_draws:
-                which = jax.random.randint(key_for(of_step, "draws"), (config.batch,), 0, config.noise_draws)
-                samples = samples._replace(noise=fixed_noise(key, samples.number, which))
-            keys = keys_of(key_for(of_step, "noise"), jnp.arange(config.batch))
-            value, gradient = jax.value_and_grad(batch_loss)(state.params, samples, keys)
-            # optax raises a float to the power of the integer step.
-            with jax.numpy_dtype_promotion("standard"):
-                updates, optimizer_state = transformation.update(gradient, state.optimizer, state.params)
-            params = cast(nnx.State, optax.apply_updates(state.params, updates))
+            value, params, optimizer_state = step_of(state.params, state.optimizer, data, key, i)
             kept = (i / (i + 1)) ** decay_power
             average = jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, state.average, params)
             failed = (state.failed_at < 0) & ~jnp.isfinite(value)

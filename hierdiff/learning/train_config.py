@@ -1,6 +1,7 @@
 """How an ensemble is trained, and when it is measured."""
 
 import dataclasses
+import importlib.util
 from typing import Any, Literal
 
 import numpy as np
@@ -8,7 +9,52 @@ import numpy as np
 from hierdiff.errors import COUNTED, Options, option, require
 
 # The optimizers, by the names of their options: a function of the learning rate, or where it is found.
-OPTIMIZERS: dict[str, Any] = {"adam": "optax.adam", "adamw": "optax.adamw", "sgd": "optax.sgd"}
+OPTIMIZERS: dict[str, Any] = {
+    "adam": "optax.adam",
+    "adamw": "optax.adamw",
+    "sgd": "optax.sgd",
+    "smooth_adam": "hierdiff.learning.optimizer.smooth_adam",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrivacyConfig(Options):
+    """Privacy."""
+
+    clip_each: float = option(
+        0.0,
+        "norm to which the gradient of each single sample is scaled down where it is larger, in batches drawn by "
+        "Poisson sampling, for DP-SGD (0: ordinary training)",
+        least=0,
+        most=10**6,
+    )
+    epsilon: float = option(
+        0.0,
+        "of the (epsilon, delta)-differential privacy of the whole training, from which the noise on the gradients "
+        "follows (0: no noise, and no privacy)",
+        least=0.01,
+        most=100,
+        also=(0,),
+    )
+    delta: float = option(1e-5, "of the same, below one in as many as there are samples", above=0, below=0.1)
+    draws_each: int = option(
+        1,
+        "draws of noise and level of each sample, whose mean gradient is clipped (arXiv 2210.09929)",
+        least=1,
+        most=1000,
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name, without in (("epsilon", 0), ("draws_each", 1)):
+            value = getattr(self, name)
+            require(self.clip_each > 0 or value == without, name, value, f"--clip-each above 0, or {without}")
+
+    def require_installed(self) -> None:
+        """Raise `OptionError` where what DP-SGD takes is not installed."""
+        installed = all(importlib.util.find_spec(name) for name in ("jax_privacy", "dp_accounting"))
+        need = "0, or an installation of jax-privacy and dp-accounting, which come with hierdiff[privacy]"
+        require(installed or not self.clip_each, "clip_each", self.clip_each, need)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +98,7 @@ class TrainConfig(Options):
     snapshots: int = option(
         16, "checkpoints whose weights are kept, spread evenly over all (0: none)", least=0, most=10_000
     )
+    privacy: PrivacyConfig = dataclasses.field(default_factory=PrivacyConfig)
 
     def __post_init__(self):
         super().__post_init__()
@@ -61,6 +108,8 @@ class TrainConfig(Options):
         require(not self.momentum or self.optimizer == "sgd", "momentum", self.momentum, "--optimizer sgd, or 0")
         need = "0 with adamw, whose own is 0.0001; adam with another is AdamW too"
         require(not self.weight_decay or self.optimizer != "adamw", "weight_decay", self.weight_decay, need)
+        need = "0 with --clip-each, where each sample has fresh noise: --draws-each of it"
+        require(not (self.noise_draws and self.privacy.clip_each), "noise_draws", self.noise_draws, need)
 
     def checkpoint_steps(self) -> list[int]:
         """The steps at which the ensemble is measured; the last is `steps`."""

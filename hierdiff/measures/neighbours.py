@@ -24,15 +24,27 @@ def nearest_distances(a: Int[Array, "n L"], b: Int[Array, "m L"], *, vocab: int)
     require(len(b) >= 1, "b", b.shape, "at least one sequence")
     require_range("a", a, vocab)
     require_range("b", b, vocab - 1)
-    return _nearest_distances(a, b, vocab)
+    return _nearest_distances(a, b, vocab, 1)
 
 
-@functools.partial(jax.jit, static_argnames="vocab")
-def _nearest_distances(a, b, vocab):
+def nearest_others(train: Int[Array, "P L"], n: int, *, vocab: int) -> Int[Array, " n"]:
+    """The smallest number of symbols in which each of the first `n` training sequences differs from any other.
+
+    Of one that is there twice it is 0.
+    """
+    require(len(train) >= 2, "train", train.shape, "at least two sequences")
+    require_range("train", train, vocab - 1)
+    return _nearest_distances(train[:n], train, vocab, 2)
+
+
+@functools.partial(jax.jit, static_argnames=("vocab", "nearest"))
+def _nearest_distances(a, b, vocab, nearest):
+    """That of the so many-th nearest."""
     of_b = jax.nn.one_hot(b, vocab, dtype=jnp.float32).reshape(len(b), -1).T
 
     def most_equal(sequence):
-        return (jax.nn.one_hot(sequence, vocab, dtype=jnp.float32).ravel() @ of_b).max()
+        equal = jax.nn.one_hot(sequence, vocab, dtype=jnp.float32).ravel() @ of_b
+        return equal.max() if nearest == 1 else jax.lax.top_k(equal, nearest)[0][-1]
 
     most = jax.lax.map(most_equal, a, batch_size=max(1, PRODUCTS // len(b)))
     return a.shape[1] - most.astype(jnp.int32)

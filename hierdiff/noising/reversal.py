@@ -52,13 +52,14 @@ def reverse_state(
     x: Array,
     times: Int[np.ndarray | Array, " steps"],
     *,
+    end: int = 0,
     first: int | Array = 0,
     batch: int = 512,
     **options: Any,
 ) -> Array:
-    """The state at level 0 that reverse diffusion makes of `x` at level `times[0]`, through the decreasing `times`.
+    """The state at level `end` that reverse diffusion makes of `x` at level `times[0]`, through the decreasing `times`.
 
-    Each step is the process's own, at neighbours s < t of the list, and takes its `options`; the last goes to level 0.
+    Each step is the process's own, at neighbours s < t of the list, and takes its `options`; the last goes to `end`.
     A denoiser of data that are no symbols, `(x_t, t) -> E[x_0 | x_t]`, will do as well.
 
     The noise of a step depends on `key`, the number of the sequence, counted from `first`, and the step: whatever the
@@ -66,7 +67,7 @@ def reverse_state(
     one scan over the steps for each of the batches, with arrays of at most `batch` sequences alive at a time.
     """
     times = jnp.asarray(times, jnp.int32)
-    following = jnp.append(times[1:], 0)
+    following = jnp.append(times[1:], end)
     n = len(x)
     # Of equal sizes, so that little is padded.
     batch = -(-n // -(-n // batch)) if n else 1
@@ -81,8 +82,8 @@ def reverse_state(
             of_step = jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)
             return process.step(of_step, x_t, t, s, denoiser(x_t, jnp.full(batch, t)), **options), None
 
-        end, _ = jax.lax.scan(step, x_start, (jnp.arange(len(times)), times, following))
-        return end
+        last, _ = jax.lax.scan(step, x_start, (jnp.arange(len(times)), times, following))
+        return last
 
     starts = jnp.pad(x, ((0, padding), *(x.ndim - 1) * ((0, 0),))).reshape(-1, batch, *x.shape[1:])
     ends = jax.lax.map(of_batch, (keys_of(key, numbers).reshape(-1, batch), starts))

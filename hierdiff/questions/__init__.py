@@ -12,14 +12,17 @@ from typing import Any, Literal
 from hierdiff.errors import require
 from hierdiff.grammar_config import GrammarConfig
 from hierdiff.learning.network import TransformerConfig, TreeConfig, UNetConfig
-from hierdiff.learning.train_config import TrainConfig
+from hierdiff.learning.train_config import PrivacyConfig, TrainConfig
 from hierdiff.questions.configs import (
     AskedOfRun,
+    AttributionConfig,
+    AuditConfig,
     BenchmarkConfig,
     Both,
     CalibrationConfig,
     CopyingConfig,
     DataConfig,
+    FirstConfig,
     GuidanceConfig,
     LossesConfig,
     MembershipConfig,
@@ -30,6 +33,7 @@ from hierdiff.questions.configs import (
     RemediesConfig,
     StoppingConfig,
     SweepConfig,
+    TrajectoriesConfig,
     UTurnConfig,
 )
 from hierdiff.worlds.run_config import (
@@ -51,8 +55,8 @@ class Entry:
 
     It goes on from nothing; or is a `training`, of a world, named by `MODULE:CLASS`, after which other questions are
     asked, `then`; or goes on from a `run` of a `training`, or from several `runs` that it makes, the sweep that its
-    config is. `pictures` are the names of its figures, functions in the module `album`, and `minutes` what it takes on
-    two cores.
+    config is. A training, and what `plans`, can say what it will cost. `pictures` are the names of its figures,
+    functions in the module `album`, and `minutes` what it takes on two cores.
     """
 
     module: str
@@ -62,6 +66,7 @@ class Entry:
     world: str = ""
     then: tuple[str, ...] = ()
     training: str = "onset"
+    plans: bool = False
     pictures: tuple[str, ...] = ()
     album: str = ""
     minutes: float = 0.0
@@ -117,6 +122,22 @@ def as_many_epochs(config: OnsetConfig, *sizes: int) -> str:
     return f"size,steps={','.join(places)}"
 
 
+# Large batches and few steps, which need less noise for each.
+PRIVATE = {
+    "smoke": dataclasses.replace(
+        ONSET["smoke"],
+        canaries=100,
+        train=dataclasses.replace(
+            ONSET["smoke"].train, steps=100, batch=100, privacy=PrivacyConfig(clip_each=1.0, epsilon=8.0)
+        ),
+    ),
+    "laptop": OnsetConfig(
+        canaries=500,
+        train=TrainConfig(
+            steps=1000, batch=500, first_checkpoint=10, privacy=PrivacyConfig(clip_each=1.0, epsilon=8.0)
+        ),
+    ),
+}
 LABELS = LabelConfig(labels="level", label_drop=0.2)
 # Many networks on small sets.
 POOL = {
@@ -226,6 +247,35 @@ QUESTIONS: dict[str, Entry] = {
         pictures=("memorization", "attacks"),
         minutes=2.5,
     ),
+    "private": Entry(
+        module="hierdiff.questions.training",
+        asks="What does privacy cost? The run by DP-SGD, with canaries for an audit.",
+        presets=PRIVATE,
+        of="training",
+        world="hierdiff.worlds.sequences:Sequences",
+        minutes=7.0,
+    ),
+    "audit": Entry(
+        module="hierdiff.questions.audit:AUDIT",
+        asks="What does a run give away for certain? A lower bound on epsilon, by canaries, beside the upper one.",
+        presets={"smoke": AuditConfig(draws=4), "laptop": AuditConfig()},
+        of="run",
+        training="private",
+        minutes=0.5,
+    ),
+    "first": Entry(
+        module="hierdiff.questions.first:FIRST",
+        asks="Which training sequences are memorized first? Typical ones or isolated ones, by height; and how much "
+        "sooner those that are in the set several times.",
+        presets={
+            "smoke": FirstConfig(targets=200, draws=4),
+            "laptop": FirstConfig(),
+            "paper": FirstConfig(targets=4000, draws=16),
+        },
+        of="run",
+        pictures=("first",),
+        minutes=1.5,
+    ),
     "losses": Entry(
         module="hierdiff.questions.losses:LOSSES",
         asks="What is a training loss made of? What the network lacks of the exact posterior, and what it knows of the"
@@ -247,6 +297,19 @@ QUESTIONS: dict[str, Entry] = {
         of="run",
         pictures=("uturns", "random_strings", "other_sizes"),
         minutes=2.3,
+    ),
+    "trajectories": Entry(
+        module="hierdiff.questions.trajectories:TRAJECTORIES",
+        asks="Does what networks have of their data reach what they generate? They are measured where they go "
+        "themselves in reverse diffusion, beside held-out sequences.",
+        presets={
+            "smoke": TrajectoriesConfig(sequences=100, levels=(0.15, 0.3), reverse_steps=10),
+            "laptop": TrajectoriesConfig(),
+            "paper": TrajectoriesConfig(sequences=4000),
+        },
+        of="run",
+        pictures=("trajectories",),
+        minutes=1.2,
     ),
     "labels": Entry(
         module="hierdiff.questions.training",
@@ -351,6 +414,41 @@ QUESTIONS: dict[str, Entry] = {
         of="run",
         training="images",
         pictures=("image_samples",),
+    ),
+    "attribution": Entry(
+        module="hierdiff.questions.attribution",
+        asks="Which training sequences make what a network shows? And which method tells it, judged by networks that "
+        "are retrained without some of them.",
+        presets={
+            "smoke": AttributionConfig(
+                size=64,
+                steps=100,
+                batch=32,
+                checkpoints=4,
+                held_out=100,
+                targets=6,
+                draws=8,
+                subsets=20,
+                left_out=(0.5, 0.1, 0.02),
+                alone=9,
+                projections=128,
+                grammar=GrammarConfig(depth=2),
+                network=TreeConfig(width=16),
+            ),
+            "laptop": AttributionConfig(network=TreeConfig(width=24)),
+            "paper": AttributionConfig(
+                size=1000,
+                steps=10_000,
+                batch=128,
+                held_out=800,
+                targets=100,
+                grammar=GrammarConfig(),
+                network=TreeConfig(width=48),
+            ),
+        },
+        plans=True,
+        pictures=("attribution",),
+        minutes=5.0,
     ),
     "data": Entry(
         module="hierdiff.questions.data",

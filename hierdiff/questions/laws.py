@@ -103,7 +103,7 @@ def landmarks(folder: Path) -> dict[str, dict[str, Any]]:
     return {
         TURNING: _minimum(_landmark(summary["onset"]), at, locate_onset(at.step, at.split)),
         BEST: _minimum(_landmark(summary["best"]), at, locate_minimum(at.step, at.excess)),
-        MEMORIZATION: _where(memorization, of_slope),
+        MEMORIZATION: placed(memorization, of_slope),
         **dict(_of_phases(at)),
         **dict(_of_heights(folder / "neighbours.curves.nc")),
     }
@@ -114,13 +114,13 @@ def _of_phases(at: xr.Dataset) -> Iterator[tuple[str, dict[str, Any]]]:
 
     The latter are the increments of the heights from 1 on, the former all of the error but the data-dependent part.
     """
-    yield LEANING, _where(_crossing(at, "own_against_other", BIASED), at)
+    yield LEANING, placed(_crossing(at, "own_against_other", BIASED), at)
     if "total_share" in at:
         tree = float(at.increment.sel(height=slice(1, None)).sum("height"))
         common = at.total_error * (1 - at.total_share) / tree
         half = np.hypot(at.total_error_half * (1 - at.total_share), at.total_error * at.total_share_half) / tree
         steps = at.step.values.astype(float)
-        yield LEARNED, _where(crossing_of_record(steps, -common.values, half.values, -MISSED), at)
+        yield LEARNED, placed(crossing_of_record(steps, -common.values, half.values, -MISSED), at)
 
 
 def _of_heights(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -132,8 +132,8 @@ def _of_heights(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         curves = record.read_results(file)
         for height in curves.height.values[1:].tolist():
             here = curves.sel(height=height)
-            yield _valid(height), _where(_crossing(here, "validity", VALID), curves)
-            yield _copied(height), _where(_crossing(here, "more_copies", COPIED), curves)
+            yield _valid(height), placed(_crossing(here, "validity", VALID), curves)
+            yield _copied(height), placed(_crossing(here, "more_copies", COPIED), curves)
 
 
 def _valid(height: int) -> str:
@@ -158,11 +158,12 @@ def _crossing(curves: xr.Dataset, name: str, level: float) -> Landmark:
 
 def _minimum(known: Landmark, curves: xr.Dataset, lowest: Minima) -> dict[str, Any]:
     """A minimum that is not told lies beyond where the curve is lowest so far."""
-    where = _where(known, curves)
+    where = placed(known, curves)
     return where | {"step": float(lowest.step)} if where.get("state") == "later" else where
 
 
-def _where(known: Landmark, curves: xr.Dataset) -> dict[str, Any]:
+def placed(known: Landmark, curves: xr.Dataset) -> dict[str, Any]:
+    """A landmark as a `Reading` has it: where it is not told, it lies before the first step, or after the last one."""
     if known.located:
         return {"step": known.step, "low": known.low, "high": known.high}
     if known.from_start:

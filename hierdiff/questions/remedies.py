@@ -53,18 +53,25 @@ def answer(config: Both, options: argparse.Namespace) -> None:
     """Make the runs and compare them; the tables, and `remedies.json` in the folder of all runs."""
     if points := make(config, options):
         runs: dict[str, list[Trained]] = {}
+        attack = strongest([point for point in points if remedy(point) == PLAIN], options.out)
         for point in points:
-            runs.setdefault(remedy(point), []).append(Trained(point.config, *costs_of(point, options.out)))
+            runs.setdefault(remedy(point), []).append(Trained(point.config, *costs_of(point, options.out, attack)))
         rows = [row for level in config.own.excess for row in compare(level, runs)]
-        stops = stopped(runs[PLAIN], predicted(config.own.law, config.own.size))
+        stops = stopped(runs[PLAIN], config.own.law)
         curves = [{"remedy": name, **curve(of_remedy)} for name, of_remedy in runs.items()]
-        file, words = options.out / "remedies.json", (table(rows, stops), sentence(rows))
-        leave(file, config, *words, rows=rows, stops=stops, curves=curves)
+        file, words = options.out / "remedies.json", (table(rows, stops, attack), sentence(rows))
+        leave(file, config, *words, rows=rows, stops=stops, curves=curves, attack=attack)
 
 
 def remedy(point: Point) -> str:
     """What a run is called: by the options that make it no plain one."""
     return " ".join(f"{name} {text}" for name, text in typed(point.values).items() if name != "size") or PLAIN
+
+
+def strongest(plain: Sequence[Point], folder: Path) -> str:
+    """The attack with the largest area at the end of the plain runs: it judges all runs, at all steps."""
+    curves = [record.read_results(folder / point.name / "membership.curves.nc").area for point in plain]
+    return str(xr.concat([area.isel(step=-1) for area in curves], "run").mean("run").idxmax("attack").item())
 
 
 def curve(runs: Sequence[Trained]) -> dict[str, Any]:
@@ -128,22 +135,20 @@ def verdict(difference: dict[str, float]) -> str:
     return ""
 
 
-def predicted(file: str, size: int) -> float:
-    """The step at which networks memorize, by the law of a sweep's record over other sizes; nan without one."""
-    if not file:
-        return np.nan
+def predicted(file: str, config: Any) -> float:
+    """The step at which a run memorizes, by the law of a sweep's record over sizes, of other grammars than its own."""
     law = next(each["numbers"]["landmarks"][MEMORIZATION] for each in record.read_json(Path(file))["laws"])
     readings = [Reading(**record.numbers(each)) for each in law["readings"]]
-    found = power_law([reading for reading in readings if reading.value != size])
+    found = power_law([reading for reading in readings if reading.grammar != config.seed])
     value, step, *_ = found.line[0] if found.line else (np.nan, np.nan)
-    return step * (size / value) ** found.exponent
+    return step * (config.size / value) ** found.exponent
 
 
-def stopped(runs: Sequence[Trained], time: float) -> list[dict[str, Any]]:
-    """The costs where each rule stops the plain runs."""
+def stopped(runs: Sequence[Trained], law: str) -> list[dict[str, Any]]:
+    """The costs where each rule stops the plain runs; `law` is the file of a record, if any."""
     found: dict[str, list[float]] = {}
     for run in runs:
-        for rule, step in rules(run, time):
+        for rule, step in rules(run, law):
             found.setdefault(rule, []).append(step)
     rows = []
     for rule, steps in found.items():
@@ -156,7 +161,7 @@ def stopped(runs: Sequence[Trained], time: float) -> list[dict[str, Any]]:
     return rows
 
 
-def rules(run: Trained, time: float) -> Iterator[tuple[str, float]]:
+def rules(run: Trained, law: str) -> Iterator[tuple[str, float]]:
     """The step at which each rule stops a run; nan where it does not, or is not known."""
     curves, steps = run.curves, run.curves.step.values
     split = locate_onset(steps, curves.split.sel(noise=run.config.measure.onset_noise))
@@ -166,14 +171,15 @@ def rules(run: Trained, time: float) -> Iterator[tuple[str, float]]:
     surer = (curves.test_loss - curves.entropy).values
     calm = int(surer.argmin())
     yield "test loss above entropy", passes(steps[calm:], surer[calm:])
-    if np.isfinite(time):
-        yield f"{SHARE:g} of the predicted time to memorize", SHARE * time
+    if law:
+        yield f"{SHARE:g} of the predicted time to memorize", SHARE * predicted(law, run.config)
     yield "smallest test loss", float(loss.step) if loss.reached else np.nan
 
 
-def table(rows: Sequence[dict[str, Any]], stops: Sequence[dict[str, Any]]) -> list[str]:
+def table(rows: Sequence[dict[str, Any]], stops: Sequence[dict[str, Any]], attack: str) -> list[str]:
     """At each excess loss what the remedies give away, beside the plain run; then the stopping rules."""
-    lines = [f"means over {rows[0]['grammars']} grammars, with the half-width of their 95% intervals"]
+    grammars = rows[0]["grammars"]
+    lines = [f"means over {grammars} grammars, with the half-width of their 95% intervals; the attack is {attack}"]
     for level, each in itertools.groupby(rows, lambda row: row["excess"]):
         lines += ["", f"where the excess loss first is {level:g} nats; of remedies, the difference from the plain run"]
         lines += aligned(cells(row) for row in each)

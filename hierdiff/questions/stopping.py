@@ -60,11 +60,11 @@ def compare(point: Point, folder: Path, epochs: int) -> list[dict[str, Any]]:
     ]
 
 
-def costs_of(point: Point, folder: Path) -> tuple[xr.Dataset, dict[str, xr.DataArray]]:
-    """The curves of a run, and `COSTS` along its training."""
+def costs_of(point: Point, folder: Path, attack: str = "calibrated") -> tuple[xr.Dataset, dict[str, xr.DataArray]]:
+    """The curves of a run, and `COSTS` along its training, with the membership that an attack tells."""
     config = point.config
     files = {name: record.read_results(folder / point.name / f"{name}.nc") for name, *_ in COSTS.values()}
-    at = {"noise": config.measure.onset_noise, "height": min(2, config.grammar.depth), "attack": "calibrated"}
+    at = {"noise": config.measure.onset_noise, "height": min(2, config.grammar.depth), "attack": attack}
     costs = {cost: files[name][variable] for cost, (name, variable, _) in COSTS.items()}
     return files["curves"], {
         cost: curve.sel({dim: value for dim, value in at.items() if dim in curve.dims}) for cost, curve in costs.items()

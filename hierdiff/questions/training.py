@@ -15,7 +15,7 @@ from hierdiff.errors import in_one_line
 from hierdiff.learning.devices import failing_together
 from hierdiff.pictures.command import drawing
 from hierdiff.runs import record, saying
-from hierdiff.runs.laboratory import label, statistics
+from hierdiff.runs.laboratory import label, statistics, training_set
 from hierdiff.runs.plan import say_plan
 from hierdiff.runs.run import carry_out, in_folder, reporting
 from hierdiff.runs.world import World
@@ -87,9 +87,16 @@ def run(config: Any, world: World, folder: Path) -> None:
         members=min(measure.members, config.size),
         networks=len(world.set_of),
     )
-    epoch = config.size / config.train.batch
-    summary = summarise(story, found, looked=looked, epoch=epoch, about={**world.about, **seconds})
+    rows = training_set(world).x_0.shape[1]
+    about = {**world.about, **seconds}
+    epoch = rows / config.train.batch
+    summary = summarise(story, found, looked=looked, epoch=epoch, about=about)
     said = {"table": words.table(story, summary).splitlines(), "verdict": words.verdict(story, summary)}
+    if config.train.privacy.clip_each:
+        from hierdiff.learning.private import spent
+
+        said["privacy"], sentence = spent(config.train, rows)
+        said["table"] += ["", sentence]
     with failing_together():
         record.write_results(folder / "results.nc", results.assign_attrs(origin | seconds))
         record.write_results(folder / "curves.nc", found.curves().assign_attrs(origin))

@@ -215,6 +215,6 @@ def as_argument(domain: Domain) -> dict[str, Any]:
             raise argparse.ArgumentTypeError(f"got {text!r}, needs {domain}") from None
 
     shown = f"{{{','.join(domain.among)}}}" if domain.among else domain.type.__name__
-    several = {"nargs": "+"} if domain.several else {}
+    several = {"nargs": "+"} if domain.several or domain.by_level else {}
     texts = {"action": Texts} if domain.several and domain.type is str and not domain.among else {}
     return {"type": read, "metavar": shown, **several, **texts}

@@ -20,8 +20,8 @@ from hierdiff.statistics.replicates import Statistics, replicate
 
 
 def prepare(config: Any, world: World) -> Training:
-    networks, train = range(len(world.set_of)), world.train[world.set_of]
-    labels = None if world.train_labels is None else world.train_labels[world.set_of]
+    config.train.privacy.require_installed()
+    networks, data = range(len(world.set_of)), training_set(world)
     init_keys = keys_of(key_for(world.key, "first weights"), networks)
     if config.common_start:
         init_keys = jnp.broadcast_to(init_keys[:1], init_keys.shape)
@@ -30,11 +30,20 @@ def prepare(config: Any, world: World) -> Training:
         world.example_losses(),
         config.train,
         world.mesh,
-        TrainingSet(train, jnp.ones(train.shape[:2]), labels),
+        jax.tree.map(lambda x: x[world.set_of], data),
         init_keys=init_keys,
         keys=keys_of(key_for(world.key, "training"), networks),
         levels=world.process.levels,
     )
+
+
+def training_set(world: World) -> TrainingSet:
+    """What networks are trained on, of each set; canaries that are left out weigh nothing."""
+    samples, weight = world.train, jnp.ones(world.train.shape[:2])
+    if world.canaries is not None:
+        samples = jnp.concatenate([samples, world.canaries], axis=1)
+        weight = jnp.concatenate([weight, world.included.astype(weight.dtype)], axis=1)
+    return TrainingSet(samples, weight, world.train_labels)
 
 
 def make_measure(world: World) -> Wrapped:

@@ -40,7 +40,7 @@ def grid(
     """The runs at every combination of the values along `axes`, for each seed; the last axis varies fastest.
 
     Each place on an axis is a value of an option, or of several that go together. Epochs, unless there are none, say
-    how many steps each run takes.
+    how many steps a run takes whose values say nothing of it.
 
     Raises:
       ValueError: an option will not do, or is one that not every run has.
@@ -51,7 +51,7 @@ def grid(
         size, batch = values.get("size", config.size), values.get("batch", config.train.batch)
         steps = {"steps": round(epochs * size / batch)} if epochs else {}
         for seed in seeds:
-            run = rebuild(config, {**moved(config, values), **values, **steps, "seed": seed})
+            run = rebuild(config, {**moved(config, values), **steps, **values, "seed": seed})
             strange = {*values} - {field.name for _, field in fields_of(run)}
             require(not strange, "over", ", ".join(strange), "an option of every run, whatever its network")
             found.append(Point(values, run))
@@ -90,8 +90,9 @@ def domains_of(config: Any) -> dict[str, Domain]:
 def value(domain: Domain, name: str, text: str) -> Any:
     """The value that is typed as `text`; several of one option are joined by a plus."""
     try:
-        words = text.split("+") if domain.several else [text]
+        several = domain.several or domain.by_level
+        words = text.split("+") if several else [text]
         values = [{"yes": True, "no": False}[word] if domain.type is bool else domain.type(word) for word in words]
-        return domain.read(name, values if domain.several else values[0])
+        return domain.read(name, values if several else values[0])
     except (ValueError, KeyError):
         raise OptionError("over", f"{name}={text}", str(domain)) from None

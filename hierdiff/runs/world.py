@@ -64,6 +64,9 @@ class World(abc.ABC):
     key: Array
     # What the networks are told of each training sample, `(sets, P, nodes)`.
     train_labels: Any = None
+    # Further samples of each set, `(sets, m, *shape)`, and of each whether networks are trained on it, `(sets, m)`.
+    canaries: Any = None
+    included: Any = None
     # At t uniform there are no more than so many levels; 0: all that are drawn.
     distinct: int = 0
     # Worlds of somebody's finished models have none.

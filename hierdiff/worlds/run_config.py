@@ -81,6 +81,11 @@ class RunConfig(Options):
         super().__post_init__()
         require_noise_levels(self.noised_by, self.noise_levels)
         require_levels("noise", self.measure.noise, self.noise_levels)
+        privacy, size = self.train.privacy, self.size
+        most = f"at most the size of a data set, {size}, of which Poisson sampling takes that many on average"
+        require(not privacy.clip_each or self.train.batch <= size, "batch", self.train.batch, most)
+        below = f"less than one in the size of a data set, {size}: one of them could be published else"
+        require(not privacy.epsilon or privacy.delta * size < 1, "delta", privacy.delta, below)
 
     @property
     def noised_by(self) -> str:
@@ -138,6 +143,13 @@ class OnsetConfig(RunConfig):
     """Experiment."""
 
     split: int = option(0, "which draw of the data, the networks and the noise, for the grammar of the seed", **SEED)
+    repeat: tuple[int, ...] = option(
+        (1,),
+        "how often a sequence may be in a set: 1, and for each other number so often is an equal part of a tenth of "
+        "the distinct ones; P counts copies",
+        least=1,
+        most=MANY,
+    )
     process: str = option("gaussian", "noise", among=PROCESSES, moves=defaults_of)
     loss: Literal["cross-entropy", "bound"] = option(
         "cross-entropy", "of what x_t does not show, or T times the term at t of the bound on -log p"
@@ -148,11 +160,22 @@ class OnsetConfig(RunConfig):
         "squared error is then the loss",
     )
     grammar: GrammarConfig = dataclasses.field(default_factory=GrammarConfig)
+    canaries: int = option(
+        0,
+        "further sequences of each data set, for an audit: a fair coin says of each whether networks are trained on it",
+        least=0,
+        most=MANY,
+    )
     labels: LabelConfig = dataclasses.field(default_factory=LabelConfig)
     network: NetworkConfig = kind(TreeConfig, NETWORKS, "architecture")
 
     def __post_init__(self):
         super().__post_init__()
+        unlabelled = self.labels.labels == "none"
+        require(unlabelled or not self.canaries, "canaries", self.canaries, "0 with labels, which canaries have not")
+        require(1 in self.repeat, "repeat", self.repeat, "1 among the numbers: most sequences are there once")
+        need = f"at least {self._room:,}, for --repeat {' '.join(map(str, self.repeat))}"
+        require(self.size >= self._room, "size", self.size, need)
         level, depth = self.labels.label_level, self.grammar.depth
         require(level < depth, "label_level", level, f"a level above the leaves, which are at level {depth}")
         of_numbers = self.predicts != "x0"
@@ -164,6 +187,24 @@ class OnsetConfig(RunConfig):
     @property
     def noised_by(self) -> str:
         return self.process
+
+    @property
+    def _room(self) -> int:
+        """How much of a set one sequence for each number of copies needs, with the nine that are there once."""
+        return sum(9 + number for number in self.repeat if number > 1)
+
+    @property
+    def places(self) -> np.ndarray:
+        """Which sequence of a set stands at each of its places: first each one once, then their further copies.
+
+        Every tenth is there more than once, as often as the numbers say by turns: the first are a fair part of all.
+        """
+        numbers = [number for number in self.repeat if number > 1]
+        each = self.size // self._room if numbers else 0
+        distinct = np.arange(self.size - each * sum(number - 1 for number in numbers))
+        more = np.zeros_like(distinct)
+        more[: 10 * each * len(numbers) : 10] = np.tile(numbers, each) - 1
+        return np.concatenate([distinct, np.repeat(distinct, more)])
 
     def make_process(self) -> Any:
         return PROCESSES[self.process](vocab=self.grammar.vocab, levels=self.noise_levels)

@@ -21,7 +21,7 @@ from hierdiff.measures.slope import slope_products
 from hierdiff.measures.times import times_of_bound
 from hierdiff.noising.levels import noise_level
 from hierdiff.runs.world import Variable
-from hierdiff.sampling import DataSets, data_sets
+from hierdiff.sampling import DataSets, data_sets, sample
 from hierdiff.statistics.groups import GROUPS
 from hierdiff.statistics.story import Column, Story, Table
 from hierdiff.worlds.plain import MEMBERS, NO_SLOPE, SHARED, Plain
@@ -155,9 +155,17 @@ class Sequences(Plain):
         key, process = key_for(config.seed, f"split {config.split}"), config.make_process()
         sizes = {"vocab": grammar.vocab, "depth": grammar.depth, "branching": grammar.branching}
         data = data_sets(
-            key_for(key, "data"), grammar, sets=config.sets, size=config.size, held_out=config.measure.held_out
+            key_for(key, "data"),
+            grammar,
+            sets=config.sets,
+            size=config.size,
+            held_out=config.measure.held_out,
+            places=config.places,
         )
+        copies = np.bincount(config.places)
+        repeated = {"distinct": len(copies), "repeated": int((copies > 1).sum())} if copies.max() > 1 else {}
         kind, level = config.labels.labels, config.labels.label_level
+        canaries, included = _canaries(key_for(key, "canaries"), config, grammar)
         of_train, of_held_out, number = _labels(key_for(key, "labels"), config, grammar, data)
         if number:
             sizes |= {"labels": number, "label_level": level}
@@ -171,16 +179,19 @@ class Sequences(Plain):
             key=key,
             loss=config.loss,
             train_labels=of_train,
+            canaries=canaries,
+            included=included,
             held_out_labels=of_held_out,
             labels_of_law=kind == "level",
             label_drop=config.labels.label_drop,
-            about={"coincidences": data.coincidences},
+            about={"coincidences": data.coincidences, **repeated},
         )
 
     def describe(self) -> str:
+        repeated = "; of the {distinct} distinct ones of a set {repeated} are there more than once"
         return (
             f"{super().describe()} of {self.grammar.leaves} symbols; {self.about['coincidences']} of them are in two "
-            "sets by chance"
+            f"sets by chance{repeated.format(**self.about) if 'repeated' in self.about else ''}"
         )
 
     def probe(self, noise):
@@ -333,9 +344,18 @@ class Sequences(Plain):
         )
 
 
+def _canaries(key: Array, config: OnsetConfig, grammar: Grammar) -> tuple[Any, Any]:
+    """Canaries of each set, and the coins that include them; None where there are none."""
+    sets, m = config.sets, config.canaries
+    if not m:
+        return None, None
+    leaves = sample(key_for(key, "sequences"), grammar, sets * m).leaves
+    return leaves.reshape(sets, m, -1), jax.random.bernoulli(key_for(key, "coins"), 0.5, (sets, m))
+
+
 def _labels(key: Array, config: OnsetConfig, grammar: Grammar, data: DataSets) -> tuple[Any, Any, int]:
     """The labels of training and held-out sequences, None where there are none, and how many there are of them."""
-    level, sets, size = config.labels.label_level, config.sets, config.size
+    level, sets, size, places = config.labels.label_level, config.sets, config.size, config.places
     match config.labels.labels:
         case "level":
             return data.train_levels[level], data.held_out_levels[level], grammar.symbols[level]
@@ -343,9 +363,9 @@ def _labels(key: Array, config: OnsetConfig, grammar: Grammar, data: DataSets) -
             number, nodes = grammar.symbols[level], grammar.branching**level
             of_train, of_held_out = (key_for(key, name) for name in ("train", "held-out"))
             train = jax.random.randint(of_train, (sets, size, nodes), 0, number)
-            return train, jax.random.randint(of_held_out, (len(data.held_out), nodes), 0, number), number
+            return train[:, places], jax.random.randint(of_held_out, (len(data.held_out), nodes), 0, number), number
         case "unique":
-            return jnp.broadcast_to(jnp.arange(size)[:, None], (sets, size, 1)), None, size
+            return jnp.broadcast_to(jnp.asarray(places)[:, None], (sets, size, 1)), None, size
     return None, None, 0
 
 
