@@ -134,7 +134,7 @@ PRIVATE = {
     "laptop": OnsetConfig(
         canaries=500,
         train=TrainConfig(
-            steps=1000, batch=500, first_checkpoint=10, privacy=PrivacyConfig(clip_each=1.0, epsilon=8.0)
+            steps=200, batch=500, first_checkpoint=10, privacy=PrivacyConfig(clip_each=1.0, epsilon=8.0)
         ),
     ),
 }
