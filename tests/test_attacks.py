@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +67,7 @@ def test_a_baseline_takes_off_how_hard_a_sequence_is():
 @pytest.mark.parametrize("number", [2, 4, 32])
 def test_a_variance_of_its_own_costs_where_references_are_few(number):
     """In standard deviations of R references the score follows Student's law, of members the noncentral one."""
-    spread = np.where(np.arange(2 * N) % 2, 0.5, 2.0)
+    spread: Any = np.where(np.arange(2 * N) % 2, 0.5, 2.0)
     own, references, _ = statistics(number, spread)
     score, wider = likelihood_ratio(own, references), np.sqrt(1 + 1 / number)
     for share in (0.01, 0.1):
@@ -139,7 +140,7 @@ def test_losses_are_those_of_leaves_as_they_are_masked():
 def test_votes_are_the_share_of_pairs(gains):
     counts, weights = (1, 2, 5), np.array([6, 3, 2]) / 11
     shares = [float(gains[0] > 0), float(sum(gains[:2]) > 0)]
-    shares.append(np.mean([a + b > 0 for a, b in itertools.combinations(gains, 2)]))
+    shares.append(float(np.mean([a + b > 0 for a, b in itertools.combinations(gains, 2)])))
     found = subset_votes(np.zeros((1, 5)), np.array([gains], float), counts)
     np.testing.assert_allclose(found, [weights @ shares])
 

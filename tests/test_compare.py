@@ -171,7 +171,8 @@ def on_symbols(checkpoints, sets, **options):
     return compare(checkpoints, SETS[:sets], TOKENS, process=PROCESS, noise=(0.15, 0.3), key=KEY, **options)
 
 
-@pytest.mark.parametrize("sets", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sets", [2, 3])
 def test_an_exact_denoiser_has_no_error_at_any_height(sets):
     """The others' shows where it lies, however many there are."""
     found = on_symbols({1: sets * [exact], 2: sets * [uniform]}, sets, grammar=GRAMMAR).curves

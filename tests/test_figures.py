@@ -23,6 +23,7 @@ from figures.__main__ import main as draw_all
 from hierdiff import called
 from hierdiff.pictures import album, command, style
 from hierdiff.pictures.records import (
+    ATTRIBUTION,
     LABELS,
     LARGE,
     MIDDLE,
@@ -119,6 +120,7 @@ GUIDED = {
 FIGURES = command.albums(QUESTIONS)
 STOPS = Need(STOPPING, STOPPING)
 THREE = Need(PROCESSES, PROCESSES)
+ATTRIBUTED, SCORED = Need(ATTRIBUTION, ATTRIBUTION), ("loss of a sequence", "data-dependent part")
 
 MADE = {"command": "python -m experiments.made", "commit": "0123"}
 
@@ -188,6 +190,22 @@ def records(tmp_path_factory):
         {"process": folder.name, "folder": folder.name, "noise": 0.15, "bits": 20.0, **minima} for folder in three
     ]
     record.write_json(records.file(THREE), {"landmarks": landmarks, **MADE})
+    scores = [
+        {"method": method, "share": share, "kind": kind, "step": step, "value": rng.uniform(), "error": 0.1}
+        for method in ("one", "another")
+        for share in (0.5, 0.1)
+        for kind in SCORED
+        for step in STEPS
+    ]
+    shared = [
+        {"method": method, "height": height, "step": step, "value": rng.uniform(), "error": 0.1}
+        for method in ("metagradient", "retrained")
+        for height in HEIGHTS
+        for step in STEPS
+    ]
+    records.file(ATTRIBUTED).parent.mkdir()
+    told = {"read_at": {"turning point": 100, "end": 1000}, "scores": scores, "shared": shared}
+    record.write_json(records.file(ATTRIBUTED), told | MADE)
     return records
 
 
@@ -338,6 +356,21 @@ def test_stopping(records):
         for rule, bars in zip(stopping.RULES, axes.containers, strict=True):
             rows = [row for row in content["rows"] if row["rule"] == rule]
             same(bars.lines[0], [row[cost]["mean"] for row in rows])
+
+
+def test_attribution(records):
+    content, axes = record.read_json(records.file(ATTRIBUTED)), drawn("attribution", records)
+    for panel, share, kind in zip(axes, (0.5, 0.1, 0.5), (SCORED[0], *SCORED), strict=False):
+        for bars, method in zip(panel.containers, ("one", "another"), strict=True):
+            rows = [
+                row for row in content["scores"] if (row["method"], row["share"], row["kind"]) == (method, share, kind)
+            ]
+            same(bars.lines[0], [row["value"] for row in rows], STEPS)
+    # A quarter of the turning point's step is nearest to 10.
+    drawn_at = [(step, method) for step in (10, 100, 1000) for method in ("metagradient", "retrained")]
+    for bars, at in zip(axes[3].containers, drawn_at, strict=True):
+        rows = [row for row in content["shared"] if (row["step"], row["method"]) == at]
+        np.testing.assert_allclose(bars.lines[0].get_ydata(), [1e3 * row["value"] for row in rows])
 
 
 def test_three_noises_beside_each_other(records):
@@ -556,7 +589,7 @@ def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
         elif entry.of == "runs":
             point = config.own.points(config.training)[options.job]
             configs[options.out / point.name] = point.config
-        else:
+        elif entry.of == "run":
             Both(training=configs[options.run], own=config)
     swept = [config for folder, config in configs.items() if folder.parent.name.startswith("sweep-")]
     epochs = {config.size: config.train.steps * config.train.batch / config.size for config in swept}

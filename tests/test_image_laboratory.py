@@ -134,6 +134,7 @@ def sampled(planted, params):
     return results, samples.SAMPLES.statistics(of_run, results)
 
 
+@pytest.mark.slow
 def test_a_memorizer_has_slope_one_and_copies(world):
     """What is measured of it is what plain computations make of the same inputs."""
     train = world.train

@@ -64,6 +64,7 @@ def test_copies_are_compared_where_the_bound_has_the_same_excess():
         assert other["more"]["mean"] < -0.6 * one["copies"]["mean"]
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_and_tell_a_difference():
     def found(copies, seed):
         return planted(64 / STEPS, copies, seed, noise=0.3)

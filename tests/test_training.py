@@ -323,7 +323,9 @@ def test_the_optimizer_is_the_one_that_is_named(monkeypatch):
 def test_an_optimizer_that_is_not_there_is_refused_in_one_sentence(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["--preset", "smoke", "--optimizer", "adagrad"])
-    assert capsys.readouterr().err.startswith("error: --optimizer: got adagrad, needs one of adam, adamw, sgd (")
+    assert capsys.readouterr().err.startswith(
+        "error: --optimizer: got adagrad, needs one of adam, adamw, sgd, smooth_adam ("
+    )
 
 
 def test_the_papers_learning_rate():

@@ -31,7 +31,7 @@ def test_products_of_neighbourhoods_are_convolutions(layer, shape, strides, tran
     np.testing.assert_allclose(ours(x), theirs(x), atol=1e-5)
 
 
-@pytest.mark.parametrize(("sizes", "channels"), [((8,), 1), ((8, 3), 3)])
+@pytest.mark.parametrize(("sizes", "channels"), [((8,), 1), pytest.param((8, 3), 3, marks=pytest.mark.slow)])
 def test_the_output_depends_on_every_pixel_and_channel_and_on_time(sizes, channels):
     network = CONFIG.build(*sizes)
     noise = jax.jit(lambda params, x, t: network.forward(params, x, t, None))

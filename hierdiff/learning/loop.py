@@ -134,6 +134,21 @@ def batch_gradient(losses: Losses, config: TrainConfig, levels: int) -> Gradient
     return gradient
 
 
+def make_step(
+    gradient_of: Gradient, transformation: optax.GradientTransformation
+) -> Callable[..., tuple[Array, Any, optax.OptState]]:
+    """`(params, optimizer_state, data, key, i) -> (loss, params, optimizer_state)`: step i of one network, from 0."""
+
+    def step(params, optimizer_state, data, key, i):
+        value, gradient = gradient_of(params, data, key, i)
+        # optax raises a float to the power of the integer step.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, optimizer_state = transformation.update(gradient, optimizer_state, params)
+        return value, cast(nnx.State, optax.apply_updates(params, updates)), optimizer_state
+
+    return step
+
+
 @dataclasses.dataclass(frozen=True)
 class Training:
     """An ensemble in training: how it is trained, on what, and its state.
@@ -178,13 +193,11 @@ def make_training(
     else:
         gradient_of = batch_gradient(losses, config, levels)
 
+    step_of = make_step(gradient_of, transformation)
+
     def advance_one(state, data, key, first, until):
         def step(i, state):
-            value, gradient = gradient_of(state.params, data, key, i)
-            # optax raises a float to the power of the integer step.
-            with jax.numpy_dtype_promotion("standard"):
-                updates, optimizer_state = transformation.update(gradient, state.optimizer, state.params)
-            params = cast(nnx.State, optax.apply_updates(state.params, updates))
+            value, params, optimizer_state = step_of(state.params, state.optimizer, data, key, i)
             kept = (i / (i + 1)) ** decay_power
             average = jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, state.average, params)
             failed = (state.failed_at < 0) & ~jnp.isfinite(value)

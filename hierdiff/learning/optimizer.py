@@ -1,6 +1,7 @@
 """The optimizer, its learning rate, and the power of the weights' average."""
 
 import pkgutil
+from typing import Any
 
 import numpy as np
 import optax
@@ -25,6 +26,15 @@ def optimizer(config: TrainConfig, size: int) -> optax.GradientTransformation:
     if config.clip:
         made = optax.chain(optax.clip_by_global_norm(config.clip), made)
     return made
+
+
+# What is added to the mean square of a gradient.
+SMOOTH = 1e-8
+
+
+def smooth_adam(rate: Any) -> optax.GradientTransformation:
+    """Adam with eps_root above zero: its square root has a derivative at zero, so that a training has one too."""
+    return optax.adam(rate, eps_root=SMOOTH)
 
 
 def learning_rate(config: TrainConfig, size: int) -> optax.Schedule:

@@ -9,7 +9,12 @@ import numpy as np
 from hierdiff.errors import COUNTED, Options, option, require
 
 # The optimizers, by the names of their options: a function of the learning rate, or where it is found.
-OPTIMIZERS: dict[str, Any] = {"adam": "optax.adam", "adamw": "optax.adamw", "sgd": "optax.sgd"}
+OPTIMIZERS: dict[str, Any] = {
+    "adam": "optax.adam",
+    "adamw": "optax.adamw",
+    "sgd": "optax.sgd",
+    "smooth_adam": "hierdiff.learning.optimizer.smooth_adam",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -159,6 +159,8 @@ def independent_jobs(records: Records) -> list[str]:
         for name, entry in known:
             if entry.of == "training":
                 yield chain(MIDDLE if name == ONSET else name)
+            elif entry.of == "nothing" and entry.pictures:
+                yield [records.job(Need(name, name))[0]]
             elif entry.of == "runs":
                 for number in range(len(records.points(name))):
                     alone = [records.job_of(name, number)[0]]

@@ -65,4 +65,4 @@ def attacks(records: Records, left: Axes, *rates: Axes) -> None:
             axes.axhline(share, color="0.5", linewidth=0.8)
             axes.set(yscale="log", ylim=(share / 3, None))
             style.over_training(axes, records.summary(), None, ylabel=f"true positives at {100 * share:g}% false ones")
-    style.legend_above([left, *rates], ncols=4, above=1.0)
+    style.legend_above([rates[0], left, rates[1]], ncols=4, above=1.0)

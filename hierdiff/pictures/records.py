@@ -14,7 +14,7 @@ from hierdiff.runs.sweep import Point
 
 SMALL, MIDDLE, LARGE = SIZES = ("small", "middle", "large")
 ONSET, SWEEP, STOPPING, PROCESSES, IMAGES, SAMPLES = "onset", "sweep", "stopping", "processes", "images", "samples"
-LABELS, GUIDANCE, REMEDIES = "labels", "guidance", "remedies"
+LABELS, GUIDANCE, REMEDIES, ATTRIBUTION = "labels", "guidance", "remedies", "attribution"
 # What some commands are told beside the preset.
 OPTIONS = {(STOPPING, "laptop"): ("--sets", "2"), (IMAGES, "paper"): ("--data-dir", "CelebA/img_align_celeba")}
 
@@ -89,11 +89,15 @@ class Records(NamedTuple):
             return self.folder / f"{self.preset}-0"
         if run in SIZES:
             return self.run(SWEEP) / self.points(SWEEP)[self.number(run)].name
-        return self.folder / (f"{run}-{self.preset}" if self.of_runs(run) else f"{run}-{self.preset}-0")
+        return self.folder / (f"{run}-{self.preset}" if self.apart(run) else f"{run}-{self.preset}-0")
 
     def of_runs(self, question: str) -> bool:
         """Whether a question makes several runs, in its folder."""
         return self.registry[question].of == "runs"
+
+    def apart(self, question: str) -> bool:
+        """Whether what a question finds belongs to no one run: it makes several, or goes on from nothing."""
+        return self.of_runs(question) or self.registry[question].of == "nothing"
 
     def read(self, question: str, run: str = MIDDLE) -> Any:
         """What a question found in a run, means and their errors, or in several runs that it made."""
@@ -110,14 +114,14 @@ class Records(NamedTuple):
         }
 
     def file(self, need: Need) -> Path:
-        of_run = f"{need.question}.json" if self.of_runs(need.question) else "curves.nc"
+        of_run = f"{need.question}.json" if self.apart(need.question) else "curves.nc"
         return self.run(need.run) / (of_run if need == need.trained else f"{need.question}.curves.nc")
 
     def there(self, need: Need) -> bool:
         """Whether a record is there: of a run, the summary is written last, and what a question adds to it last."""
         if not self.file(need).exists():
             return False
-        if self.of_runs(need.question):
+        if self.apart(need.question):
             return True
         return (self.run(need.run) / "summary.json").exists() and (
             need == need.trained or need.question in self.summary(need.run)

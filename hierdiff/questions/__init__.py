@@ -15,6 +15,7 @@ from hierdiff.learning.network import TransformerConfig, TreeConfig, UNetConfig
 from hierdiff.learning.train_config import PrivacyConfig, TrainConfig
 from hierdiff.questions.configs import (
     AskedOfRun,
+    AttributionConfig,
     AuditConfig,
     BenchmarkConfig,
     Both,
@@ -54,8 +55,8 @@ class Entry:
 
     It goes on from nothing; or is a `training`, of a world, named by `MODULE:CLASS`, after which other questions are
     asked, `then`; or goes on from a `run` of a `training`, or from several `runs` that it makes, the sweep that its
-    config is. `pictures` are the names of its figures, functions in the module `album`, and `minutes` what it takes on
-    two cores.
+    config is. A training, and what `plans`, can say what it will cost. `pictures` are the names of its figures,
+    functions in the module `album`, and `minutes` what it takes on two cores.
     """
 
     module: str
@@ -65,6 +66,7 @@ class Entry:
     world: str = ""
     then: tuple[str, ...] = ()
     training: str = "onset"
+    plans: bool = False
     pictures: tuple[str, ...] = ()
     album: str = ""
     minutes: float = 0.0
@@ -412,6 +414,41 @@ QUESTIONS: dict[str, Entry] = {
         of="run",
         training="images",
         pictures=("image_samples",),
+    ),
+    "attribution": Entry(
+        module="hierdiff.questions.attribution",
+        asks="Which training sequences make what a network shows? And which method tells it, judged by networks that "
+        "are retrained without some of them.",
+        presets={
+            "smoke": AttributionConfig(
+                size=64,
+                steps=100,
+                batch=32,
+                checkpoints=4,
+                held_out=100,
+                targets=6,
+                draws=8,
+                subsets=20,
+                left_out=(0.5, 0.1, 0.02),
+                alone=9,
+                projections=128,
+                grammar=GrammarConfig(depth=2),
+                network=TreeConfig(width=16),
+            ),
+            "laptop": AttributionConfig(network=TreeConfig(width=24)),
+            "paper": AttributionConfig(
+                size=1000,
+                steps=10_000,
+                batch=128,
+                held_out=800,
+                targets=100,
+                grammar=GrammarConfig(),
+                network=TreeConfig(width=48),
+            ),
+        },
+        plans=True,
+        pictures=("attribution",),
+        minutes=5.0,
     ),
     "data": Entry(
         module="hierdiff.questions.data",

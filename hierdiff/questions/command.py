@@ -213,5 +213,6 @@ def add_folders(name: str, entry: Entry, parser: Parser, argv: list[str] | None)
     if entry.of == "training":
         meaning = "go on with a run that was left (auto: if there is one; never: start anew, and discard it)"
         parser.add_choice("--resume", ("auto", "never", "must"), meaning, default="auto")
+    if entry.of == "training" or entry.plans:
         parser.add_argument("--plan", action="store_true", help="say what the run will cost, and do not carry it out")
     return folder

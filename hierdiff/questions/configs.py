@@ -3,8 +3,10 @@
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-from hierdiff.errors import COUNTED, Options, option, require
+from hierdiff.errors import COUNTED, Options, kind, option, require
 from hierdiff.grammar_config import GrammarConfig
+from hierdiff.learning.network import NETWORKS, NetworkConfig, TreeConfig
+from hierdiff.learning.train_config import TrainConfig
 from hierdiff.noising import PROCESSES
 from hierdiff.noising.levels import MOST_LEVELS, SHARE, noise_level, require_levels
 from hierdiff.runs.options import rebuild
@@ -14,6 +16,7 @@ from hierdiff.worlds.run_config import (
     MANY,
     SEED,
     ImageConfig,
+    MeasureConfig,
     OnsetConfig,
     SamplesConfig,
     require_noise_levels,
@@ -313,7 +316,7 @@ class RemediesConfig(MakesRuns):
             "weight-decay=3",
             "dropout=0.1,0.3",
             "learning-rate=0.0003",
-            "batch=32",
+            "batch=512",
             "noise-draws=100",
             "clip-each,epsilon,batch,steps=1:2:300:200,1:8:300:200,1:32:300:200",
         ),
@@ -347,6 +350,65 @@ class OtherConfig(Options):
     features: int = option(800, "random features", least=1, most=100_000)
     noise: float = option(0.15, "noise level t/T", **SHARE)
     images: ImageConfig = dataclasses.field(default_factory=lambda: ImageConfig(side=8))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttributionConfig(Options):
+    """Attribution."""
+
+    seed: int = option(0, "seed of the grammar, the data, the networks and the noise", **SEED)
+    size: int = option(256, "sequences in the training set (P)", least=2, most=MANY)
+    steps: int = option(
+        1000,
+        "training steps; the derivative needs least where they have a divisor near their root",
+        least=4,
+        most=COUNTED,
+    )
+    batch: int = option(64, "sequences in a batch, drawn with replacement", least=1, most=1_000_000)
+    learning_rate: float = option(1e-3, "the learning rate of Adam, whose eps_root is above zero", above=0, below=1)
+    checkpoints: int = option(8, "checkpoints at which all is measured, spaced evenly in log(step)", least=3, most=1000)
+    held_out: int = option(200, "held-out sequences on which the heights are measured", least=2 * GROUPS, most=MANY)
+    targets: int = option(20, "held-out sequences whose losses are attributed", least=2, most=MANY)
+    draws: int = option(16, "draws of the noise in each loss that is attributed or attributed to", least=1, most=10_000)
+    noise: float = option(0.15, "noise level t/T at which the heights are measured", **SHARE)
+    left_out: tuple[float, ...] = option(
+        (0.5, 0.1, 0.01), "shares of the training set that retrained networks are not shown", above=0, below=1
+    )
+    subsets: int = option(
+        100, "networks that are retrained without the first share; without each other, half as many", least=6, most=MANY
+    )
+    alone: int = option(18, "high-scored sequences, each of which is left out alone", least=2, most=MANY)
+    projections: int = option(512, "random projections of the gradients, for TRAK", least=1, most=1_000_000)
+    grammar: GrammarConfig = dataclasses.field(default_factory=lambda: GrammarConfig(depth=3))
+    network: NetworkConfig = kind(TreeConfig, NETWORKS, "architecture")
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_levels("noise", (self.noise,), self.training.noise_levels)
+        require(self.targets <= self.held_out, "targets", self.targets, f"at most held_out, {self.held_out}")
+        require(self.alone <= self.size, "alone", self.alone, f"at most the size of the training set, {self.size}")
+        for share in self.left_out:
+            need = f"a share that leaves out at least one of {self.size} sequences, and not all"
+            require(1 <= round(share * self.size) < self.size, "left_out", share, need)
+
+    @property
+    def training(self) -> OnsetConfig:
+        """Two networks on disjoint sets, of which the first is retrained."""
+        return OnsetConfig(
+            seed=self.seed,
+            sets=2,
+            size=self.size,
+            grammar=self.grammar,
+            network=self.network,
+            train=TrainConfig(
+                steps=self.steps,
+                batch=self.batch,
+                learning_rate=self.learning_rate,
+                optimizer="smooth_adam",
+                first_checkpoint=1,
+            ),
+            measure=MeasureConfig(held_out=self.held_out, noise=(self.noise,), onset_noise=self.noise),
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

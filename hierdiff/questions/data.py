@@ -81,8 +81,8 @@ def answer(config: DataConfig, options: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def in_folder(folder: Path, config: DataConfig) -> Iterator[None]:
-    """Hold a folder as that of these data, begun or not.
+def in_folder(folder: Path, config: Any) -> Iterator[None]:
+    """Hold a folder as that of what `config` stands for, begun or not.
 
     Raises:
       ValueError: it holds something else, or another process writes it.

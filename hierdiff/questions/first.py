@@ -27,6 +27,7 @@ from hierdiff.questions.snapshots import Answer, Question, Work
 from hierdiff.statistics.groups import GROUPS
 from hierdiff.statistics.landmarks import Landmark, crossing, first_significant
 from hierdiff.statistics.laws import Law, Reading, power_law
+from hierdiff.statistics.ranks import standard_ranks
 from hierdiff.statistics.replicates import Statistics, resampling
 from hierdiff.statistics.words import NOT_ESTIMATED, aligned, around, column, interval, lines_over, since
 from hierdiff.worlds.finished import Run, label_steps
@@ -116,7 +117,7 @@ def means(run: Run, results: xr.Dataset) -> Statistics:
     def of(kept: np.ndarray) -> xr.Dataset:
         memory = memorization(by_set[:, kept][:, :, kept])
         mean, halves = memory.mean(2), standard_ranks(memory[..., once])
-        agree = (halves[:, :, 0] * halves[:, :, 1]).sum(-1).mean(-1)
+        agree = (halves[:, :, 0] * halves[:, :, 1]).mean((1, 2))
         found: dict[str, Any] = {
             "memory": (["step"], mean[..., once].mean((1, 2))),
             # Of the mean of both halves (Spearman and Brown).
@@ -125,7 +126,7 @@ def means(run: Run, results: xr.Dataset) -> Statistics:
         of_step = standard_ranks(mean[..., once])
         for name, of_set in ranks.items():
             dims = ["step", "height"] if of_set.ndim == 3 else ["step"]
-            found[name] = dims, np.einsum("skn,k...n->s...", of_step, of_set[kept]) / len(kept)
+            found[name] = dims, np.einsum("skn,k...n->s...", of_step, of_set[kept]) / of_step[0].size
         if len(repeat) > 1:
             often = np.array([results["copies"].values[kept] == number for number in repeat])
             with np.errstate(invalid="ignore"):
@@ -148,14 +149,6 @@ def memorization(by_set: Float[np.ndarray, "step set set half n"]) -> Float[np.n
     """Of losses of the networks on each set, on members of each: those of all others above those of the own set."""
     own = np.moveaxis(np.diagonal(by_set, axis1=1, axis2=2), -1, 1)
     return (by_set.sum(1) - own) / (by_set.shape[1] - 1) - own
-
-
-def standard_ranks(x: Float[np.ndarray, "*shape n"]) -> Float[np.ndarray, "*shape n"]:
-    """Ranks whose products sum to Spearman's correlation; nan where all are alike."""
-    ranks = rankdata(x, axis=-1)
-    ranks -= ranks.mean(-1, keepdims=True)
-    norm = np.sqrt(np.square(ranks).sum(-1, keepdims=True))
-    return ranks / np.where(norm > 0, norm, np.nan)
 
 
 def most_memorized(
