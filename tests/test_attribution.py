@@ -230,7 +230,7 @@ def test_retrained_networks_are_the_first_one_but_for_what_is_left_out(planted):
 @pytest.mark.slow
 def test_what_is_said_of_it(planted):
     results, _, _ = planted
-    found = summarise(results, CONFIG)
+    found = summarise(results)
     at_end = [row for row in found["scores"] if (row["share"], row["step"], row["kind"]) == (0.5, 36, question.LOSS)]
     scores = {row["method"]: row["value"] for row in at_end}
     assert scores[METAGRADIENT] > 0.7
