@@ -230,21 +230,19 @@ def test_retrained_networks_are_the_first_one_but_for_what_is_left_out(planted):
 @pytest.mark.slow
 def test_what_is_said_of_it(planted):
     results, _, _ = planted
-    found = summarise(results, CONFIG)
-    [score] = [
-        row["value"]
-        for row in found["scores"]
-        if (row["method"], row["share"], row["step"], row["kind"]) == (METAGRADIENT, 0.5, 36, question.LOSS)
-    ]
-    assert score > 0.7
+    found = summarise(results)
+    at_end = [row for row in found["scores"] if (row["share"], row["step"], row["kind"]) == (0.5, 36, question.LOSS)]
+    scores = {row["method"]: row["value"] for row in at_end}
+    assert scores[METAGRADIENT] > 0.7
+    best = max(scores, key=lambda method: scores[method])
     lines, said = table(found), sentence(found)
     assert sum(METAGRADIENT in line for line in lines) >= 4
-    assert "at step 36, the end, by metagradient" in said
+    assert f"end, by {best}, score {scores[best]:.2f} (" in said
     assert said.endswith("changes at every checkpoint.")
 
 
 @pytest.mark.slow
-def test_what_is_gone_on_with_gives_the_same_numbers(planted, tmp_path, monkeypatch):
+def test_what_is_gone_on_with_gives_the_same_numbers(planted, tmp_path):
     results, folder, world = planted
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     pieces = sorted((tmp_path / "attribution.pieces").glob("*.npz"))

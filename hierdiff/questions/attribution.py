@@ -59,7 +59,7 @@ def answer(config: AttributionConfig, options: argparse.Namespace) -> None:
             results = measure(config, Sequences.set_up(config.training), options.out)
             record.write_results(file, results.assign_attrs(record.origin(config)))
         results = record.read_results(file)
-        found = summarise(results, config)
+        found = summarise(results)
         record.write_results(options.out / "attribution.curves.nc", curves_of(found).assign_attrs(results.attrs))
         leave(options.out / "attribution.json", config, table(found), sentence(found), **found)
         shutil.rmtree(options.out / "attribution.pieces", ignore_errors=True)
@@ -142,6 +142,7 @@ def label(
             "excess": ("step", experiment.excess),
         },
         {
+            # Not `method`, which xarray takes for something else.
             "source": list(METHODS),
             "step": [place.step for place in experiment.places],
             "quantity": [f"sequence {i}" for i in range(config.targets)] + [f"height {h}" for h in heights],
@@ -152,7 +153,7 @@ def label(
     )
 
 
-def summarise(results: xr.Dataset, config: AttributionConfig) -> dict[str, Any]:
+def summarise(results: xr.Dataset) -> dict[str, Any]:
     """What is said of the scores and the retrained networks: rows of numbers, each with its standard error."""
     steps = np.array(steps_of(results))
     found = locate_onset(steps, results.split), locate_minimum(steps, results.excess)
@@ -232,7 +233,7 @@ def by_shared_block(results: xr.Dataset) -> list[dict[str, Any]]:
     losses = results.isel(quantity=results.kind.values == LOSS, subset=most)
     weight, truth = losses.weight.values, losses.truth.transpose("step", "quantity", "subset").values
     varied = weight - weight.mean(0)
-    slopes = truth @ varied / np.maximum(np.square(varied).sum(0), 1)
+    slopes = truth @ varied / np.maximum(np.square(varied).sum(0), np.finfo(float).tiny)
     lowers = {METAGRADIENT: -losses.score.sel(source=METAGRADIENT).values, RETRAINED: -slopes}
     for (source, x), height in itertools.product(lowers.items(), np.unique(shared)):
         pairs = shared == height
