@@ -23,12 +23,13 @@ def remedies(records: Records, *panels: Axes) -> None:
     """What is given away against exact excess loss, along the training with each remedy: the lower left is best.
 
     Ours; no figure of the paper. Means over grammars; markers, where stopping rules stop the plain run. Below, how much
-    less (or more) each remedy gives away than the plain run where their excess loss first falls to the same level, with
-    95% intervals of the differences, paired by grammar.
+    less (or more) each remedy gives away than the plain run where their excess loss first falls to the same level, if
+    it does, with 95% intervals of the differences, paired by grammar.
     """
     found = records.read(REMEDIES, REMEDIES)
     above, below = panels[: len(GIVEN)], panels[len(GIVEN) :]
-    names = [curve["remedy"] for curve in found["curves"]]
+    beside = [row for row in found["rows"] if row["differences"] and row["reached"] > 1]
+    names = list(dict.fromkeys(row["remedy"] for row in beside))
     levels = sorted({row["excess"] for row in found["rows"]}, reverse=True)
     looks = [
         ("k", "-", 1.8),
@@ -43,7 +44,7 @@ def remedies(records: Records, *panels: Axes) -> None:
             x, y = (np.array([row[key]["mean"]], float) for key in (EXCESS, cost))
             axes.plot(x, y, marker, mfc="w", mec="k", ms=4, label=row["rule"], zorder=4)
     for (number, level), (axes, cost) in itertools.product(enumerate(levels), zip(below, GIVEN, strict=True)):
-        rows = [row for row in found["rows"] if row["excess"] == level and row["differences"]]
+        rows = [row for row in beside if row["excess"] == level]
         means, halves = (
             np.array([row["differences"][cost][key] for row in rows], float) for key in ("mean", "half_width")
         )
@@ -53,7 +54,7 @@ def remedies(records: Records, *panels: Axes) -> None:
         axes.set(xlabel="excess loss  [nats / sequence]", ylabel=words, xlim=(None, 1.5 * levels[0]))
         axes.autoscale_view()
         under.axvline(0, color="0.7", lw=0.8, zorder=0)
-        under.set(xlabel=f"{words}: remedy - plain", yticks=range(1, len(names)), ylim=(len(names) - 0.4, 0.4))
-        under.set_yticklabels(names[1:] if under is below[0] else [])
+        under.set(xlabel=f"{words}: remedy - plain", yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5))
+        under.set_yticklabels(names if under is below[0] else [])
     above[1].figure.legend(*above[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     below[0].legend()

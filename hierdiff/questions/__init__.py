@@ -133,9 +133,7 @@ PRIVATE = {
     ),
     "laptop": OnsetConfig(
         canaries=500,
-        train=TrainConfig(
-            steps=200, batch=500, first_checkpoint=10, privacy=PrivacyConfig(clip_each=1.0, epsilon=8.0)
-        ),
+        train=TrainConfig(steps=200, batch=500, first_checkpoint=10, privacy=PrivacyConfig(clip_each=1.0, epsilon=8.0)),
     ),
 }
 LABELS = LabelConfig(labels="level", label_drop=0.2)
