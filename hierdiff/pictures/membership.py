@@ -61,7 +61,12 @@ def attacks(records: Records, left: Axes, *rates: Axes) -> None:
     # Older records have one rate.
     if "false_positives" in attack.dims:
         for axes, share in zip(rates, attack.false_positives.values, strict=True):
-            style.curves(axes, attack.sel(false_positives=share), "true_positives", "attack", str, colours, marker=".")
+            here = attack.sel(false_positives=share)
+            # Of too few others there is none.
+            if not here.true_positives.notnull().any():
+                axes.set_visible(False)
+                continue
+            style.curves(axes, here, "true_positives", "attack", str, colours, marker=".")
             axes.axhline(share, color="0.5", linewidth=0.8)
             axes.set(yscale="log", ylim=(share / 3, None))
             style.over_training(axes, records.summary(), None, ylabel=f"true positives at {100 * share:g}% false ones")

@@ -22,9 +22,9 @@ MARKERS = "o^sDvP"
 def remedies(records: Records, *panels: Axes) -> None:
     """What is given away against exact excess loss, along the training with each remedy: the lower left is best.
 
-    Ours; no figure of the paper. Means over grammars; markers, where stopping rules stop the plain run. Below, how much
-    less (or more) each remedy gives away than the plain run where their excess loss first falls to the same level, if
-    it does, with 95% intervals of the differences, paired by grammar.
+    Ours; no figure of the paper. Means over grammars, of remedies that come so far; markers, where stopping rules stop
+    the plain run. Below, how much less (or more) each remedy gives away than the plain run where their excess loss
+    first falls to the same level, if it does, with 95% intervals of the differences, paired by grammar.
     """
     found = records.read(REMEDIES, REMEDIES)
     above, below = panels[: len(GIVEN)], panels[len(GIVEN) :]
@@ -35,7 +35,9 @@ def remedies(records: Records, *panels: Axes) -> None:
         ("k", "-", 1.8),
         *((colour, line, 1.0) for line, colour in itertools.product(("-", "--"), [f"C{i}" for i in range(8)])),
     ]
-    for curve, (colour, line, width) in zip(found["curves"], itertools.cycle(looks), strict=False):
+    lowest = min(min(curve[EXCESS]) for curve in found["curves"])
+    seen = [curve for curve in found["curves"] if min(curve[EXCESS]) < 1.5 * levels[0]]
+    for curve, (colour, line, width) in zip(seen, itertools.cycle(looks), strict=False):
         for axes, cost in zip(above, GIVEN, strict=True):
             x, y = (np.array(curve[key], float) for key in (EXCESS, cost))
             axes.plot(x, y, color=colour, ls=line, lw=width, label=curve["remedy"])
@@ -51,10 +53,9 @@ def remedies(records: Records, *panels: Axes) -> None:
         places = [names.index(row["remedy"]) + 0.2 * (number - 1) for row in rows]
         axes.errorbar(means, places, xerr=halves, fmt="o", color=f"C{number}", label=f"at {level:g} nats", capsize=1.5)
     for (axes, under), words in zip(zip(above, below, strict=True), GIVEN.values(), strict=True):
-        axes.set(xlabel="excess loss  [nats / sequence]", ylabel=words, xlim=(None, 1.5 * levels[0]))
-        axes.autoscale_view()
+        axes.set(xlabel="excess loss  [nats]", ylabel=words, xlim=(0.8 * lowest, 1.5 * levels[0]))
         under.axvline(0, color="0.7", lw=0.8, zorder=0)
-        under.set(xlabel=f"{words}: remedy - plain", yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5))
+        under.set(xlabel=f"{words.split(',')[0]}, minus plain", yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5))
         under.set_yticklabels(names if under is below[0] else [])
-    above[1].figure.legend(*above[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    below[0].legend()
+    above[1].figure.legend(*above[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    below[0].legend(loc="upper left")
