@@ -136,7 +136,7 @@ def test_help_shows_meaning_range_and_default(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "--steps int training steps: an integer from 2 to 2,147,483,647 (default: 10000)" in text
     assert "a number from 0.001 to below 0.28 (default: 0.1)" in text
-    assert "--optimizer {adam,adamw,sgd} what follows the gradient (default: adam)" in text
+    assert "--optimizer {adam,adamw,sgd,smooth_adam} what follows the gradient (default: adam)" in text
     assert "(default: None)" not in text
 
 
