@@ -1,4 +1,4 @@
-"""Does what networks have of their data reach what they generate? They are measured where they go themselves.
+"""Do networks lean where they go themselves? They are measured on what they make of noise in reverse diffusion.
 
 python -m experiments.trajectories --run runs/laptop-0
 """

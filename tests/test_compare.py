@@ -189,7 +189,7 @@ def test_an_exact_denoiser_has_no_error_at_any_height(sets):
     np.testing.assert_allclose(of_uniform.loss, 4 * np.log(3), rtol=1e-5)
 
 
-@pytest.mark.parametrize("sets", [2, 3])
+@pytest.mark.parametrize("sets", [pytest.param(2, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("grammar", [None, GRAMMAR], ids=["no grammar", "grammar"])
 def test_memorizers_of_symbols_have_slope_one(sets, grammar):
     memories = [of_sequences(train, np.zeros(len(train))) for train in SETS[:sets]]

@@ -186,6 +186,7 @@ def test_what_only_the_branch_with_labels_knows_is_found_with_labels(known):
         assert float(curves.area.isel(step=-1).sel(attack="conditional")) > 0.7
 
 
+@pytest.mark.slow
 def test_without_true_labels_there_are_two_attacks():
     """Random labels have no exact loss; the symbols of a level are those that networks were told."""
     grammar = GrammarConfig(depth=2, vocab=5, rules=4)

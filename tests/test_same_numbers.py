@@ -87,7 +87,7 @@ OF_A_RUN = [name for name, entry in QUESTIONS.items() if entry.of == "run" and e
 def test_networks_whose_data_would_be_drawn_otherwise_are_asked_nothing_and_not_gone_on_with(before, capsys):
     """Their grammar would be another; the sentence says which command makes the run anew."""
     words = "this one is older, and made anew by python -m experiments.onset --preset smoke --steps 200"
-    fitting = {question: ["--targets", "100"] for question in ("losses", "membership")}
+    fitting = {question: ["--targets", "100"] for question in ("losses", "membership", "first")}
     assert "membership" in OF_A_RUN
     for question in OF_A_RUN:
         assert words in refused(capsys, question, [*fitting.get(question, []), "--run", str(before)])

@@ -298,8 +298,8 @@ QUESTIONS: dict[str, Entry] = {
     ),
     "trajectories": Entry(
         module="hierdiff.questions.trajectories:TRAJECTORIES",
-        asks="Does what networks have of their data reach what they generate? They are measured where they go "
-        "themselves in reverse diffusion, beside held-out sequences.",
+        asks="Do networks lean where they go themselves? They are measured on what they make of noise in reverse "
+        "diffusion, beside held-out sequences.",
         presets={
             "smoke": TrajectoriesConfig(sequences=100, levels=(0.15, 0.3), reverse_steps=10),
             "laptop": TrajectoriesConfig(),
