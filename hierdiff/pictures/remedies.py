@@ -57,5 +57,6 @@ def remedies(records: Records, *panels: Axes) -> None:
         under.axvline(0, color="0.7", lw=0.8, zorder=0)
         under.set(xlabel=f"{words.split(',')[0]}, minus plain", yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5))
         under.set_yticklabels(names if under is below[0] else [])
-    above[1].figure.legend(*above[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    below[0].legend(loc="upper left")
+    figure = above[0].figure
+    figure.legend(*above[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.legend(*below[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
