@@ -2,6 +2,7 @@
 
 import dataclasses
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import xarray as xr
 from runs import ask
 from scipy.stats import ttest_rel
 
-from hierdiff.questions import remedies
+from hierdiff.pictures.records import Records
+from hierdiff.pictures.remedies import remedies as picture
+from hierdiff.questions import QUESTIONS, remedies
 from hierdiff.questions.remedies import GIVEN, LESS, MORE, PLAIN, Trained, compare, passes, predicted, stopped
 from hierdiff.questions.stopping import EXCESS
 from hierdiff.runs import record
@@ -111,6 +114,23 @@ def test_a_curve_that_never_passes_or_always_has():
     assert np.isnan(passes(steps, np.array([-1.0, -2, -1])))
     assert passes(steps, np.array([1.0, -2, 1])) == 1
     np.testing.assert_allclose(passes(steps, np.array([-1.0, 1, -1])), np.sqrt(10))
+
+
+def test_the_picture_shows_the_curves_and_the_differences(tmp_path):
+    runs = {PLAIN: [run(gives=x) for x in (0.5, 0.6)], "slow": [run(lag=2, gives=0.5 * x) for x in (0.5, 0.6)]}
+    runs["stuck"] = [run(floor=2.0)] * 2
+    rows = [row for level in (0.3, 0.2) for row in compare(level, runs)]
+    curves = [{"remedy": name, **remedies.curve(each)} for name, each in runs.items()]
+    (tmp_path / "remedies-smoke").mkdir()
+    content = {"rows": rows, "stops": stopped(runs[PLAIN], ""), "curves": curves}
+    record.write_json(tmp_path / "remedies-smoke" / "remedies.json", content)
+    axes: Any = picture(Records(tmp_path, "smoke", QUESTIONS)).axes
+    # What never comes so far is left out.
+    assert [line.get_label() for line in axes[0].lines][:2] == [PLAIN, "slow"]
+    np.testing.assert_allclose(axes[0].lines[1].get_xydata().T, [curves[1][EXCESS], curves[1][AUC]])
+    assert [text.get_text() for text in axes[3].get_yticklabels()] == ["slow"]
+    for row, bars in zip((row for row in rows if row["remedy"] == "slow"), axes[3].containers, strict=True):
+        assert bars.lines[0].get_xdata() == [row["differences"][AUC]["mean"]]
 
 
 @pytest.mark.slow
