@@ -190,7 +190,9 @@ def test_an_exact_denoiser_has_no_error_at_any_height(sets):
 
 
 @pytest.mark.parametrize("sets", [pytest.param(2, marks=pytest.mark.slow), 3])
-@pytest.mark.parametrize("grammar", [None, GRAMMAR], ids=["no grammar", "grammar"])
+@pytest.mark.parametrize(
+    "grammar", [None, pytest.param(GRAMMAR, marks=pytest.mark.slow)], ids=["no grammar", "grammar"]
+)
 def test_memorizers_of_symbols_have_slope_one(sets, grammar):
     memories = [of_sequences(train, np.zeros(len(train))) for train in SETS[:sets]]
     found = on_symbols({1: memories, 2: sets * [exact]}, sets, grammar=grammar).curves

@@ -175,6 +175,7 @@ def test_a_memorizer_has_slope_one_and_copies(world):
     np.testing.assert_allclose(of_samples.mean.apart, [1 - results.alike.mean()])
 
 
+@pytest.mark.slow
 def test_networks_that_agree_are_told_apart_at_no_scale_and_a_planted_difference_at_its_own(world):
     pattern = jnp.asarray((-1.0) ** np.add(*(np.indices((SIDE, SIDE)) // 2)))[..., None]
     amplitude = jnp.array([0.0, 0.2, -0.2])

@@ -122,6 +122,7 @@ def test_the_version_is_said_without_jax():
     assert not {"jax", "flax", "xarray", "matplotlib"} & {*modules.split()}
 
 
+@pytest.mark.slow
 def test_bash_completes_names_and_options(tmp_path, capsys):
     """Of every network, not of the default one alone; and what options may be."""
     main(["--completion", "bash"])
