@@ -60,7 +60,7 @@ def test_remedies_are_compared_where_their_excess_loss_first_is_the_same():
     assert np.isnan(found["stuck"]["differences"][AUC]["mean"])
     assert remedies.verdict(found["stuck"]["differences"][AUC]) == ""
     words = remedies.sentence(list(found.values()))
-    assert f"less than the plain run: slow ({', '.join(GIVEN)})" in words
+    assert f"least is given away by slow ({', '.join(GIVEN)}); less than the plain run: slow (" in words
     assert "not reached by stuck" in words
 
 

@@ -7,7 +7,7 @@ of the plain run.
 
 import argparse
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -220,19 +220,22 @@ def shown(x: dict[str, float], digits: int, sign: str = "") -> str:
 
 
 def sentence(rows: Sequence[dict[str, Any]]) -> str:
-    """At each excess loss: which remedies give away less than the plain run or more, and what would have shown."""
+    """At each excess loss: what gives away least, what less than the plain run or more, and what would have shown."""
     parts = []
-    for level, each in itertools.groupby(rows, lambda row: row["excess"]):
+    for level, of_level in itertools.groupby(rows, lambda row: row["excess"]):
+        each = list(of_level)
+        there = [row for row in each if row["reached"] == row["grammars"]]
+        least: dict[str, list[str]] = {}
+        for cost in GIVEN if there else ():
+            least.setdefault(min(there, key=lambda row: row[cost]["mean"])["remedy"], []).append(cost)
         beside = [row for row in each if row["remedy"] != PLAIN]
         told = {
-            word: [
-                f"{row['remedy']} ({', '.join(costs)})"
-                for row in beside
-                if (costs := [cost for cost in GIVEN if verdict(row["differences"][cost]) == word])
-            ]
+            word: {
+                row["remedy"]: [cost for cost in GIVEN if verdict(row["differences"][cost]) == word] for row in beside
+            }
             for word in (LESS, MORE)
         }
-        said = "; ".join(f"{word} than the plain run: {', '.join(names) or 'none'}" for word, names in told.items())
+        said = "; ".join(f"{word} than the plain run: {named(costs)}" for word, costs in told.items())
         never = [row["remedy"] for row in beside if not row["reached"]]
         shows = [
             f"{np.median(x):.{digits}f} of {cost}"
@@ -240,8 +243,13 @@ def sentence(rows: Sequence[dict[str, Any]]) -> str:
             if len(x := [y for row in beside if np.isfinite(y := row["differences"][cost]["shows"])])
         ]
         parts.append(
-            f"At {level:g} nats of excess loss, {said}"
+            f"At {level:g} nats of excess loss, least is given away by {named(least)}; {said}"
             + (f"; not reached by {', '.join(never)}" if never else "")
             + f"; half of the remedies would have shown differences of {', '.join(shows) or NOT_ESTIMATED}"
         )
     return ". ".join(parts) + "."
+
+
+def named(costs: Mapping[str, Sequence[str]]) -> str:
+    """Remedies, with what is given away that they are named for."""
+    return ", ".join(f"{name} ({', '.join(each)})" for name, each in costs.items() if each) or "none"
