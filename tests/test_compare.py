@@ -219,7 +219,9 @@ def leaning(loss):
     return np.mean([0.5 * (loss[b, a] - loss[a, a] + loss[a, b] - loss[b, b]) for a, b in pairs])
 
 
-@pytest.mark.parametrize("grammar", [None, GRAMMAR], ids=["no grammar", "grammar"])
+@pytest.mark.parametrize(
+    "grammar", [None, pytest.param(GRAMMAR, marks=pytest.mark.slow)], ids=["no grammar", "grammar"]
+)
 def test_memorizers_of_symbols_lean_towards_their_own(grammar):
     """As in NumPy on what they are shown, all twenty of each set; those that are alike do not, to the bit."""
     seen, memories = [], [of_sequences(each, np.zeros(20)) for each in SETS]

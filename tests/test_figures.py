@@ -573,7 +573,8 @@ def test_sigterm_ends_a_job_too(tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize("preset", ["smoke", *(pytest.param(x, marks=pytest.mark.slow) for x in ("laptop", "paper"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
 def test_every_job_is_a_command_of_the_program(preset, monkeypatch, capsys):
     """The options of each are good, and those of a question are so for the size of its run."""
     draw_all(["--list-jobs", "--preset", preset])

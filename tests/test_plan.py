@@ -176,6 +176,7 @@ def test_times_are_scaled_to_the_whole(planned):
     assert "warning" not in words
 
 
+@pytest.mark.slow
 def test_the_command_line_plans_and_leaves_nothing(tmp_path, monkeypatch, capsys):
     """With little memory and disk it warns of both, and trains not even a step."""
     sysconf = os.sysconf

@@ -317,7 +317,7 @@ def in_float64(function, grammar, ll, **options):
 
 
 @pytest.mark.parametrize("level", [1, 2, 10, 100, 500])
-@pytest.mark.parametrize("depth", [4, 5])
+@pytest.mark.parametrize("depth", [4, pytest.param(5, marks=pytest.mark.slow)])
 def test_float32_equals_float64_at_every_noise_level(level, depth):
     grammar = random_grammar(jax.random.key(0), depth=depth)
     alpha_bar = linear_schedule(500).alpha_bar[level - 1]

@@ -284,7 +284,10 @@ def test_copies_are_not_put_beside_an_excess_that_a_run_has_not_measured(folder,
     assert "needs a run that has measured the excess of the bound" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", sorted(SMALL))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=[] if x in ("membership", "neighbours") else [pytest.mark.slow]) for x in sorted(SMALL)],
+)
 def test_bad_input_ends_with_status_2_and_one_sentence(name, folder, tmp_path, capsys):
     (tmp_path / "damaged").mkdir()
     for file in ("config.json", "summary.json", "curves.nc", "results.nc"):
