@@ -135,7 +135,7 @@ def test_the_picture_shows_the_curves_and_the_differences(tmp_path):
 
 @pytest.mark.slow
 def test_the_command(tmp_path, capsys):
-    options = ["--preset", "smoke", "--depth", "2", "--train-epochs", "60", "--remedies", "dropout=0.2", "--out"]
+    options = ["--preset", "smoke", "--train-epochs", "60", "--remedies", "dropout=0.2", "--out"]
     ask("remedies", [*options, str(tmp_path / "runs")])
     said = capsys.readouterr().out
     assert "dropout 0.2" in said
