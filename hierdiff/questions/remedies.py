@@ -19,12 +19,11 @@ from scipy.special import ndtri, stdtrit
 from hierdiff.questions.answers import leave
 from hierdiff.questions.configs import Both
 from hierdiff.questions.laws import MEMORIZATION
-from hierdiff.questions.stopping import COSTS, EXCESS, costs_of, read
+from hierdiff.questions.stopping import COSTS, EXCESS, costs_of, minima_of, read
 from hierdiff.questions.sweep import make
 from hierdiff.runs import record
 from hierdiff.runs.sweep import Point, typed
 from hierdiff.statistics.laws import Reading, power_law
-from hierdiff.statistics.minima import locate_minimum, locate_onset
 from hierdiff.statistics.words import NOT_ESTIMATED, aligned
 
 PLAIN = "plain"
@@ -164,16 +163,15 @@ def stopped(runs: Sequence[Trained], law: str) -> list[dict[str, Any]]:
 def rules(run: Trained, law: str) -> Iterator[tuple[str, float]]:
     """The step at which each rule stops a run; nan where it does not, or is not known."""
     curves, steps = run.curves, run.curves.step.values
-    split = locate_onset(steps, curves.split.sel(noise=run.config.measure.onset_noise))
-    loss = locate_minimum(steps, curves.test_loss)
-    yield "smallest sample split", float(split.step) if split.reached else np.nan
+    (of_split, split), (of_loss, loss) = minima_of(run.config, curves).items()
+    yield of_split, float(split.step) if split.reached else np.nan
     # From then on the network is more certain than it is right: one network and a test set tell it.
     surer = (curves.test_loss - curves.entropy).values
     calm = int(surer.argmin())
     yield "test loss above entropy", passes(steps[calm:], surer[calm:])
     if law:
         yield f"{SHARE:g} of the predicted time to memorize", SHARE * predicted(law, run.config)
-    yield "smallest test loss", float(loss.step) if loss.reached else np.nan
+    yield of_loss, float(loss.step) if loss.reached else np.nan
 
 
 def table(rows: Sequence[dict[str, Any]], stops: Sequence[dict[str, Any]], attack: str) -> list[str]:

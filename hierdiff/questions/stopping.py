@@ -18,7 +18,7 @@ from hierdiff.questions.configs import Both
 from hierdiff.questions.sweep import make
 from hierdiff.runs import record
 from hierdiff.runs.sweep import Point
-from hierdiff.statistics.minima import locate_minimum, locate_onset
+from hierdiff.statistics.minima import Minima, locate_minimum, locate_onset
 from hierdiff.statistics.words import aligned
 
 RULES = ("smallest sample split", "smallest test loss", "fixed epochs")
@@ -48,16 +48,22 @@ def compare(point: Point, folder: Path, epochs: int) -> list[dict[str, Any]]:
     train = config.train
     fixed = epochs * config.size / train.batch
     within = float(np.clip(fixed, train.first_checkpoint, train.steps))
-    minima = (
-        locate_onset(curves.step, curves.split.sel(noise=config.measure.onset_noise)),
-        locate_minimum(curves.step, curves.test_loss),
-    )
+    minima = minima_of(config, curves).values()
     steps = [*((float(found.step), bool(found.reached)) for found in minima), (within, within == fixed)]
     return [
         {"seed": config.seed, "size": config.size, "rule": rule, "reached": reached, "step": step}
         | {cost: read(curve, step) for cost, curve in costs.items()}
         for rule, (step, reached) in zip(RULES, steps, strict=True)
     ]
+
+
+def minima_of(config: Any, curves: xr.Dataset) -> dict[str, Minima]:
+    """Where the first two rules stop a run."""
+    found = (
+        locate_onset(curves.step, curves.split.sel(noise=config.measure.onset_noise)),
+        locate_minimum(curves.step, curves.test_loss),
+    )
+    return dict(zip(RULES, found, strict=False))
 
 
 def costs_of(point: Point, folder: Path, attack: str = "calibrated") -> tuple[xr.Dataset, dict[str, xr.DataArray]]:
